@@ -1,0 +1,235 @@
+//! One node's map from name to actor, and the fork in the road: here, or over the [`Carrier`].
+//!
+//! The map belongs to the node, never to the process: ractor's registry and groups are process globals, and a
+//! hundred nodes live in one process in simulation.
+
+use crate::{
+    Carrier, Envelope, Error, Handle, NodeId,
+    bulk::Tickets,
+    defaults::{ASK_TIMEOUT_MAX, NAME_CHARS_MAX},
+    gate::{Credit, Gate, Gated},
+    trace::Trace,
+};
+use ractor::{Actor, ActorCell, ActorRef, ActorStatus, Message, RpcReplyPort, SpawnErr, message::SerializedMessage};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// The actors that live on this node, and the way to those that don't. Cheap to clone.
+#[derive(Clone)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: NodeId,
+    actors: RwLock<BTreeMap<String, Published>>,
+    carrier: OnceLock<Arc<dyn Carrier>>,
+    tickets: Tickets,
+}
+
+#[derive(Clone)]
+struct Published {
+    cell: ActorCell,
+    gate: Arc<Gate>,
+    reach: Reach,
+    /// Decodes into the actor's own message type before the mailbox, so that foreign bytes never reach it.
+    deliver: fn(&ActorCell, SerializedMessage) -> Result<(), Error>,
+}
+
+/// Which of an actor's messages other nodes may send; this node's own actors may send all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All: every member of the swarm is trusted with it.
+    Everything,
+    /// Only these variants, by name; the others are for this node's owner.
+    Only(&'static [&'static str]),
+    /// None: the actor is for this node alone.
+    Nothing,
+}
+
+impl Reach {
+    fn admits(self, kind: &str) -> bool {
+        match self {
+            Reach::Everything => true,
+            Reach::Only(kinds) => kinds.contains(&kind),
+            Reach::Nothing => false,
+        }
+    }
+}
+
+/// A message that has entered a mailbox here on behalf of another node.
+pub enum Arrived {
+    /// Nobody waits for an answer.
+    Told,
+    /// The answer comes here, or the sender is dropped without one.
+    Asked(oneshot::Receiver<Vec<u8>>, Duration),
+}
+
+impl Arrived {
+    /// The answer to send back; `None` for a tell.
+    pub async fn reply(self) -> Option<Result<Vec<u8>, Error>> {
+        match self {
+            Arrived::Told => None,
+            Arrived::Asked(answer, deadline) => Some(match tokio::time::timeout(deadline, answer).await {
+                Ok(Ok(bytes)) => Ok(bytes),
+                Ok(Err(_)) => Err(Error::NoReply),
+                Err(_) => Err(Error::Timeout),
+            }),
+        }
+    }
+}
+
+impl Directory {
+    /// The empty map of node `id`.
+    pub fn new(id: NodeId) -> Directory {
+        let inner = Inner { id, actors: RwLock::default(), carrier: OnceLock::new(), tickets: Tickets::default() };
+        Directory { inner: Arc::new(inner) }
+    }
+
+    /// Whose map this is.
+    pub fn id(&self) -> NodeId {
+        self.inner.id
+    }
+
+    /// Connects the map to other nodes, once; before that every other node is [`Error::LinkDown`].
+    pub fn connect(&self, carrier: Arc<dyn Carrier>) {
+        assert!(self.inner.carrier.set(carrier).is_ok(), "a directory is connected once");
+    }
+
+    /// The actor `name` on `node`, by messages of type `M`. Nothing is looked up until it is used, so a handle
+    /// survives restarts and reconnects.
+    pub fn at<M: Message>(&self, node: NodeId, name: impl Into<String>) -> Handle<M> {
+        Handle::new(self.clone(), node, name.into())
+    }
+
+    /// The actor `name` on this node.
+    pub fn here<M: Message>(&self, name: impl Into<String>) -> Handle<M> {
+        self.at(self.inner.id, name)
+    }
+
+    /// Starts an actor under `supervisor` and publishes it as `name`, replacing a dead one of that name.
+    /// Every member of the swarm may send it messages of its type.
+    pub async fn spawn<A: Actor>(
+        &self,
+        name: &str,
+        actor: A,
+        args: A::Arguments,
+        supervisor: Option<ActorCell>,
+    ) -> Result<ActorRef<A::Msg>, SpawnErr> {
+        self.spawn_within(Reach::Everything, name, actor, args, supervisor).await
+    }
+
+    /// The same, with a limit on what other nodes may send it.
+    pub async fn spawn_within<A: Actor>(
+        &self,
+        reach: Reach,
+        name: &str,
+        actor: A,
+        args: A::Arguments,
+        supervisor: Option<ActorCell>,
+    ) -> Result<ActorRef<A::Msg>, SpawnErr> {
+        assert!(name.len() <= NAME_CHARS_MAX, "actor names are ours, and short");
+        let gate = Gate::new(name);
+        let gated = Gated { inner: actor, gate: gate.clone() };
+        let (actor, _) = match supervisor {
+            Some(parent) => Actor::spawn_linked(None, gated, args, parent).await?,
+            None => Actor::spawn(None, gated, args).await?,
+        };
+        self.insert(name, Published { cell: actor.get_cell(), gate, reach, deliver: decoded::<A::Msg> });
+        Ok(actor)
+    }
+
+    /// Publishes an actor whose message type this program doesn't know (a guest's, behind its door): its
+    /// messages are passed on as bytes.
+    pub fn publish_opaque(&self, name: &str, cell: ActorCell) -> Result<(), Error> {
+        if name.is_empty() || name.len() > NAME_CHARS_MAX {
+            return Err(Error::refused(format!("a published name has 1 to {NAME_CHARS_MAX} characters")));
+        }
+        if self.find(name).is_some() {
+            return Err(Error::refused(format!("the name {name} is taken on this node")));
+        }
+        self.insert(name, Published { cell, gate: Gate::new(name), reach: Reach::Everything, deliver: opaque });
+        Ok(())
+    }
+
+    /// Takes a name back. The actor itself lives on.
+    pub fn unpublish(&self, name: &str) {
+        self.inner.actors.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// The names published here, in order.
+    pub fn names(&self) -> Vec<String> {
+        let actors = self.inner.actors.read().unwrap_or_else(PoisonError::into_inner);
+        actors.iter().filter(|(_, p)| alive(&p.cell)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Puts another node's message into the mailbox it is for, in the order of the calls of this method.
+    /// `credit` is dropped once the actor has handled it. Fails without having delivered.
+    pub fn accept(&self, envelope: Envelope, credit: Credit) -> Result<Arrived, Error> {
+        let Envelope { to, kind, deadline, trace, body } = envelope;
+        let published = self.find(&to).ok_or(Error::NoSuchActor(to))?;
+        if !published.reach.admits(&kind) {
+            return Err(Error::refused("only that node's owner may ask this"));
+        }
+        let Some(deadline) = deadline else {
+            published.post(trace, credit, SerializedMessage::Cast { variant: kind, args: body, metadata: None })?;
+            return Ok(Arrived::Told);
+        };
+        let deadline = deadline.min(ASK_TIMEOUT_MAX);
+        let (reply, answer) = oneshot::channel();
+        let reply = RpcReplyPort::from((reply, deadline));
+        published.post(trace, credit, SerializedMessage::Call { variant: kind, args: body, reply, metadata: None })?;
+        Ok(Arrived::Asked(answer, deadline))
+    }
+
+    pub(crate) fn tickets(&self) -> &Tickets {
+        &self.inner.tickets
+    }
+
+    pub(crate) fn carrier(&self, node: NodeId) -> Result<&Arc<dyn Carrier>, Error> {
+        self.inner.carrier.get().ok_or(Error::LinkDown(node))
+    }
+
+    /// A local target: its mailbox, and the gate to pass first.
+    pub(crate) fn local<M: Message>(&self, name: &str) -> Result<(ActorRef<M>, Arc<Gate>), Error> {
+        let published = self.find(name).ok_or_else(|| Error::NoSuchActor(name.into()))?;
+        Ok((published.cell.into(), published.gate))
+    }
+
+    fn insert(&self, name: &str, published: Published) {
+        let mut actors = self.inner.actors.write().unwrap_or_else(PoisonError::into_inner);
+        // Names of the dead (finished tasks, ended shards) go when the next one comes.
+        actors.retain(|_, p| alive(&p.cell));
+        actors.insert(name.into(), published);
+    }
+
+    fn find(&self, name: &str) -> Option<Published> {
+        let actors = self.inner.actors.read().unwrap_or_else(PoisonError::into_inner);
+        actors.get(name).filter(|p| alive(&p.cell)).cloned()
+    }
+}
+
+impl Published {
+    fn post(&self, trace: Trace, credit: Credit, message: SerializedMessage) -> Result<(), Error> {
+        self.gate.enter(trace, credit)?;
+        (self.deliver)(&self.cell, message)
+    }
+}
+
+fn alive(cell: &ActorCell) -> bool {
+    cell.get_status() <= ActorStatus::Running
+}
+
+fn decoded<M: Message>(cell: &ActorCell, message: SerializedMessage) -> Result<(), Error> {
+    let message = M::deserialize(message)
+        .map_err(|_| Error::refused("the message is not one of this actor's: is the other node of another version?"))?;
+    ActorRef::<M>::from(cell.clone()).cast(message).map_err(|_| Error::NoReply)
+}
+
+fn opaque(cell: &ActorCell, message: SerializedMessage) -> Result<(), Error> {
+    cell.send_serialized(message).map_err(|_| Error::NoReply)
+}

@@ -1,0 +1,111 @@
+//! Who is in the swarm, as this node sees it now. Written by membership (`transport`), read by everyone.
+//!
+//! It is a picture, not a stream of events: a reader that was late sees the truth, not a backlog.
+
+use crate::NodeId;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use tokio::sync::watch;
+
+/// Whether a member can be worked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It answers.
+    Up,
+    /// It stopped answering, or was never seen since this node started.
+    Down,
+    /// It said goodbye; it comes back by starting again.
+    Left,
+}
+
+/// How busy a node is: the part of its card that changes by the second, small enough for gossip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Load {
+    /// Processor time in use, in thousandths of all cores.
+    pub cpu_permille: u16,
+    /// Memory in use, in thousandths.
+    pub memory_permille: u16,
+    /// Commands, agents and shards at work.
+    pub running: u16,
+    /// Work that waits here.
+    pub queued: u16,
+    /// It takes no new work.
+    pub draining: bool,
+}
+
+/// One machine of the swarm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its key.
+    pub id: NodeId,
+    /// The name that its owner gave it; names may repeat, keys can't.
+    pub name: String,
+    /// Whether it answers.
+    pub state: State,
+    /// Where it was last reached.
+    pub addresses: Vec<SocketAddr>,
+    /// When it was admitted, in milliseconds since 1970.
+    pub joined_ms: u64,
+    /// When it was last known to be up, in milliseconds since 1970; 0 if never since this node started.
+    pub seen_ms: u64,
+    /// How busy it said it is.
+    pub load: Load,
+    /// Its card, as `actors` encodes it (hardware, models, labels); empty until it was pulled.
+    pub card: Arc<Vec<u8>>,
+}
+
+/// Everyone on the roster, this node included, by key.
+pub type Picture = Arc<BTreeMap<NodeId, Member>>;
+
+/// The members as this node sees them. Cheap to clone; all clones show the same picture.
+#[derive(Clone, Debug)]
+pub struct Members {
+    me: NodeId,
+    picture: watch::Sender<Picture>,
+}
+
+impl Members {
+    /// An empty picture, seen by `me`.
+    pub fn new(me: NodeId) -> Members {
+        Members { me, picture: watch::Sender::new(Picture::default()) }
+    }
+
+    /// Who looks.
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
+    /// The picture now.
+    pub fn now(&self) -> Picture {
+        self.picture.borrow().clone()
+    }
+
+    /// One member, if it is on the roster.
+    pub fn get(&self, id: &NodeId) -> Option<Member> {
+        self.picture.borrow().get(id).cloned()
+    }
+
+    /// Those that answer, this node included.
+    pub fn up(&self) -> Vec<Member> {
+        self.picture.borrow().values().filter(|m| m.state == State::Up).cloned().collect()
+    }
+
+    /// Wakes its holder whenever the picture changed.
+    pub fn changes(&self) -> watch::Receiver<Picture> {
+        self.picture.subscribe()
+    }
+
+    /// Changes the picture; readers wake only if it really changed. For membership alone.
+    pub fn edit(&self, change: impl FnOnce(&mut BTreeMap<NodeId, Member>)) {
+        self.picture.send_if_modified(|picture| {
+            let mut next = BTreeMap::clone(picture);
+            change(&mut next);
+            let changed = next != **picture;
+            if changed {
+                *picture = Arc::new(next);
+            }
+            changed
+        });
+    }
+}
