@@ -1,0 +1,112 @@
+//! The short code: six characters that a person reads from one screen and types at the other.
+//!
+//! The first character names the invite; the other five are the password of a SPAKE2 exchange (`spake2` 0.4,
+//! Ed25519 group) whose identities are both TLS keys. So a guess costs one of few tries, at the door, and what
+//! is overheard helps nobody.
+
+use skep_runtime::NodeId;
+use spake2::{Ed25519Group, Identity, Password, Spake2};
+use std::fmt;
+
+/// Digits and letters without 0, O, 1, I, L, U: none is taken for another, and few words come about.
+const ALPHABET: &[u8; 30] = b"23456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// Characters of a code. Five secret ones are 24 bits: with three tries, one chance in eight million.
+pub const CODE_CHARS: usize = 6;
+
+/// A short code. Its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Code([u8; CODE_CHARS]);
+
+impl Code {
+    /// The code that these random bytes choose.
+    pub fn from_random(random: [u64; CODE_CHARS]) -> Code {
+        Code(random.map(|r| ALPHABET[(r % ALPHABET.len() as u64) as usize]))
+    }
+
+    /// The code that someone typed, in either case, with blanks or dashes; `None` if it can't be one.
+    pub fn parse(text: &str) -> Option<Code> {
+        let typed = text.chars().filter(|c| !c.is_whitespace() && *c != '-').take(CODE_CHARS + 1);
+        let symbols: Vec<u8> = typed.map(|c| u8::try_from(c.to_ascii_uppercase()).unwrap_or(0)).collect();
+        let symbols: [u8; CODE_CHARS] = symbols.try_into().ok()?;
+        symbols.iter().all(|s| ALPHABET.contains(s)).then_some(Code(symbols))
+    }
+
+    /// Which invite of the door it opens: not secret.
+    pub fn slot(&self) -> u8 {
+        self.0[0]
+    }
+
+    /// For the owner's screen.
+    pub fn text(&self) -> String {
+        self.0.iter().map(|&c| char::from(c)).collect()
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Code(..)")
+    }
+}
+
+/// One side of the exchange, waiting for the other's message.
+pub(super) struct Exchange(Spake2<Ed25519Group>);
+
+impl Exchange {
+    /// The joiner's side, and its message.
+    pub(super) fn joiner(code: &Code, joiner: &NodeId, door: &NodeId) -> (Exchange, Vec<u8>) {
+        let (state, message) = Spake2::start_a(&password(code), &identity(joiner), &identity(door));
+        (Exchange(state), message)
+    }
+
+    /// The door's side, and its message.
+    pub(super) fn door(code: &Code, joiner: &NodeId, door: &NodeId) -> (Exchange, Vec<u8>) {
+        let (state, message) = Spake2::start_b(&password(code), &identity(joiner), &identity(door));
+        (Exchange(state), message)
+    }
+
+    /// The secret that both share if both knew the code; `None` if the message is not one.
+    pub(super) fn finish(self, message: &[u8]) -> Option<Vec<u8>> {
+        self.0.finish(message).ok()
+    }
+}
+
+fn password(code: &Code) -> Password {
+    Password::new(code.0)
+}
+
+fn identity(id: &NodeId) -> Identity {
+    Identity::new(id.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeId = NodeId::from_bytes([1; 32]);
+    const B: NodeId = NodeId::from_bytes([2; 32]);
+
+    fn run(joiner: &str, door: &str, seen_by_joiner: NodeId) -> bool {
+        let (joiner, door) = (Code::parse(joiner).unwrap(), Code::parse(door).unwrap());
+        let (a, to_door) = Exchange::joiner(&joiner, &A, &seen_by_joiner);
+        let (b, to_joiner) = Exchange::door(&door, &A, &B);
+        a.finish(&to_joiner) == b.finish(&to_door)
+    }
+
+    #[test]
+    fn the_right_code_gives_both_one_secret() {
+        assert!(run("ABC234", "abc-2 34", B));
+    }
+
+    #[test]
+    fn a_wrong_code_or_someone_in_between_does_not() {
+        assert!(!run("ABC234", "ABC235", B));
+        assert!(!run("ABC234", "ABC234", A));
+    }
+
+    #[test]
+    fn what_is_no_code_is_refused() {
+        for text in ["", "ABC23", "ABC2345", "ABC10O", "ABC2é4", &"A".repeat(100_000)] {
+            assert_eq!(Code::parse(text), None);
+        }
+    }
+}

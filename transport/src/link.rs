@@ -1,0 +1,303 @@
+//! The actor link: envelopes over one ordered stream to one peer. Answers, refusals and credits come back on it.
+//!
+//! It works over any pair of byte streams and knows no QUIC; [`crate::mesh`] gives it a stream and takes it down.
+//!
+//! ```text
+//! tell, ask -> credit of the target -> room in the outbox -> frame -> [writer: one batch] ~~~ stream
+//! ask <- pending <- Answer, Failure <- [reader] <- stream
+//!        windows <- Grant           <-     `-> Tell, Ask -> Directory::accept -> answers -> outbox
+//! ```
+//!
+//! The reader never waits for anything but the stream, so that two links can't wait for each other: mailboxes are
+//! bounded by the senders' credits, and answers wait for room in futures of their own, of which there is a most.
+
+mod credit;
+pub mod frame;
+mod outbox;
+mod pending;
+
+use credit::{Returns, Windows};
+use frame::{Decoded, Decoder, Frame};
+use futures::{StreamExt, stream::FuturesUnordered};
+use outbox::{Down, Outbox};
+use pending::{CALLS_MAX, Pending};
+use skep_runtime::{
+    Directory, Envelope, Error, NodeId,
+    defaults::{ASK_TIMEOUT, ASK_TIMEOUT_MAX, MESSAGE_BYTES_MAX, TELL_TIMEOUT},
+    directory::Arrived,
+    tasks::Spawner,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Answers that this side owes at once. Twice what an honest peer asks: it gives up a little before this side does.
+const ANSWERS_MAX: usize = 2 * CALLS_MAX;
+/// How long a [`Link::ping`] may take before the link counts as dead.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes that a refusal with a usual reason takes.
+const FAILURE_BYTES: usize = 128;
+/// Bytes of a name (an actor's, a variant's) on the wire.
+const NAME_BYTES_MAX: usize = u8::MAX as usize;
+
+/// One side of a link. Cheap to clone.
+#[derive(Clone)]
+pub struct Link {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    peer: NodeId,
+    outbox: Arc<Outbox>,
+    pending: Pending,
+    windows: Windows,
+    down: CancellationToken,
+}
+
+impl Link {
+    /// Runs a link to `peer` over a stream, of which `opening` are the first bytes to write. Its tasks end with
+    /// the stream, with [`Link::close`], or with `spawner`'s owner.
+    pub fn start(
+        spawner: &Spawner,
+        directory: Directory,
+        peer: NodeId,
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        opening: &[u8],
+    ) -> Link {
+        let outbox = Arc::new(Outbox::new(opening));
+        let (pending, windows, down) = (Pending::default(), Windows::default(), CancellationToken::new());
+        let shared = Arc::new(Shared { peer, outbox, pending, windows, down });
+        let (reading, writing) = (shared.clone(), shared.clone());
+        spawner.spawn(async move {
+            let ends = Ends(&reading);
+            let broken = reading.read(directory, reader);
+            let why = reading.down.run_until_cancelled(broken).await;
+            tracing::debug!(peer = ?reading.peer, why = why.unwrap_or("closed here"), "the link ends");
+            drop(ends);
+        });
+        spawner.spawn(async move {
+            let _ends = Ends(&writing);
+            let _ = writing.down.run_until_cancelled(writing.outbox.drain(writer)).await;
+        });
+        Link { shared }
+    }
+
+    /// Sends a message that wants no answer, in order with what this caller sent before. Ready when it is queued,
+    /// within [`TELL_TIMEOUT`].
+    pub async fn tell(&self, message: Envelope) -> Result<(), Error> {
+        self.fits(&message)?;
+        let Envelope { to, kind, trace, body, .. } = &message;
+        self.send(
+            TELL_TIMEOUT,
+            to,
+            frame::message_bytes(to, kind, body),
+            &Frame::Tell { trace: *trace, to, kind, body },
+        )
+        .await
+    }
+
+    /// Sends a message and waits for the answer, at most its deadline. Fails at once when the link goes down.
+    pub async fn ask(&self, message: Envelope) -> Result<Vec<u8>, Error> {
+        self.fits(&message)?;
+        let deadline = message.deadline.unwrap_or(ASK_TIMEOUT).min(ASK_TIMEOUT_MAX);
+        let deadline_ms = deadline.as_micros().div_ceil(1000) as u32;
+        let Envelope { to, kind, trace, body, .. } = &message;
+        let mut call = self.shared.pending.begin(self.shared.peer)?;
+        let exchange = async {
+            let ask = Frame::Ask { id: call.id, deadline_ms, trace: *trace, to, kind, body };
+            self.send(deadline, to, frame::message_bytes(to, kind, body), &ask).await?;
+            call.answer(self.shared.peer).await
+        };
+        timeout(deadline, exchange).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    /// Whether the other side answers, within a second.
+    pub async fn ping(&self) -> bool {
+        let Ok(mut call) = self.shared.pending.begin(self.shared.peer) else { return false };
+        let exchange = async {
+            let room = self
+                .shared
+                .outbox
+                .room(frame::message_bytes("", "", &[]))
+                .await
+                .map_err(|Down| self.is_down_error())?;
+            room.fill(&Frame::Ping { id: call.id }).map_err(|Down| self.is_down_error())?;
+            call.answer(self.shared.peer).await
+        };
+        matches!(timeout(PING_TIMEOUT, exchange).await, Ok(Ok(_)))
+    }
+
+    /// Takes the link down: everything in flight fails now.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    /// Resolves when the link is down.
+    pub async fn closed(&self) {
+        self.shared.down.cancelled().await;
+    }
+
+    /// Whether the link is down.
+    pub fn is_closed(&self) -> bool {
+        self.shared.down.is_cancelled()
+    }
+
+    fn fits(&self, message: &Envelope) -> Result<(), Error> {
+        if message.body.len() > MESSAGE_BYTES_MAX {
+            return Err(Error::TooLarge { bytes: message.body.len(), max: MESSAGE_BYTES_MAX });
+        }
+        if message.to.len() > NAME_BYTES_MAX || message.kind.len() > NAME_BYTES_MAX {
+            return Err(Error::refused(format!("names of actors and messages have at most {NAME_BYTES_MAX} bytes")));
+        }
+        Ok(())
+    }
+
+    /// Spends a credit of `to` and queues the frame. `Busy` when the actor gave no credit in time: it got nothing.
+    async fn send(&self, patience: Duration, to: &str, bytes: usize, frame: &Frame<'_>) -> Result<(), Error> {
+        let window = self.shared.windows.of(to);
+        let credit = match window.try_acquire() {
+            Ok(credit) => credit,
+            Err(_) => match timeout(patience, window.acquire()).await {
+                Ok(credit) => credit.map_err(|_| self.is_down_error())?,
+                Err(_) => return Err(Error::Busy(to.into())),
+            },
+        };
+        // Nearly always there is room, and no timer is made.
+        let room = match self.shared.outbox.room_now(bytes) {
+            Some(room) => room,
+            None => {
+                let room = timeout(patience, self.shared.outbox.room(bytes)).await.map_err(|_| Error::Timeout)?;
+                room.map_err(|Down| self.is_down_error())?
+            }
+        };
+        room.fill(frame).map_err(|Down| self.is_down_error())?;
+        // Spent: it comes back as a grant.
+        credit.forget();
+        Ok(())
+    }
+
+    fn is_down_error(&self) -> Error {
+        Error::LinkDown(self.shared.peer)
+    }
+}
+
+impl Shared {
+    fn close(&self) {
+        self.down.cancel();
+        self.outbox.close();
+        self.windows.close();
+        self.pending.close();
+    }
+
+    /// Reads until the stream ends, and says why it did.
+    async fn read(&self, directory: Directory, mut stream: impl AsyncRead + Unpin) -> &'static str {
+        let mut decoder = Decoder::default();
+        let mut returns = Returns::new(&self.outbox);
+        let mut answers = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(()) = answers.next(), if !answers.is_empty() => continue,
+                read = stream.read_buf(decoder.space()) => match read {
+                    Ok(0) => return "the other side ended it",
+                    Ok(_) => {}
+                    Err(_) => return "the stream broke",
+                },
+            }
+            loop {
+                match decoder.pop() {
+                    Ok(None) => break,
+                    Ok(Some(decoded)) => {
+                        if let Some((id, question)) = self.take(&directory, &mut returns, decoded) {
+                            if answers.len() >= ANSWERS_MAX {
+                                return "the other side asks more than it may";
+                            }
+                            answers.push(answer(self.outbox.clone(), id, question));
+                        }
+                    }
+                    Err(frame::OutOfStep(_)) => return "the stream is out of step",
+                }
+            }
+            // A peer that always has more must not keep this thread from the others.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+
+    /// Acts on what was read. Returns what has to be answered.
+    fn take(
+        &self,
+        directory: &Directory,
+        returns: &mut Returns<Outbox>,
+        decoded: Decoded<'_>,
+    ) -> Option<(u64, Result<Arrived, Error>)> {
+        let frame = match decoded {
+            Decoded::Frame(frame) => frame,
+            Decoded::Malformed(id) => {
+                return Some((id?, Err(Error::refused("the message can't be read: is this node of another version?"))));
+            }
+            Decoded::TooLarge(bytes, id) => return Some((id?, Err(Error::TooLarge { bytes, max: MESSAGE_BYTES_MAX }))),
+        };
+        match frame {
+            Frame::Tell { trace, to, kind, body } => {
+                let credit = returns.credit(to);
+                let message = Envelope { to: to.into(), kind: kind.into(), deadline: None, trace, body: body.into() };
+                if let Err(why) = directory.accept(message, credit) {
+                    tracing::debug!(peer = ?self.peer, %trace, %why, "a told message was not delivered");
+                }
+                None
+            }
+            Frame::Ask { id, deadline_ms, trace, to, kind, body } => {
+                let credit = returns.credit(to);
+                let deadline = Some(Duration::from_millis(deadline_ms.into()));
+                let message = Envelope { to: to.into(), kind: kind.into(), deadline, trace, body: body.into() };
+                Some((id, directory.accept(message, credit)))
+            }
+            Frame::Ping { id } => Some((id, Ok(Arrived::Told))),
+            Frame::Answer { id, body } => {
+                self.pending.end(id, Ok(body.into()));
+                None
+            }
+            Frame::Failure { id, error } => {
+                self.pending.end(id, Err(error));
+                None
+            }
+            Frame::Grant { count, to } => {
+                self.windows.grant(to, count);
+                None
+            }
+        }
+    }
+}
+
+/// Waits for what an actor answers, then for room, and queues it.
+async fn answer(outbox: Arc<Outbox>, id: u64, question: Result<Arrived, Error>) {
+    let reply = match question {
+        Ok(arrived) => arrived.reply().await.unwrap_or(Ok(Vec::new())),
+        Err(error) => Err(error),
+    };
+    let frame = match &reply {
+        Ok(body) if body.len() > MESSAGE_BYTES_MAX => {
+            Frame::Failure { id, error: Error::TooLarge { bytes: body.len(), max: MESSAGE_BYTES_MAX } }
+        }
+        Ok(body) => Frame::Answer { id, body },
+        Err(error) => Frame::Failure { id, error: error.clone() },
+    };
+    let bytes = frame::message_bytes("", "", reply.as_deref().unwrap_or(&[0; FAILURE_BYTES]));
+    if let Ok(room) = outbox.room(bytes).await {
+        // A link that went down has nobody who waits for this.
+        let _ = room.fill(&frame);
+    }
+}
+
+/// Takes the link down when either of its tasks ends, however it ends.
+struct Ends<'a>(&'a Shared);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

@@ -1,0 +1,443 @@
+//! The task that drives membership: it feeds [`Core`] with packets, time and hints, carries out its actions, and
+//! alone writes the picture that everyone reads.
+
+use super::{
+    addresses, exchange,
+    exchange::Greeting,
+    ground::{Command, Ground},
+};
+use crate::{
+    Mesh,
+    defaults::{CARD_PAUSE, EXCHANGE_PAUSE},
+    membership::{Action, Core, Input, Pulse, cards, cards::Card},
+    mesh::{Cause, Event, Incoming, Protocol, Reason},
+    roster::{Roster, SwarmId},
+};
+use skep_runtime::{Load, Member, NodeId, member::State};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+
+/// How often what is overdue (cards, exchanges) is looked at.
+const CHORES_PERIOD: Duration = Duration::from_millis(500);
+/// How long gossip's goodbye may take to leave the socket before connections close.
+const LEAVE_PAUSE: Duration = Duration::from_millis(50);
+/// How long to look at least: foca's far-away timers are not worth a longer sleep.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
+
+/// What the picture shows of a member beside its place on the roster.
+#[derive(Debug, Clone, Default)]
+struct Face {
+    state: Option<State>,
+    name: Option<String>,
+    addresses: Vec<SocketAddr>,
+    seen_ms: u64,
+    load: Load,
+    card: Card,
+    /// The newest version of its card that was heard of.
+    card_heard: u64,
+    /// The start of its roster's digest, as last heard.
+    roster_heard: u64,
+    pull_after: Option<Instant>,
+    pulling: bool,
+    exchange_after: Option<Instant>,
+    exchanging: bool,
+    wants_exchange: bool,
+}
+
+pub(super) struct Driver {
+    ground: Arc<Ground>,
+    mesh: Mesh,
+    core: Core,
+    start: Instant,
+    faces: BTreeMap<NodeId, Face>,
+    /// Addresses as they are on the disk.
+    saved: BTreeMap<NodeId, Vec<SocketAddr>>,
+    own_addresses: Vec<SocketAddr>,
+    swarm: SwarmId,
+    changed: bool,
+}
+
+impl Driver {
+    pub(super) fn new(ground: Arc<Ground>, mesh: Mesh, core: Core, own_addresses: Vec<SocketAddr>) -> Driver {
+        let saved = addresses::load(&ground.store);
+        for (id, addresses) in &saved {
+            // The first is the best one: the book puts what it learned last in front.
+            addresses.iter().rev().for_each(|addr| mesh.learn(*id, *addr));
+        }
+        let (start, swarm) = (Instant::now(), ground.keeper.now().swarm());
+        let mut driver =
+            Driver { ground, mesh, core, start, faces: BTreeMap::new(), saved, own_addresses, swarm, changed: true };
+        // The picture is complete before anyone can ask for it.
+        driver.roster_changed();
+        driver.settle();
+        driver
+    }
+
+    /// Runs until the mesh ends or its owner stops.
+    pub(super) async fn run(mut self, mut incoming: Incoming, mut commands: mpsc::Receiver<Command>) {
+        let mut rosters = self.ground.keeper.changes();
+        let mut chores = interval(CHORES_PERIOD);
+        chores.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let wake = self.start + self.core.wake_at().min(self.start.elapsed() + SLEEP_MAX);
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => return,
+                },
+                event = incoming.next() => match event {
+                    Some(event) => self.event(event),
+                    None => return,
+                },
+                changed = rosters.changed() => match changed {
+                    Ok(()) => self.roster_changed(),
+                    Err(_) => return,
+                },
+                () = sleep_until(wake) => self.input(Input::Tick, None),
+                _ = chores.tick() => self.chores(),
+            }
+            self.settle();
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Load(load) => self.input(Input::Load(load), None),
+            Command::Card => self.own_card(),
+            Command::Met(greeting) => self.met(*greeting),
+            Command::Exchanged(id) => self.face(id, |face| face.exchanging = false),
+            Command::Pulled(id, card) => self.pulled(id, card),
+            Command::Reach => self.input(Input::Reach, None),
+            Command::Leave(done) => {
+                self.input(Input::Leave, None);
+                tokio::time::sleep(LEAVE_PAUSE).await;
+                let _: Result<(), ()> = done.send(());
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Datagram { peer, bytes } => self.input(Input::Packet(peer, bytes), Some(peer)),
+            Event::Up { peer, addr } => {
+                tracing::debug!(?peer, %addr, "connected");
+                // One side is enough, and both know which.
+                let first = self.ground.me() < peer;
+                self.face(peer, |face| face.wants_exchange |= first);
+                self.exchanges();
+            }
+            Event::Down { peer, cause } => {
+                tracing::debug!(?peer, ?cause, "disconnected");
+                match cause {
+                    Cause::Goodbye => self.input(Input::Goodbye(peer), None),
+                    Cause::Lost(_) => self.input(Input::Lost(peer), None),
+                    Cause::NotMember => {
+                        tracing::warn!(?peer, "a member says that this node is not one: it may have been evicted");
+                    }
+                    Cause::Closed => {}
+                }
+            }
+        }
+    }
+
+    fn met(&mut self, greeting: Greeting) {
+        let id = greeting.id;
+        if !self.ground.keeper.now().contains(&id) || id == self.ground.me() {
+            return;
+        }
+        let (name, now_ms) = (crate::roster::tidy_name(&greeting.name), self.ground.now_ms());
+        // The address that works stays in front: these are only more to try.
+        for addr in greeting.addresses.iter().rev().filter(|addr| !addr.ip().is_unspecified() && addr.port() != 0) {
+            self.mesh.learn(id, *addr);
+        }
+        let roster = self.ground.keeper.now();
+        for (other, addresses) in &greeting.others {
+            if roster.contains(other) && *other != self.ground.me() && self.mesh.addresses(other).is_empty() {
+                addresses.iter().rev().for_each(|addr| self.mesh.learn(*other, *addr));
+            }
+        }
+        self.face(id, |face| {
+            face.name = Some(name);
+            face.seen_ms = now_ms;
+        });
+        self.input(Input::KnownAs(greeting.known_as), None);
+        self.input(Input::Met(greeting.peer(), greeting.pulse), None);
+        self.input(Input::Tick, None);
+    }
+
+    fn roster_changed(&mut self) {
+        let roster = self.ground.keeper.now();
+        let members: BTreeSet<NodeId> = roster.members().keys().copied().collect();
+        let gone: Vec<NodeId> = self.faces.keys().filter(|id| !members.contains(id)).copied().collect();
+        if !members.contains(&self.ground.me()) {
+            self.alone_again();
+            return;
+        }
+        for id in gone {
+            self.faces.remove(&id);
+            self.mesh.close(&id, Reason::Evicted);
+            self.mesh.forget(&id);
+        }
+        for id in &members {
+            self.faces.entry(*id).or_default();
+        }
+        self.changed = true;
+        if std::mem::replace(&mut self.swarm, roster.swarm()) != roster.swarm() {
+            self.input(Input::Renew, None);
+        }
+        self.input(Input::Roster(members, start_of(&roster)), None);
+        self.input(Input::Tick, None);
+        self.exchanges();
+    }
+
+    /// This node was taken off the roster by others: it goes on as a swarm of one.
+    fn alone_again(&mut self) {
+        tracing::warn!("this node was taken off the roster; it is a swarm of one now");
+        let ground = self.ground.clone();
+        self.ground.spawner.spawn(async move {
+            if let Err(error) = ground.found().await {
+                tracing::error!(%error, "could not go on alone");
+            }
+        });
+    }
+
+    fn own_card(&mut self) {
+        let version = self.ground.card.now().version;
+        if version != self.core.pulse().card {
+            self.input(Input::Card(version), None);
+            self.changed = true;
+        }
+    }
+
+    fn pulled(&mut self, id: NodeId, card: Option<Card>) {
+        let Some(face) = self.faces.get_mut(&id) else { return };
+        face.pulling = false;
+        match card {
+            Some(card) if card.version > face.card.version => {
+                face.card = card;
+                self.changed = true;
+            }
+            Some(_) => {}
+            None => face.pull_after = Some(Instant::now() + CARD_PAUSE),
+        }
+    }
+
+    fn input(&mut self, input: Input, from: Option<NodeId>) {
+        for action in self.core.handle(self.start.elapsed(), input) {
+            match action {
+                Action::Send(to, bytes) => {
+                    self.mesh.datagram(to, bytes);
+                }
+                Action::State(id, state) => self.state(id, state),
+                Action::Pulse(pulse) => self.heard(pulse),
+                Action::Unknown(id) => {
+                    tracing::debug!(?id, "gossip knows a member that the roster doesn't");
+                    if let Some(from) = from {
+                        self.face(from, |face| face.wants_exchange = true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn state(&mut self, id: NodeId, state: State) {
+        let now_ms = self.ground.now_ms();
+        let known = self.core.known(&id).map_or(0, |peer| peer.epoch);
+        self.ground.epochs.write().unwrap_or_else(PoisonError::into_inner).insert(id, known);
+        let Some(face) = self.faces.get_mut(&id) else { return };
+        if face.state != Some(state) {
+            tracing::info!(member = ?id, ?state, "membership");
+        }
+        face.state = Some(state);
+        match state {
+            State::Up => {
+                face.seen_ms = now_ms;
+                face.pull_after = None;
+            }
+            // Calls to it fail at once instead of waiting for its connection to time out.
+            State::Down | State::Left => self.mesh.close(&id, Reason::Down),
+        }
+        self.changed = true;
+    }
+
+    fn heard(&mut self, pulse: Pulse) {
+        let now_ms = self.ground.now_ms();
+        let mine = self.core.pulse().roster;
+        let Some(face) = self.faces.get_mut(&pulse.node) else { return };
+        face.load = pulse.load;
+        face.seen_ms = now_ms;
+        face.card_heard = face.card_heard.max(pulse.card);
+        face.roster_heard = pulse.roster;
+        face.wants_exchange |= pulse.roster != mine;
+        self.changed = true;
+    }
+
+    fn chores(&mut self) {
+        self.own_card();
+        self.exchanges();
+    }
+
+    /// Compares rosters with those that seem to have another one.
+    fn exchanges(&mut self) {
+        let now = Instant::now();
+        let mine = self.core.pulse().roster;
+        for (id, face) in &mut self.faces {
+            let due = face.exchange_after.is_none_or(|at| at <= now);
+            if *id == self.ground.me() || face.exchanging || !face.wants_exchange || !due {
+                continue;
+            }
+            if !self.mesh.is_up(id) && face.state != Some(State::Up) {
+                continue;
+            }
+            face.wants_exchange = false;
+            face.exchanging = true;
+            face.exchange_after = Some(now + EXCHANGE_PAUSE);
+            face.roster_heard = mine;
+            let (ground, id) = (self.ground.clone(), *id);
+            self.ground.spawner.spawn(async move {
+                if let Err(error) = exchange::offer(&ground, id, Vec::new()).await {
+                    tracing::debug!(peer = ?id, %error, "no exchange");
+                }
+                let _ = ground.commands.send(Command::Exchanged(id)).await;
+            });
+        }
+    }
+
+    /// Pulls the cards that are newer than what is here.
+    fn pulls(&mut self) {
+        let now = Instant::now();
+        for (id, face) in &mut self.faces {
+            let due = face.pull_after.is_none_or(|at| at <= now);
+            if face.state != Some(State::Up) || face.pulling || !due || face.card_heard <= face.card.version {
+                continue;
+            }
+            face.pulling = true;
+            let (ground, mesh, id) = (self.ground.clone(), self.mesh.clone(), *id);
+            self.ground.spawner.spawn(async move {
+                let pull = async {
+                    let (to, mut from) = mesh.control(id, Protocol::Card).await.ok()?;
+                    let card = cards::pull(&mut from).await.ok();
+                    drop(to);
+                    card
+                };
+                let card = timeout(CARD_PAUSE, pull).await.ok().flatten();
+                let _ = ground.commands.send(Command::Pulled(id, card)).await;
+            });
+        }
+    }
+
+    fn save_addresses(&mut self) {
+        let me = self.ground.me();
+        let now: BTreeMap<NodeId, Vec<SocketAddr>> = self
+            .faces
+            .iter()
+            .filter(|(id, f)| **id != me && !f.addresses.is_empty())
+            .map(|(id, f)| (*id, f.addresses.clone()))
+            .collect();
+        let mut changed: BTreeMap<NodeId, Vec<SocketAddr>> =
+            now.iter().filter(|(id, a)| self.saved.get(id) != Some(a)).map(|(id, a)| (*id, a.clone())).collect();
+        // Who has no address now keeps the old ones, unless it is no member any more.
+        for id in self.saved.keys().filter(|id| !self.faces.contains_key(id)) {
+            changed.insert(*id, Vec::new());
+        }
+        if changed.is_empty() {
+            return;
+        }
+        for (id, addresses) in &changed {
+            if addresses.is_empty() {
+                self.saved.remove(id);
+            } else {
+                self.saved.insert(*id, addresses.clone());
+            }
+        }
+        self.ground.spawner.spawn(addresses::save(self.ground.store.clone(), changed));
+    }
+
+    fn face(&mut self, id: NodeId, change: impl FnOnce(&mut Face)) {
+        if let Some(face) = self.faces.get_mut(&id) {
+            change(face);
+            self.changed = true;
+        }
+    }
+
+    /// After each input: what others read is brought up to date, and what became due is started.
+    fn settle(&mut self) {
+        self.pulls();
+        self.exchanges();
+        let own = (self.core.me(), self.core.pulse());
+        let mut shown = self.ground.own.write().unwrap_or_else(PoisonError::into_inner);
+        if *shown != own {
+            *shown = own;
+        }
+        drop(shown);
+        if std::mem::take(&mut self.changed) {
+            self.paint();
+            self.save_addresses();
+        }
+    }
+
+    fn paint(&mut self) {
+        let (me, roster) = (self.ground.me(), self.ground.keeper.now());
+        let own = Face {
+            state: Some(State::Up),
+            name: Some(self.ground.name()),
+            addresses: self.own_addresses.clone(),
+            seen_ms: self.ground.now_ms(),
+            load: self.core.pulse().load,
+            card: self.ground.card.now(),
+            ..Face::default()
+        };
+        for (id, face) in &mut self.faces {
+            face.addresses = self.mesh.addresses(id);
+        }
+        let members: BTreeMap<NodeId, Member> = roster
+            .members()
+            .iter()
+            .map(|(id, membership)| {
+                let nobody = Face::default();
+                let face = if *id == me { &own } else { self.faces.get(id).unwrap_or(&nobody) };
+                let member = Member {
+                    id: *id,
+                    name: face.name.clone().unwrap_or_else(|| membership.name.clone()),
+                    state: face.state.unwrap_or(State::Down),
+                    addresses: face.addresses.clone(),
+                    joined_ms: membership.joined_ms,
+                    seen_ms: face.seen_ms,
+                    load: face.load,
+                    card: face.card.bytes.clone(),
+                };
+                (*id, member)
+            })
+            .collect();
+        self.ground.members.edit(|picture| {
+            // Our own "seen" is always now, which is no news.
+            let before = picture.get(&me).map(|m| m.seen_ms);
+            *picture = members;
+            if let (Some(member), Some(before)) = (picture.get_mut(&me), before) {
+                member.seen_ms = before;
+            }
+        });
+    }
+}
+
+/// The first bytes of a roster's digest: enough to notice a difference.
+pub(super) fn start_of(roster: &Roster) -> u64 {
+    u64::from_le_bytes(*roster.digest().first_chunk().expect("a digest has 32 bytes"))
+}
+
+/// Asks the driver to say goodbye in gossip, and waits until it has.
+pub(super) async fn leave(ground: &Ground) {
+    let (done, said) = oneshot::channel();
+    if ground.commands.send(Command::Leave(done)).await.is_ok() {
+        let _ = said.await;
+    }
+}

@@ -1,0 +1,251 @@
+//! What all parts of one node's transport stand on: its key, its roster, its open invites, its connections.
+//!
+//! Every change of the roster that this node decides on passes here, one at a time.
+
+use super::{config::TransportConfig, exchange};
+use crate::{
+    Env, Identity, Mesh,
+    defaults::{JOIN_LOCK_TIMEOUT, PUSH_TIMEOUT},
+    join::{Outline, book::Book, knock::Lobby},
+    membership::{Peer, Pulse, cards},
+    roster::{Keeper, Membership, Record, Roster, tidy_name},
+};
+use futures::future::join_all;
+use skep_runtime::{Load, Members, NodeId, member::State, store::Store, swarm::Error, tasks::Spawner};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::timeout,
+};
+
+/// What the driver is told.
+pub(super) enum Command {
+    /// This node's load.
+    Load(Load),
+    /// This node's card changed.
+    Card,
+    /// A member was met on a stream.
+    Met(Box<exchange::Greeting>),
+    /// The exchange with this member has ended, met or not.
+    Exchanged(NodeId),
+    /// A member's card was pulled, or could not be.
+    Pulled(NodeId, Option<cards::Card>),
+    /// Say goodbye in gossip, then tell.
+    Leave(oneshot::Sender<()>),
+    /// Try members that don't answer: there is a new address.
+    Reach,
+}
+
+/// The common ground of one node.
+pub(super) struct Ground {
+    pub(super) env: Env,
+    pub(super) identity: Arc<Identity>,
+    pub(super) config: TransportConfig,
+    pub(super) store: Store,
+    pub(super) keeper: Keeper,
+    pub(super) members: Members,
+    pub(super) spawner: Spawner,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) card: cards::Own,
+    /// This run, and its word on itself; the driver keeps it current.
+    pub(super) own: RwLock<(Peer, Pulse)>,
+    /// The epochs under which this node knows the others.
+    pub(super) epochs: RwLock<BTreeMap<NodeId, u64>>,
+    /// Woken when an owner approved of someone.
+    pub(super) approvals: Notify,
+    mesh: OnceLock<Mesh>,
+    book: Mutex<Book>,
+    lobby: Mutex<Lobby>,
+    /// Held while this node is about to change its swarm, or to admit someone into it: not both at once.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// The parts of a [`Ground`].
+pub(super) struct Parts {
+    pub(super) env: Env,
+    pub(super) identity: Arc<Identity>,
+    pub(super) config: TransportConfig,
+    pub(super) store: Store,
+    pub(super) keeper: Keeper,
+    pub(super) members: Members,
+    pub(super) spawner: Spawner,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) me: Peer,
+    pub(super) pulse: Pulse,
+}
+
+impl Ground {
+    pub(super) fn new(parts: Parts) -> Arc<Ground> {
+        let Parts { env, identity, config, store, keeper, members, spawner, commands, me, pulse } = parts;
+        Arc::new(Ground {
+            book: Mutex::new(Book::new(config.invite_valid)),
+            env,
+            identity,
+            config,
+            store,
+            keeper,
+            members,
+            spawner,
+            commands,
+            card: cards::Own::default(),
+            own: RwLock::new((me, pulse)),
+            epochs: RwLock::default(),
+            approvals: Notify::new(),
+            mesh: OnceLock::new(),
+            lobby: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Connects the ground to the mesh, once: the mesh needs the gate first, which stands on the ground.
+    pub(super) fn connect(&self, mesh: Mesh) {
+        assert!(self.mesh.set(mesh).is_ok(), "a ground is connected once");
+    }
+
+    /// The mesh. Before it stands nobody can call: strangers and members come through it.
+    pub(super) fn mesh(&self) -> Result<&Mesh, Error> {
+        self.mesh.get().ok_or_else(|| Error::Refused("this node is still starting".to_owned()))
+    }
+
+    pub(super) fn me(&self) -> NodeId {
+        self.identity.id()
+    }
+
+    /// The name to show for this node.
+    pub(super) fn name(&self) -> String {
+        tidy_name(&self.config.name)
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.env.base.now_ms()
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lobby(&self) -> MutexGuard<'_, Lobby> {
+        self.lobby.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node's swarm in a few words.
+    pub(super) fn outline(&self) -> Outline {
+        let roster = self.keeper.now();
+        let members = u16::try_from(roster.members().len()).unwrap_or(u16::MAX);
+        Outline { swarm: roster.swarm(), members, founded_ms: roster.founded_ms() }
+    }
+
+    /// Whether this node is a swarm of one.
+    pub(super) fn alone(&self) -> bool {
+        self.keeper.now().members().len() == 1
+    }
+
+    /// The others that answer now.
+    pub(super) fn up(&self) -> Vec<NodeId> {
+        let up = self.members.up();
+        up.into_iter().map(|m| m.id).filter(|id| *id != self.me()).collect()
+    }
+
+    /// Nobody else changes swarms through this node while the guard is held.
+    pub(super) async fn change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
+        let busy = || Error::Refused("this machine is joining a swarm just now: try again".to_owned());
+        timeout(JOIN_LOCK_TIMEOUT, self.changing.lock()).await.map_err(|_| busy())
+    }
+
+    /// Makes `who` a member of this node's swarm, which has to be `outline`'s still, and tells the others before
+    /// the welcome goes out. Gives the roster to welcome it with.
+    pub(super) async fn admit(&self, who: NodeId, name: &str, outline: Outline) -> Result<Vec<Record>, Error> {
+        let _one = self.change().await?;
+        let roster = self.keeper.now();
+        if roster.swarm() != outline.swarm {
+            return Err(Error::Refused("this machine has just gone over to another swarm: try again".to_owned()));
+        }
+        if !roster.contains(&who) {
+            let now_ms = self.now_ms();
+            let record = self.keeper.state(&self.identity, |roster, key| roster.admit(key, who, name, now_ms)).await?;
+            tracing::info!(member = ?who, name, "admitted");
+            self.push(vec![record]).await;
+        }
+        self.lobby().remove(&who);
+        Ok(self.keeper.now().records().cloned().collect())
+    }
+
+    /// Goes over to the swarm that `door` welcomed this node into.
+    pub(super) async fn adopt(&self, records: Vec<Record>, door: NodeId, expected: Outline) -> Result<(), Error> {
+        let roster = Roster::from_records(records).map_err(|e| Error::Refused(e.to_string()))?;
+        if roster.swarm() != expected.swarm || !roster.contains(&self.me()) || !roster.contains(&door) {
+            return Err(Error::Refused("it sent a roster that doesn't have both of us on it".to_owned()));
+        }
+        self.depart().await;
+        self.keeper.replace(roster).await?;
+        self.lobby().clear();
+        tracing::info!(members = self.keeper.now().members().len(), "joined a swarm");
+        Ok(())
+    }
+
+    /// Tells everyone who answers that this node leaves their roster for another one. Its own roster stays as it is
+    /// until the caller replaces it: the connections to tell them by stand on it.
+    pub(super) async fn depart(&self) {
+        let roster = self.keeper.now();
+        if roster.members().len() == 1 {
+            return;
+        }
+        match roster.depart(&self.identity, self.now_ms()) {
+            Ok(record) => {
+                let tells = self
+                    .up()
+                    .into_iter()
+                    .map(|id| timeout(PUSH_TIMEOUT, exchange::tell_only(self, id, record.clone())));
+                join_all(tells).await;
+            }
+            Err(error) => tracing::warn!(%error, "left without telling the others"),
+        }
+    }
+
+    /// Becomes a new swarm of one.
+    pub(super) async fn found(&self) -> Result<(), Error> {
+        let roster = Roster::found(&self.identity, &self.config.name, self.now_ms(), self.env.base.bytes());
+        self.keeper.replace(roster).await
+    }
+
+    /// Hands records to everyone who answers. Gives how many have them now, this node included.
+    pub(super) async fn push(&self, records: Vec<Record>) -> usize {
+        let others = self.up();
+        let pushes = others.into_iter().map(|id| timeout(PUSH_TIMEOUT, exchange::offer(self, id, records.clone())));
+        1 + join_all(pushes).await.into_iter().filter(|result| matches!(result, Ok(Ok(_)))).count()
+    }
+
+    /// What this node says to a member that it meets.
+    pub(super) fn greeting(&self, to: &NodeId, records: Vec<Record>) -> exchange::Greeting {
+        let (peer, pulse) = *self.own.read().unwrap_or_else(PoisonError::into_inner);
+        let known_as = self.epochs.read().unwrap_or_else(PoisonError::into_inner).get(to).copied().unwrap_or(0);
+        let picture = self.members.now();
+        let others = picture.values().filter(|m| m.state == State::Up && m.id != peer.id && m.id != *to);
+        exchange::Greeting {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            id: peer.id,
+            epoch: peer.epoch,
+            pulse,
+            name: self.name(),
+            addresses: self.addresses(),
+            others: others.take(exchange::HINTS_MAX).map(|m| (m.id, m.addresses.clone())).collect(),
+            known_as,
+            digest: self.keeper.now().digest(),
+            records,
+        }
+    }
+
+    /// Where this node may be reached, as far as it knows.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.members.get(&self.me()).map(|m| m.addresses).unwrap_or_default()
+    }
+
+    /// The member of this key.
+    pub(super) fn membership(&self, id: &NodeId) -> Option<Membership> {
+        self.keeper.now().members().get(id).cloned()
+    }
+}
