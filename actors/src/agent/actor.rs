@@ -1,0 +1,419 @@
+//! AgentsActor: starts runs, knows their records, and finds those of other nodes. One run's work is `run`'s.
+//!
+//! Questions that take another node, the disk or a budget are answered by tasks; this actor's mailbox stays free.
+//! Starting a run is for any member of the swarm, as running a command is.
+
+use super::{
+    AgentError, Goal, Message, NAME, Run, RunState,
+    children::{RESTARTED, find_place},
+    documents::{self, DOCUMENTS_BYTES_MAX, Document},
+    life::DEPTH_MAX,
+    records, run, tools,
+};
+use crate::{
+    Context, budget,
+    defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
+};
+use futures::{StreamExt, stream::FuturesUnordered};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
+use serde::{Serialize, de::DeserializeOwned};
+use skep_runtime::{Error, NodeId, Tasks, Ticket, Wire, defaults::ASK_TIMEOUT};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// Runs at work on one node: each waits for a model most of its time, but holds its documents.
+const LIVE_MAX: usize = 64;
+/// Runs of one tree, its root included: what one goal may ever start.
+const TREE_RUNS_MAX: usize = 64;
+/// Bytes of a goal's words.
+const GOAL_BYTES_MAX: usize = 32 << 10;
+/// Documents of a goal.
+const DOCUMENTS_MAX: usize = 1024;
+/// Bytes of all records in one answer: what fits one message.
+const LIST_BYTES_MAX: usize = 768 << 10;
+/// How long ending a run may take: the calls under way say what they cost, the budget is settled.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Starts the actor and publishes it. The budget's actor must be there first.
+pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
+    let actor = context.directory.spawn(NAME, Agents, context.clone(), Some(supervisor)).await?;
+    Ok(actor.get_cell())
+}
+
+struct Agents;
+
+struct State {
+    context: Context,
+    tasks: Tasks,
+    /// The runs below each root that lives here.
+    trees: BTreeMap<Uuid, BTreeSet<Uuid>>,
+    /// Runs that the last process left unfinished, to be told to their parents.
+    interrupted: Vec<Run>,
+}
+
+impl Actor for Agents {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Context;
+
+    async fn pre_start(&self, _: ActorRef<Message>, context: Context) -> Result<State, ActorProcessingErr> {
+        let mut interrupted = records::unfinished(&context.store)?;
+        for run in &mut interrupted {
+            interrupt(run, RESTARTED, context.env.now_ms());
+            records::save(&context.store, run).await?;
+        }
+        Ok(State { context, tasks: Tasks::default(), trees: BTreeMap::new(), interrupted })
+    }
+
+    async fn post_start(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        for run in std::mem::take(&mut state.interrupted) {
+            let context = state.context.clone();
+            state.tasks.spawn(async move { settle_lost(&context, &run).await });
+        }
+        Ok(())
+    }
+
+    async fn handle(&self, me: ActorRef<Message>, message: Message, state: &mut State) -> Result<(), ActorProcessingErr> {
+        let context = state.context.clone();
+        match message {
+            Message::Start(Wire(goal), reply) => {
+                let agents = me.get_cell();
+                state.answer(reply, async move { start_run(&context, agents, goal).await });
+            }
+            Message::Get(Wire(id), reply) => state.answer(reply, async move { find(&context, id).await }),
+            Message::Find(Wire(id), reply) => state.answer(reply, async move { own(&context, id) }),
+            Message::Own(Wire(count), reply) => state.answer(reply, async move { newest(&context, count) }),
+            Message::List(Wire(count), reply) => state.answer(reply, async move { list(&context, count).await }),
+            Message::Cancel(Wire(id), reply) => state.answer(reply, async move { cancel(&context, id).await }),
+            Message::Follow(Wire((id, node, ticket)), reply) => {
+                state.answer(reply, async move { follow(&context, id, node, ticket).await });
+            }
+            Message::Moved(Wire((parent, run)), reply) => {
+                state.answer(reply, async move { moved(&context, parent, run).await });
+            }
+            Message::Admit(Wire((thread, child)), reply) => drop(reply.send(Wire(state.admit(thread, child)))),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Message>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        // An actor that failed is a bug of ours. Its run is over, the others go on.
+        if let SupervisionEvent::ActorFailed(_, why) = event {
+            tracing::error!(%why, "an agent's actor failed");
+            let context = state.context.clone();
+            let live: BTreeSet<String> = context.directory.names().into_iter().collect();
+            for mut run in records::unfinished(&context.store)?.into_iter().filter(|run| !live.contains(&run::name(run.id)))
+            {
+                interrupt(
+                    &mut run,
+                    "the agent failed with a bug of ours; its message is in the node's log",
+                    context.env.now_ms(),
+                );
+                records::save(&context.store, &run).await?;
+                let context = context.clone();
+                state.tasks.spawn(async move { settle_lost(&context, &run).await });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Answers from a task. Whoever asked and went away needs no answer.
+    fn answer<T, F>(&self, reply: RpcReplyPort<Wire<T>>, work: F)
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.tasks.spawn(async move { drop(reply.send(Wire(work.await))) });
+    }
+
+    fn admit(&mut self, thread: Uuid, child: Uuid) -> Result<(), AgentError> {
+        let live = self.context.directory.names();
+        let lives = |root: &Uuid| live.contains(&run::name(*root));
+        self.trees.retain(|root, _| lives(root));
+        if !lives(&thread) {
+            return Err(AgentError::Limit("the goal that they work for has ended".into()));
+        }
+        let tree = self.trees.entry(thread).or_default();
+        if tree.len() + 1 >= TREE_RUNS_MAX && !tree.contains(&child) {
+            return Err(AgentError::Limit(format!("one goal has {TREE_RUNS_MAX} at most")));
+        }
+        tree.insert(child);
+        Ok(())
+    }
+}
+
+/// Starts a run here, or on the node that its goal names.
+async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Result<Run, AgentError> {
+    check(&goal)?;
+    if let Some(text) = goal.node.take().filter(|_| goal.parent.is_none()) {
+        let node = named(context, &text)?;
+        if node != context.directory.id() {
+            let there = context.directory.at::<Message>(node, NAME);
+            return there.ask(ASK_TIMEOUT * 2, |reply| Message::Start(Wire(goal), reply)).await?;
+        }
+    }
+    let live = context.directory.names().iter().filter(|name| name.starts_with(run::PREFIX)).count();
+    if live >= LIVE_MAX {
+        return Err(AgentError::Limit(format!("{LIVE_MAX} agents are at work on this node")));
+    }
+    let id = goal.parent.map_or_else(|| context.env.id(), |parent| parent.child);
+    if let Some(run) = read(context, id)? {
+        return Ok(run);
+    }
+    let documents = gather(context, &mut goal).await?;
+    let folder = prepare(context, id, &goal, &documents).await?;
+    let thread = goal.parent.map_or(id, |parent| parent.thread);
+    open_budget(context, &goal, thread).await?;
+    let run = Run {
+        id,
+        goal,
+        node: context.directory.id(),
+        thread,
+        state: RunState::Running,
+        steps: Vec::new(),
+        children: Vec::new(),
+        output: None,
+        error: None,
+        exhausted: false,
+        tokens: 0,
+        created_ms: context.env.now_ms(),
+        completed_ms: None,
+    };
+    let started = async {
+        let unsaved = |e: skep_runtime::store::Error| AgentError::Store(e.to_string());
+        records::save(&context.store, &run).await.map_err(unsaved)?;
+        records::prune(&context.store).await.map_err(unsaved)?;
+        let brief = run::Brief { run: run.clone(), documents, folder };
+        run::start(context, agents, brief).await.map_err(|e| AgentError::Store(e.to_string()))
+    };
+    if let Err(error) = started.await {
+        run::done(context, thread).await;
+        return Err(error);
+    }
+    context.metrics.counter("agents_started", "Runs of agents that were started on this node").inc();
+    Ok(run)
+}
+
+fn check(goal: &Goal) -> Result<(), AgentError> {
+    let invalid = |field: &str, reason: String| Err(AgentError::Invalid { field: field.into(), reason });
+    if goal.goal.trim().is_empty() || goal.goal.len() > GOAL_BYTES_MAX {
+        return invalid("goal", format!("it has 1 to {GOAL_BYTES_MAX} bytes"));
+    }
+    if let Some(tool) = goal.tools.iter().find(|name| !tools::ALL.iter().any(|tool| tool.name == name.as_str())) {
+        let known: Vec<&str> = tools::ALL.iter().map(|tool| tool.name).collect();
+        return invalid("tools", format!("there is no {}; there are {}", super::data::bounded(tool, 64), known.join(", ")));
+    }
+    if goal.tools.len() > tools::ALL.len() {
+        return invalid("tools", "each is named once".into());
+    }
+    let bytes: usize = goal.documents.iter().map(|(name, text)| name.len() + text.len()).sum();
+    if bytes > DOCUMENTS_BYTES_MAX || goal.documents.len() > DOCUMENTS_MAX {
+        return invalid("documents", format!("{DOCUMENTS_MAX} with {DOCUMENTS_BYTES_MAX} bytes in all are the most"));
+    }
+    if goal.parent.is_some_and(|parent| parent.depth > DEPTH_MAX) {
+        return Err(AgentError::Limit(format!("they nest {DEPTH_MAX} deep at most")));
+    }
+    if goal.parent.is_some() && goal.folder.is_some() {
+        return Err(AgentError::Rights("a folder".into()));
+    }
+    Ok(())
+}
+
+fn named(context: &Context, text: &str) -> Result<NodeId, AgentError> {
+    let node = find_place(&run::places(context), text);
+    node.ok_or_else(|| AgentError::NoSuchNode(super::data::bounded(text, 64)))
+}
+
+/// The goal's documents, its folder's included. In the goal only their names remain.
+async fn gather(context: &Context, goal: &mut Goal) -> Result<Vec<Document>, AgentError> {
+    let mut all = std::mem::take(&mut goal.documents);
+    if let Some(folder) = goal.folder.clone() {
+        let read = context.tasks.compute(move || documents::of_folder(Path::new(&folder))).await;
+        let invalid = |reason| AgentError::Invalid { field: "folder".into(), reason };
+        all.extend(read.map_err(|e| invalid(e.to_string()))?.map_err(invalid)?);
+    }
+    goal.documents =
+        all.iter().take(DOCUMENTS_MAX).map(|(name, _)| (super::data::bounded(name, 200), String::new())).collect();
+    Ok(all)
+}
+
+/// The folder that the run's tools may read: the goal's, or one of its own with its documents in it. Made only for
+/// a run that can read at all.
+async fn prepare(context: &Context, id: Uuid, goal: &Goal, documents: &[Document]) -> Result<PathBuf, AgentError> {
+    if let Some(folder) = &goal.folder {
+        return Ok(PathBuf::from(folder));
+    }
+    let folder = context.home.join("runs").join(id.to_string());
+    if goal.tools.iter().any(|tool| tool == tools::read_file::NAME) {
+        let (path, documents) = (folder.clone(), documents.to_vec());
+        let write = move || {
+            std::fs::create_dir_all(&path)?;
+            documents.iter().try_for_each(|(name, text)| std::fs::write(path.join(file_name(name)), text))
+        };
+        let written = context.tasks.compute(write).await.map_err(|e| AgentError::Store(e.to_string()))?;
+        written.map_err(|e| AgentError::Store(e.to_string()))?;
+    }
+    Ok(folder)
+}
+
+/// A document's name as a file's: nothing that leads elsewhere.
+fn file_name(name: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let name: String = name.chars().take(100).map(plain).collect();
+    let name = name.trim_start_matches('.');
+    if name.is_empty() { "document".into() } else { name.into() }
+}
+
+async fn open_budget(context: &Context, goal: &Goal, thread: Uuid) -> Result<(), AgentError> {
+    let budget = context.directory.here::<budget::Message>(budget::NAME);
+    match goal.parent {
+        Some(parent) => {
+            let adopt = Wire((thread, parent.budget_owner));
+            Ok(budget.ask(ASK_TIMEOUT, |reply| budget::Message::Adopt(adopt, reply)).await?)
+        }
+        None => {
+            let tokens = if goal.budget == 0 { THREAD_TOKENS } else { goal.budget };
+            let opened = budget.ask(ASK_TIMEOUT, |reply| budget::Message::Open(Wire((thread, tokens)), reply)).await?;
+            Ok(opened.map(drop)?)
+        }
+    }
+}
+
+fn read(context: &Context, id: Uuid) -> Result<Option<Run>, AgentError> {
+    records::get(&context.store, id).map_err(|e| AgentError::Store(e.to_string()))
+}
+
+fn own(context: &Context, id: Uuid) -> Result<Run, AgentError> {
+    read(context, id)?.ok_or(AgentError::NoSuchRun(id))
+}
+
+fn newest(context: &Context, count: u32) -> Vec<Run> {
+    records::newest(&context.store, count as usize, LIST_BYTES_MAX).unwrap_or_else(|error| {
+        tracing::error!(%error, "the records of agents can't be read");
+        Vec::new()
+    })
+}
+
+/// Asks everyone else who is up; answers in the order in which they come.
+fn others<'a, T>(
+    context: &'a Context,
+    make: impl Fn(RpcReplyPort<Wire<T>>) -> Message + Copy + Send + 'a,
+) -> FuturesUnordered<impl Future<Output = Result<T, Error>> + Send + 'a>
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+{
+    let me = context.directory.id();
+    let nodes = context.members.up().into_iter().map(|m| m.id).filter(|id| *id != me);
+    let ask = |node| {
+        let there = context.directory.at::<Message>(node, NAME);
+        async move { there.ask(GATHER_TIMEOUT, make).await }
+    };
+    nodes.map(ask).collect()
+}
+
+/// The record of a run, wherever it is.
+async fn find(context: &Context, id: Uuid) -> Result<Run, AgentError> {
+    if let Some(run) = read(context, id)? {
+        return Ok(run);
+    }
+    let mut answers = others(context, move |reply| Message::Find(Wire(id), reply));
+    while let Some(answer) = answers.next().await {
+        if let Ok(Ok(run)) = answer {
+            return Ok(run);
+        }
+    }
+    Err(AgentError::NoSuchRun(id))
+}
+
+async fn list(context: &Context, count: u32) -> Vec<Run> {
+    let mut runs = newest(context, count);
+    let answers = others(context, move |reply| Message::Own(Wire(count), reply));
+    runs.extend(
+        answers.filter_map(|answer| std::future::ready(answer.ok())).collect::<Vec<_>>().await.into_iter().flatten(),
+    );
+    runs.sort_by_key(|run| (std::cmp::Reverse(run.created_ms), run.id));
+    runs.truncate(count as usize);
+    runs
+}
+
+async fn cancel(context: &Context, id: Uuid) -> Result<Run, AgentError> {
+    let here = context.directory.here::<run::Message>(run::name(id));
+    match here.ask(CANCEL_TIMEOUT, run::Message::Cancel).await {
+        // It ended before it could take the message: its record says how.
+        Err(Error::NoSuchActor(_) | Error::NoReply) => {}
+        answer => return answer?,
+    }
+    let run = find(context, id).await?;
+    if run.node == context.directory.id() || run.state.ended() {
+        return Ok(run);
+    }
+    let there = context.directory.at::<Message>(run.node, NAME);
+    there.ask(CANCEL_TIMEOUT, |reply| Message::Cancel(Wire(id), reply)).await?
+}
+
+async fn follow(context: &Context, id: Uuid, node: NodeId, ticket: Ticket) -> Result<(), AgentError> {
+    let here = context.directory.here::<run::Message>(run::name(id));
+    match here.ask(ASK_TIMEOUT * 2, |reply| run::Message::Follow(node, ticket, reply)).await {
+        Err(Error::NoSuchActor(_) | Error::NoReply) => {}
+        answer => return answer?,
+    }
+    let run = find(context, id).await?;
+    let me = context.directory.id();
+    if run.node == me {
+        return run::replay(context, node, ticket, run).await;
+    }
+    // The stream was promised to this node's side: what comes from there is passed on.
+    let expected = context.directory.expect(run.node, context.env.ticket())?;
+    let asked = Wire((id, me, expected.ticket()));
+    let there = context.directory.at::<Message>(run.node, NAME);
+    there.ask(ASK_TIMEOUT * 2, |reply| Message::Follow(asked, reply)).await??;
+    let mut from = expected.opened().await?;
+    let mut to = context.directory.open(node, ticket).await?;
+    context.tasks.spawn(async move {
+        let passed = tokio::io::copy(&mut from.reader, &mut to.writer).await;
+        tracing::debug!(ok = passed.is_ok(), "a run that lives elsewhere is no longer followed");
+        let _ = tokio::io::AsyncWriteExt::shutdown(&mut to.writer).await;
+    });
+    Ok(())
+}
+
+/// Hands a sub-agent's record to its parent. One whose parent is no longer at work is ended.
+async fn moved(context: &Context, parent: Uuid, run: Run) {
+    let (id, node, ended) = (run.id, run.node, run.state.ended());
+    let here = context.directory.here::<run::Message>(run::name(parent));
+    let taken = here.ask(ASK_TIMEOUT, |reply| run::Message::Moved(Box::new(run), reply)).await;
+    if taken.is_err() && !ended {
+        let context = context.clone();
+        context.clone().tasks.spawn(async move { run::stop_child(&context, node, id).await });
+    }
+}
+
+/// Marks a run whose actor is gone.
+fn interrupt(run: &mut Run, why: &str, now_ms: u64) {
+    run.state = RunState::Failed;
+    run.error = Some(why.into());
+    run.completed_ms = Some(now_ms);
+    run.steps.iter_mut().filter(|step| !step.state.ended()).for_each(|step| step.state = RunState::Failed);
+}
+
+/// Settles the budget of a run whose actor is gone, ends its sub-agents, and tells its parent.
+async fn settle_lost(context: &Context, run: &Run) {
+    run::done(context, run.thread).await;
+    for (child, node) in &run.children {
+        run::stop_child(context, *node, *child).await;
+    }
+    if let Some(parent) = run.goal.parent {
+        run::told(context, parent.run, parent.node, run).await;
+    }
+}

@@ -1,0 +1,429 @@
+//! One run, from its goal to its end: its record, limits, rights and sub-agents around a strategy. No I/O.
+//!
+//! What happens comes in as an [`Event`] with the [`World`] as it is; what is to be done goes out as [`Action`]s.
+//! This file is long because a run's life is one thought.
+
+use super::{
+    AgentError, Goal, Parent, Run, RunState, Step,
+    children::{Children, Gone, Start, World, find_place},
+    data::bounded,
+    documents::Document,
+    strategy::{self, Errand, Failure, Move, Outcome, Plan, Prompt, Room},
+    thinking::{Thought, Unthought},
+    tools,
+};
+use crate::budget::BudgetError;
+use serde_json::Value;
+use skep_runtime::NodeId;
+use std::collections::{BTreeMap, VecDeque};
+use uuid::Uuid;
+
+/// How deep sub-agents may nest: the goal that a person gave is 0.
+pub(super) const DEPTH_MAX: u8 = 4;
+/// Steps that a record keeps.
+const STEPS_MAX: usize = 64;
+/// Runs below this one whose tokens are counted: more than a tree may have.
+const BELOW_MAX: usize = 128;
+/// Bytes of a step's arguments and of its result in the record, each.
+const STEP_BYTES_MAX: usize = 2 << 10;
+/// Bytes of an answer: a record has to fit one message beside its goal and steps.
+const OUTPUT_BYTES_MAX: usize = 64 << 10;
+
+/// What happened.
+pub(super) enum Event {
+    /// The model is there and takes this much; or not.
+    Ready(Result<Room, Failure>),
+    /// The model answered, or why not.
+    Thought(Result<Thought, Unthought>),
+    /// The tool call of this step gave this.
+    Observed(u32, Result<String, String>),
+    /// A sub-agent was started, or not.
+    Started(Uuid, Result<(), AgentError>),
+    /// A record of a sub-agent, or of one of its own.
+    Moved(Box<Run>),
+    /// Who is up has changed.
+    Picture,
+    /// Somebody ends it.
+    Cancel,
+    /// Its time is over.
+    Overdue,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq)]
+pub(super) enum Action {
+    /// Ask the model, for at most this many tokens in all.
+    Think(Prompt, u64),
+    /// Call a tool that is allowed, for this step.
+    Call(u32, String, Value),
+    /// Start a sub-agent on a node.
+    Start(NodeId, Box<Goal>),
+    /// End a sub-agent.
+    Stop(Uuid, NodeId),
+}
+
+/// A run.
+pub(super) struct Life {
+    run: Run,
+    plan: Plan,
+    children: Children,
+    /// The step of each sub-agent that is out.
+    child_steps: BTreeMap<Uuid, u32>,
+    /// Tokens of the runs below this one.
+    below: BTreeMap<Uuid, u64>,
+    /// When each open step began.
+    began: BTreeMap<u32, u64>,
+    last_step: u32,
+    thinking: Option<u32>,
+    changed: bool,
+}
+
+impl Life {
+    /// The run of this record, with the documents that the record only names.
+    pub(super) fn new(run: Run, documents: Vec<Document>) -> Life {
+        Life {
+            plan: Plan::new(&run.goal, documents),
+            run,
+            children: Children::default(),
+            child_steps: BTreeMap::new(),
+            below: BTreeMap::new(),
+            began: BTreeMap::new(),
+            last_step: 0,
+            thinking: None,
+            changed: true,
+        }
+    }
+
+    /// Its record now.
+    pub(super) fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Whether the record changed since this was last asked.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What to do, now that this happened.
+    pub(super) fn on(&mut self, event: Event, world: &World) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.run.state.ended() {
+            // The call that was given up says what it cost all the same.
+            if let Event::Thought(thought) = event {
+                self.run.tokens += spent(&thought);
+                self.changed = true;
+            }
+            return actions;
+        }
+        match event {
+            Event::Ready(Ok(room)) => self.drive(strategy::Event::Begin(room), world, &mut actions),
+            Event::Ready(Err(failure)) => self.fail(failure, None, world, &mut actions),
+            Event::Thought(thought) => self.thought(thought, world, &mut actions),
+            Event::Observed(step, result) => {
+                let (state, text) = match result {
+                    Ok(text) => (RunState::Completed, text),
+                    Err(text) => (RunState::Failed, text),
+                };
+                self.close_step(step, state, Some(&text), world);
+                self.drive(strategy::Event::Observed(text), world, &mut actions);
+            }
+            Event::Started(_, Ok(())) => {}
+            Event::Started(id, Err(error)) => self.not_started(id, error, world, &mut actions),
+            Event::Moved(run) => self.moved(&run, world, &mut actions),
+            Event::Picture => self.picture(world, &mut actions),
+            Event::Cancel => self.end(RunState::Cancelled, None, world, &mut actions),
+            Event::Overdue => {
+                self.fail(
+                    Failure::new("its time was over: give it less to do, or more budget per step"),
+                    None,
+                    world,
+                    &mut actions,
+                );
+            }
+        }
+        self.start_due(world, &mut actions);
+        actions
+    }
+
+    fn thought(&mut self, thought: Result<Thought, Unthought>, world: &World, actions: &mut Vec<Action>) {
+        let step = self.thinking.take();
+        let tokens = spent(&thought);
+        self.run.tokens += tokens;
+        if let Some(step) = step.and_then(|n| self.step(n)) {
+            step.tokens = tokens;
+        }
+        match thought {
+            Ok(Thought { text, .. }) => {
+                step.into_iter().for_each(|n| self.close_step(n, RunState::Completed, Some(&text), world));
+                self.drive(strategy::Event::Thought(text), world, actions);
+            }
+            Err(Unthought { failure, partial, .. }) => {
+                step.into_iter().for_each(|n| self.close_step(n, RunState::Failed, Some(&failure.reason), world));
+                self.fail(failure, Some(partial), world, actions);
+            }
+        }
+    }
+
+    fn moved(&mut self, run: &Run, world: &World, actions: &mut Vec<Action>) {
+        if self.below.len() < BELOW_MAX || self.below.contains_key(&run.id) {
+            self.below.insert(run.id, run.tokens);
+        }
+        let step = self.child_steps.get(&run.id).copied();
+        if let Some(step) = step.and_then(|n| self.step(n)) {
+            step.tokens = run.tokens;
+            self.changed = true;
+        }
+        if let Some(gone) = self.children.moved(run) {
+            self.gone(run.id, gone, run.error.as_deref().unwrap_or_default(), world, actions);
+        }
+    }
+
+    fn not_started(&mut self, id: Uuid, error: AgentError, world: &World, actions: &mut Vec<Action>) {
+        let reason = error.to_string();
+        // It may have started all the same, its answer lost.
+        actions.extend(self.children.out().filter(|(out, _)| *out == id).map(|(id, node)| Action::Stop(id, node)));
+        let exhausted = matches!(error, AgentError::Budget(BudgetError::Exhausted { .. }));
+        let gone = match error {
+            AgentError::Invalid { .. } | AgentError::Rights(_) | AgentError::Limit(_) | AgentError::Budget(_) => {
+                self.children.refused(id, Failure { reason: reason.clone(), exhausted })
+            }
+            _ => self.children.lost(id, &reason),
+        };
+        if let Some(gone) = gone {
+            self.gone(id, gone, &reason, world, actions);
+        }
+    }
+
+    fn picture(&mut self, world: &World, actions: &mut Vec<Action>) {
+        if let Some(parent) = self.run.goal.parent.filter(|parent| !world.up(parent.node)) {
+            self.run.error = Some(format!("the node of its parent, {}, went down", parent.node.short()));
+            return self.end(RunState::Cancelled, None, world, actions);
+        }
+        for (id, node) in self.children.stranded(world) {
+            let why = format!("node {} went down", node.short());
+            if let Some(gone) = self.children.lost(id, &why) {
+                self.gone(id, gone, &why, world, actions);
+            }
+        }
+    }
+
+    /// A sub-agent is no longer out: its step is closed, and the strategy told unless it is started again.
+    fn gone(&mut self, id: Uuid, gone: Gone, why: &str, world: &World, actions: &mut Vec<Action>) {
+        let step = self.child_steps.remove(&id);
+        match gone {
+            Gone::Again => {
+                let note = format!("lost: {why}; it is started again on another node");
+                step.into_iter().for_each(|n| self.close_step(n, RunState::Lost, Some(&note), world));
+            }
+            Gone::Ended(number, outcome) => {
+                let state = if outcome.failure.is_some() { RunState::Failed } else { RunState::Completed };
+                let text = outcome.failure.as_ref().map(|f| f.reason.clone()).or_else(|| outcome.output.clone());
+                step.into_iter().for_each(|n| self.close_step(n, state, text.as_deref(), world));
+                let event = self.as_told(number, outcome);
+                self.drive(event, world, actions);
+            }
+        }
+    }
+
+    /// How the strategy hears of a sub-agent's end: `react` called a tool, `map_reduce` sent an errand.
+    fn as_told(&self, number: usize, outcome: Outcome) -> strategy::Event {
+        match (&self.plan, outcome) {
+            (Plan::React(_), Outcome { output, failure: None }) => {
+                strategy::Event::Observed(output.unwrap_or_else(|| "(it answered nothing)".into()))
+            }
+            (Plan::React(_), Outcome { output, failure: Some(failure) }) => {
+                let so_far = output.map(|text| format!("; so far: {text}")).unwrap_or_default();
+                strategy::Event::Observed(format!("the sub-agent failed: {}{so_far}", failure.reason))
+            }
+            (_, outcome) => strategy::Event::Returned(number, outcome),
+        }
+    }
+
+    /// Tells the strategy, does what it says, tells it what came of that at once, until it waits.
+    fn drive(&mut self, event: strategy::Event, world: &World, actions: &mut Vec<Action>) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for next in self.plan.on(event) {
+                match next {
+                    Move::Think(prompt) => {
+                        let asked = prompt.turns.last().map(|turn| turn.content.as_str()).unwrap_or_default();
+                        let args = serde_json::json!({ "prompt": bounded(asked, STEP_BYTES_MAX / 4) });
+                        self.thinking = Some(self.open_step(prompt.purpose, &args, world));
+                        actions.push(Action::Think(prompt, self.share()));
+                    }
+                    Move::Call(tool, args) => events.extend(self.call(tool, args, world, actions)),
+                    Move::Send(errands) if self.depth() >= DEPTH_MAX => {
+                        drop(errands);
+                        return self.fail(Failure::new(too_deep()), None, world, actions);
+                    }
+                    Move::Send(errands) => {
+                        self.children.send(errands);
+                    }
+                    Move::Recall(failure) => {
+                        let outcome = Outcome { output: None, failure: Some(failure) };
+                        let told = |number| strategy::Event::Returned(number, outcome.clone());
+                        events.extend(self.children.recall().into_iter().map(told));
+                    }
+                    Move::Finish(text) => {
+                        self.run.output = Some(bounded(&text, OUTPUT_BYTES_MAX));
+                        return self.end(RunState::Completed, None, world, actions);
+                    }
+                    Move::Fail(failure) => return self.fail(failure, None, world, actions),
+                }
+            }
+        }
+        self.run.output = self.plan.so_far().map(|text| bounded(&text, OUTPUT_BYTES_MAX));
+    }
+
+    /// A tool call that the model wants: done, or refused as what the tool said.
+    fn call(&mut self, tool: String, args: Value, world: &World, actions: &mut Vec<Action>) -> Option<strategy::Event> {
+        let step = self.open_step(&bounded(&tool, 64), &args, world);
+        let refused = if !self.run.goal.tools.contains(&tool) {
+            let allowed = self.run.goal.tools.join(", ");
+            Some(format!("refused: the tool {} is not allowed here; allowed are: {allowed}", bounded(&tool, 64)))
+        } else if tool == tools::spawn_sub_agent::NAME {
+            match self.errand(&args, world) {
+                Ok(errand) => {
+                    // Its step is opened when it is sent.
+                    self.discard_step(step);
+                    self.children.send(vec![errand]);
+                    None
+                }
+                Err(reason) => Some(format!("refused: {reason}")),
+            }
+        } else {
+            actions.push(Action::Call(step, tool, args));
+            None
+        };
+        let text = refused?;
+        self.close_step(step, RunState::Failed, Some(&text), world);
+        Some(strategy::Event::Observed(text))
+    }
+
+    fn errand(&self, args: &Value, world: &World) -> Result<Errand, String> {
+        if self.depth() >= DEPTH_MAX {
+            return Err(too_deep());
+        }
+        let errand = tools::spawn_sub_agent::errand(args, &self.run.goal.tools)?;
+        match errand.node.as_deref().map(|text| (text, find_place(world.places, text))) {
+            Some((text, None)) => Err(AgentError::NoSuchNode(bounded(text, 64)).to_string()),
+            _ => Ok(errand),
+        }
+    }
+
+    fn start_due(&mut self, world: &World, actions: &mut Vec<Action>) {
+        if self.run.state.ended() {
+            return;
+        }
+        for Start { id, node, errand, .. } in self.children.due(world) {
+            let args = serde_json::json!({
+                "goal": bounded(&errand.goal, STEP_BYTES_MAX / 4),
+                "node": node.to_string(),
+                "documents": errand.documents.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            });
+            let step = self.open_step(errand.purpose, &args, world);
+            self.child_steps.insert(id, step);
+            self.run.children.push((id, node));
+            let parent = Parent {
+                run: self.run.id,
+                node: world.me,
+                thread: self.run.thread,
+                budget_owner: self.run.goal.parent.map_or(world.me, |parent| parent.budget_owner),
+                depth: self.depth() + 1,
+                child: id,
+            };
+            let goal = Goal {
+                goal: errand.goal,
+                strategy: errand.strategy,
+                tools: errand.tools,
+                model: self.run.goal.model.clone(),
+                node: None,
+                budget: self.share(),
+                parent: Some(parent),
+                documents: errand.documents,
+                folder: None,
+            };
+            actions.push(Action::Start(node, Box::new(goal)));
+        }
+    }
+
+    fn fail(&mut self, failure: Failure, partial: Option<String>, world: &World, actions: &mut Vec<Action>) {
+        self.run.exhausted = failure.exhausted;
+        self.run.error = Some(failure.reason);
+        self.end(RunState::Failed, partial.filter(|text| !text.is_empty()), world, actions);
+    }
+
+    fn end(&mut self, state: RunState, partial: Option<String>, world: &World, actions: &mut Vec<Action>) {
+        if state != RunState::Completed {
+            let so_far = self.plan.so_far().or(partial).map(|text| bounded(&text, OUTPUT_BYTES_MAX));
+            self.run.output = so_far.or(self.run.output.take());
+        }
+        actions.extend(self.children.out().map(|(id, node)| Action::Stop(id, node)));
+        let open: Vec<u32> = self.began.keys().copied().collect();
+        open.into_iter().for_each(|step| self.close_step(step, RunState::Cancelled, None, world));
+        self.run.state = state;
+        self.run.completed_ms = Some(world.now_ms);
+        self.changed = true;
+    }
+
+    fn depth(&self) -> u8 {
+        self.run.goal.parent.map_or(0, |parent| parent.depth)
+    }
+
+    /// What it may still spend of its own share. The thread's budget may be smaller: that is the ledger's to say.
+    fn share(&self) -> u64 {
+        let below: u64 = self.below.values().sum();
+        self.run.goal.budget.saturating_sub(self.run.tokens).saturating_sub(below)
+    }
+
+    fn open_step(&mut self, tool: &str, args: &Value, world: &World) -> u32 {
+        self.last_step += 1;
+        let number = self.last_step;
+        if self.run.steps.len() >= STEPS_MAX {
+            self.run.steps.remove(0);
+        }
+        self.run.steps.push(Step {
+            number,
+            tool: tool.to_owned(),
+            args: bounded(&args.to_string(), STEP_BYTES_MAX),
+            result: None,
+            state: RunState::Running,
+            elapsed_ms: 0,
+            tokens: 0,
+        });
+        self.began.insert(number, world.now_ms);
+        self.changed = true;
+        number
+    }
+
+    fn close_step(&mut self, number: u32, state: RunState, result: Option<&str>, world: &World) {
+        let began = self.began.remove(&number);
+        if let Some(step) = self.step(number) {
+            step.state = state;
+            step.result = result.map(|text| bounded(text, STEP_BYTES_MAX));
+            step.elapsed_ms = world.now_ms.saturating_sub(began.unwrap_or(world.now_ms));
+        }
+        self.changed = true;
+    }
+
+    fn discard_step(&mut self, number: u32) {
+        self.began.remove(&number);
+        self.run.steps.retain(|step| step.number != number);
+        self.last_step -= 1;
+    }
+
+    fn step(&mut self, number: u32) -> Option<&mut Step> {
+        self.run.steps.iter_mut().find(|step| step.number == number)
+    }
+}
+
+fn spent(thought: &Result<Thought, Unthought>) -> u64 {
+    match thought {
+        Ok(thought) => thought.tokens,
+        Err(unthought) => unthought.tokens,
+    }
+}
+
+fn too_deep() -> String {
+    AgentError::Limit(format!("they nest {DEPTH_MAX} deep at most")).to_string()
+}

@@ -1,0 +1,223 @@
+//! What a node's AgentsActor can be told and asked, and the record of a run.
+
+use crate::budget::BudgetError;
+use ractor::RpcReplyPort;
+use ractor_cluster_derive::RactorClusterMessage;
+use serde::{Deserialize, Serialize};
+use skep_runtime::{NodeId, Ticket, Wire};
+use uuid::Uuid;
+
+/// What the AgentsActor understands.
+#[derive(RactorClusterMessage)]
+#[expect(clippy::large_enum_variant, reason = "a message moves once, into a mailbox that boxes it")]
+pub enum Message {
+    /// Work on a goal. Answered when its record is on disk and its budget is open.
+    #[rpc]
+    Start(Wire<Goal>, RpcReplyPort<Wire<Result<Run, AgentError>>>),
+    /// One run, wherever it lives.
+    #[rpc]
+    Get(Wire<Uuid>, RpcReplyPort<Wire<Result<Run, AgentError>>>),
+    /// The newest runs of the whole swarm, at most this many.
+    #[rpc]
+    List(Wire<u32>, RpcReplyPort<Wire<Vec<Run>>>),
+    /// The runs that live on this node.
+    #[rpc]
+    Own(Wire<u32>, RpcReplyPort<Wire<Vec<Run>>>),
+    /// End a run and its sub-agents; what it has so far is kept.
+    #[rpc]
+    Cancel(Wire<Uuid>, RpcReplyPort<Wire<Result<Run, AgentError>>>),
+    /// Follow a run and its sub-agents: [`Event`] frames on the stream of this ticket until the run has ended.
+    /// `NodeId` is who expects the stream.
+    #[rpc]
+    Follow(Wire<(Uuid, NodeId, Ticket)>, RpcReplyPort<Wire<Result<(), AgentError>>>),
+    /// Between nodes: a run that lives on the node that is asked; it asks nobody else.
+    #[rpc]
+    Find(Wire<Uuid>, RpcReplyPort<Wire<Result<Run, AgentError>>>),
+    /// Between nodes, to where a tree's root lives: may this run be one of the tree of this thread? Repeatable.
+    #[rpc]
+    Admit(Wire<(Uuid, Uuid)>, RpcReplyPort<Wire<Result<(), AgentError>>>),
+    /// Between nodes: a sub-agent moved on; to the node where its parent lives. Repeated until it is answered.
+    #[rpc]
+    Moved(Wire<(Uuid, Run)>, RpcReplyPort<Wire<()>>),
+}
+
+/// A goal, as it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goal {
+    /// What is wanted, in words. At most 32 KiB.
+    pub goal: String,
+    /// How it is worked on.
+    pub strategy: Strategy,
+    /// The tools that it may use, by name; a sub-agent's are a subset of its parent's.
+    pub tools: Vec<String>,
+    /// The model, or `None` for the node's default.
+    pub model: Option<String>,
+    /// Where it shall live: key, unique prefix or name; `None` leaves the choice open.
+    pub node: Option<String>,
+    /// The tokens that it and its sub-agents may spend in all. For a sub-agent: the most it may lease.
+    pub budget: u64,
+    /// Whose sub-agent it is; `None` for a goal that a person or a client gave.
+    pub parent: Option<Parent>,
+    /// Documents for `map_reduce`: name and text. 4 MiB in all; larger goes by `folder`.
+    pub documents: Vec<(String, String)>,
+    /// A folder on the node that it starts on, whose text files are its documents.
+    pub folder: Option<String>,
+}
+
+/// Whose sub-agent a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The parent's run.
+    pub run: Uuid,
+    /// Where it lives.
+    pub node: NodeId,
+    /// The thread whose budget both spend.
+    pub thread: Uuid,
+    /// The node that owns the thread's budget.
+    pub budget_owner: NodeId,
+    /// How deep the tree is here; the goal that a person gave is 0.
+    pub depth: u8,
+    /// The sub-agent's id, chosen by its parent: a repeated request is one request.
+    pub child: Uuid,
+}
+
+/// How a goal is worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// One prompt, one answer.
+    #[default]
+    Answer,
+    /// Each document is worked on by a sub-agent, the parts are put together.
+    MapReduce,
+    /// The model thinks, calls tools, sees their results, until it answers.
+    React,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// It waits for a place.
+    Pending,
+    /// It is worked on.
+    Running,
+    /// It has its answer.
+    Completed,
+    /// It could not finish; `error` says why, `output` has what there is.
+    Failed,
+    /// Somebody ended it; `output` has what there is.
+    Cancelled,
+    /// The node that it lived on died. Its parent was told and may have started it elsewhere.
+    Lost,
+}
+
+impl RunState {
+    /// Whether nothing more will come of it.
+    pub fn ended(self) -> bool {
+        !matches!(self, RunState::Pending | RunState::Running)
+    }
+}
+
+/// One step of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// From 1.
+    pub number: u32,
+    /// `think`, `map`, `reduce`, or a tool's name.
+    pub tool: String,
+    /// What it was called with, as JSON text; bounded.
+    pub args: String,
+    /// What came of it; bounded.
+    pub result: Option<String>,
+    /// Where it stands.
+    pub state: RunState,
+    /// Milliseconds that it took so far.
+    pub elapsed_ms: u64,
+    /// Tokens that it spent.
+    pub tokens: u64,
+}
+
+/// The record of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its id.
+    pub id: Uuid,
+    /// What was asked for; its documents are dropped here, only their names remain.
+    pub goal: Goal,
+    /// Where it lives.
+    pub node: NodeId,
+    /// The thread whose budget it spends: the root run's id.
+    pub thread: Uuid,
+    /// Where it stands.
+    pub state: RunState,
+    /// Its steps so far; at most 64, the oldest fall out.
+    pub steps: Vec<Step>,
+    /// Its sub-agents: (run, node).
+    pub children: Vec<(Uuid, NodeId)>,
+    /// Its answer, or what there is of it.
+    pub output: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// It failed because the thread's budget, or its own share, is used up.
+    pub exhausted: bool,
+    /// Tokens that it spent itself, without its sub-agents.
+    pub tokens: u64,
+    /// Times in milliseconds since 1970.
+    pub created_ms: u64,
+    /// When it ended.
+    pub completed_ms: Option<u64>,
+}
+
+/// One frame of a followed run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The run, or a sub-agent of it at any depth, as it is now. Sent at each step.
+    Run(Box<Run>),
+    /// Where the thread's budget stands: spent, leased or reserved, max.
+    Budget {
+        /// Tokens spent.
+        spent: u64,
+        /// Tokens set aside or out on lease.
+        held: u64,
+        /// The budget.
+        max: u64,
+    },
+    /// The run has ended; nothing follows.
+    End,
+}
+
+/// Why an agent could not be started or found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// No such run.
+    #[error("Agent not found: {0}")]
+    NoSuchRun(Uuid),
+    /// The named node is not in the swarm, or does not answer.
+    #[error("no such node, or it is down: {0} (`skep nodes` lists them)")]
+    NoSuchNode(String),
+    /// A field is out of its bounds, or names a tool that does not exist.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field's name.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The tree of sub-agents is as deep, or as large, as it may be.
+    #[error("no more sub-agents: {0}")]
+    Limit(String),
+    /// A sub-agent asked for a tool that its parent does not have.
+    #[error("a sub-agent can't have the tool {0}: its parent doesn't")]
+    Rights(String),
+    /// Its budget could not be opened.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// The record could not be written.
+    #[error("the run could not be saved, so it was not started: {0}")]
+    Store(String),
+    /// Another node did not answer.
+    #[error("{0}")]
+    Link(#[from] skep_runtime::Error),
+}

@@ -1,0 +1,427 @@
+//! AgentActor: one run at work. Translates what happens into events for [`Life`] and does what it says.
+//!
+//! It lives as long as its run: when that has ended, the calls under way are given up, the budget is settled, and only
+//! then is the end told to the parent and to followers, so that who hears of it finds the tokens returned.
+
+use super::{
+    AgentError, Goal, Message as Agents, NAME, Run,
+    children::{Place, World},
+    documents::Document,
+    family::Family,
+    life::{Action, Event, Life},
+    messages, records,
+    thinking::Thinking,
+    tools::{self, Bench},
+};
+use crate::{Context, budget, defaults::GATHER_TIMEOUT};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
+use skep_runtime::{
+    Error, NodeId, Stream, Tasks, Ticket, Wire,
+    defaults::{ASK_TIMEOUT, NAME_CHARS_MAX},
+    frames,
+    member::State as Standing,
+};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+/// How long a run may take in all: a goal for a small model on a slow machine, with sub-agents.
+pub(super) const RUN_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+/// How long a call that was given up may take to say what it cost.
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long starting a sub-agent may take: its budget is opened and its record written.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long one tool call may take, at most.
+const TOOL_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// The pause before a record is offered again to a parent that didn't answer, its longest, and how often.
+const REPORT_PAUSE: Duration = Duration::from_millis(250);
+const REPORT_PAUSE_MAX: Duration = Duration::from_secs(10);
+const REPORT_TRIES_MAX: u32 = 60;
+/// How often a sub-agent is told to end: its node may be away for a moment.
+const STOP_TRIES: u32 = 5;
+/// How long a follower may take to read one frame before it is left.
+const FOLLOWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The published name of a run's actor.
+pub(super) fn name(run: Uuid) -> String {
+    let name = format!("{PREFIX}{run}");
+    debug_assert!(name.len() <= NAME_CHARS_MAX);
+    name
+}
+
+/// What all runs' names begin with.
+pub(super) const PREFIX: &str = "agent/";
+
+/// What a run's actor can be told: by this node alone, no variant has a form on the wire.
+pub(super) enum Message {
+    /// Something happened that its core decides about.
+    Happened(Event),
+    /// A record of a sub-agent came; answered when it is taken.
+    Moved(Box<Run>, RpcReplyPort<Wire<()>>),
+    /// End it; answered with its record when it has ended.
+    Cancel(RpcReplyPort<Wire<Result<Run, AgentError>>>),
+    /// Follow it.
+    Follow(NodeId, Ticket, RpcReplyPort<Wire<Result<(), AgentError>>>),
+    /// It has ended, and its budget is settled.
+    Closed,
+}
+
+impl ractor::Message for Message {}
+
+/// What it starts with: its record, which is on disk, and its documents.
+pub(super) struct Brief {
+    pub(super) run: Run,
+    pub(super) documents: Vec<Document>,
+    pub(super) folder: PathBuf,
+}
+
+/// Starts a run's actor under the AgentsActor.
+pub(super) async fn start(context: &Context, agents: ActorCell, brief: Brief) -> Result<(), SpawnErr> {
+    let name = name(brief.run.id);
+    context.directory.spawn(&name, Agent, (context.clone(), brief), Some(agents)).await.map(drop)
+}
+
+struct Agent;
+
+struct State {
+    context: Context,
+    life: Life,
+    thinking: Arc<Thinking>,
+    folder: PathBuf,
+    /// The beginning of its documents, until the model has seen how dense they are.
+    sample: String,
+    family: watch::Sender<Family>,
+    /// Calls of models and tools: they are waited for at the end, for they have something to settle.
+    calls: TaskTracker,
+    stop: CancellationToken,
+    /// What ends with this actor.
+    tasks: Tasks,
+    closing: bool,
+    cancelled: Vec<RpcReplyPort<Wire<Result<Run, AgentError>>>>,
+}
+
+impl Actor for Agent {
+    type Msg = Message;
+    type State = State;
+    type Arguments = (Context, Brief);
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Message>,
+        (context, brief): (Context, Brief),
+    ) -> Result<State, ActorProcessingErr> {
+        let Brief { run, documents, folder } = brief;
+        let agent = run.id.to_string();
+        let thinking = Thinking::new(context.clone(), run.goal.model.clone(), run.thread, agent);
+        let sample = documents.first().map(|(_, text)| text.clone()).unwrap_or_default();
+        let mut family = Family::default();
+        family.put(run.clone());
+        Ok(State {
+            context,
+            life: Life::new(run, documents),
+            thinking,
+            folder,
+            sample,
+            family: watch::Sender::new(family),
+            calls: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            tasks: Tasks::default(),
+            closing: false,
+            cancelled: Vec::new(),
+        })
+    }
+
+    async fn post_start(&self, me: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        me.send_after(RUN_TIME_MAX, || Message::Happened(Event::Overdue));
+        if let Some(parent) = state.life.run().goal.parent {
+            let report = report(state.context.clone(), parent.run, parent.node, state.family.subscribe());
+            state.context.tasks.spawn(report);
+        }
+        // Before it says who is up: a parent's node may have died while the run was on its way here.
+        let (watcher, mut changes) = (me.clone(), state.context.members.changes());
+        state.tasks.spawn(async move {
+            loop {
+                changes.borrow_and_update();
+                if watcher.cast(Message::Happened(Event::Picture)).is_err() || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let (thinking, goal, sample) =
+            (state.thinking.clone(), state.life.run().goal.goal.clone(), std::mem::take(&mut state.sample));
+        state.tasks.spawn(async move {
+            let room = thinking.room(&goal, &sample).await;
+            // The actor that would take it owns this task.
+            let _ = me.cast(Message::Happened(Event::Ready(room)));
+        });
+        Ok(())
+    }
+
+    async fn handle(&self, me: ActorRef<Message>, message: Message, state: &mut State) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Happened(event) => state.happened(&me, event).await,
+            Message::Moved(run, reply) => {
+                state.family.send_modify(|family| family.put((*run).clone()));
+                state.happened(&me, Event::Moved(run)).await;
+                drop(reply.send(Wire(())));
+            }
+            Message::Cancel(reply) => {
+                state.cancelled.push(reply);
+                state.happened(&me, Event::Cancel).await;
+            }
+            Message::Follow(node, ticket, reply) => {
+                let follow =
+                    follow(state.context.clone(), node, ticket, state.life.run().thread, state.family.subscribe(), reply);
+                state.context.tasks.spawn(follow);
+            }
+            Message::Closed => {
+                let run = state.life.run().clone();
+                state.family.send_modify(|family| {
+                    family.put(run.clone());
+                    family.over = true;
+                });
+                state.cancelled.drain(..).for_each(|reply| drop(reply.send(Wire(Ok(run.clone())))));
+                me.stop(None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        state.stop.cancel();
+        Ok(())
+    }
+}
+
+impl State {
+    async fn happened(&mut self, me: &ActorRef<Message>, event: Event) {
+        let actions = {
+            let (env, places) = (&self.context.env, places(&self.context));
+            let fresh = || env.id();
+            let me = self.context.directory.id();
+            self.life.on(event, &World { now_ms: env.now_ms(), me, places: &places, fresh: &fresh })
+        };
+        if self.life.take_changed() {
+            let run = self.life.run();
+            if let Err(error) = records::save(&self.context.store, run).await {
+                // The run goes on: its answer is worth more than its record, which the next step writes again.
+                tracing::error!(%error, run = %run.id, "an agent's record could not be saved");
+            }
+            if !run.state.ended() {
+                self.family.send_modify(|family| family.put(run.clone()));
+            }
+        }
+        for action in actions {
+            self.act(me, action);
+        }
+        if self.life.run().state.ended() && !self.closing {
+            self.closing = true;
+            self.close(me);
+        }
+    }
+
+    fn act(&self, me: &ActorRef<Message>, action: Action) {
+        let me = me.clone();
+        match action {
+            Action::Think(prompt, share) => {
+                let (thinking, stop) = (self.thinking.clone(), self.stop.clone());
+                let think = async move {
+                    let thought = thinking.think(prompt, share, &stop).await;
+                    let _ = me.cast(Message::Happened(Event::Thought(thought)));
+                };
+                self.context.tasks.spawn(self.calls.track_future(think));
+            }
+            Action::Call(step, tool, args) => {
+                let bench = Bench {
+                    context: self.context.clone(),
+                    folder: self.folder.clone(),
+                    patience: TOOL_TIME_MAX,
+                    stop: self.stop.clone(),
+                };
+                let call = async move {
+                    let result = tools::call(bench, &tool, &args).await;
+                    let _ = me.cast(Message::Happened(Event::Observed(step, result)));
+                };
+                self.context.tasks.spawn(self.calls.track_future(call));
+            }
+            Action::Start(node, goal) => {
+                let context = self.context.clone();
+                self.tasks.spawn(async move {
+                    let child = goal.parent.map(|parent| parent.child).unwrap_or_default();
+                    let started = start_child(&context, node, *goal).await;
+                    let _ = me.cast(Message::Happened(Event::Started(child, started)));
+                });
+            }
+            Action::Stop(child, node) => {
+                let context = self.context.clone();
+                self.context.tasks.spawn(async move { stop_child(&context, node, child).await });
+            }
+        }
+    }
+
+    /// Gives up what is under way and settles the budget.
+    fn close(&self, me: &ActorRef<Message>) {
+        let (me, calls, stop) = (me.clone(), self.calls.clone(), self.stop.clone());
+        let (context, thread) = (self.context.clone(), self.life.run().thread);
+        self.context.tasks.spawn(async move {
+            stop.cancel();
+            calls.close();
+            if timeout(GIVE_UP_TIMEOUT, calls.wait()).await.is_err() {
+                tracing::warn!("a call of an ended agent did not end in time: what it reserved is charged");
+            }
+            done(&context, thread).await;
+            let _ = me.cast(Message::Closed);
+        });
+    }
+}
+
+/// Tells the budget that this run's work is over.
+pub(super) async fn done(context: &Context, thread: Uuid) {
+    let budget = context.directory.here::<budget::Message>(budget::NAME);
+    // An owner that doesn't answer is told again later by the budget's own actor.
+    let done = budget.ask(ASK_TIMEOUT * 2, |reply| budget::Message::Done(Wire(thread), reply)).await;
+    tracing::debug!(?done, %thread, "an agent's budget is settled");
+}
+
+async fn start_child(context: &Context, node: NodeId, goal: Goal) -> Result<(), AgentError> {
+    if let Some(parent) = goal.parent {
+        let root = context.directory.at::<Agents>(parent.budget_owner, NAME);
+        let asked = Wire((parent.thread, parent.child));
+        root.ask(ASK_TIMEOUT, |reply| Agents::Admit(asked, reply)).await??;
+    }
+    let agents = context.directory.at::<Agents>(node, NAME);
+    agents.ask(START_TIMEOUT, |reply| Agents::Start(Wire(goal), reply)).await?.map(drop)
+}
+
+/// Tells a sub-agent to end. One whose node is down ends by itself, or with its node.
+pub(super) async fn stop_child(context: &Context, node: NodeId, child: Uuid) {
+    let agents = context.directory.at::<Agents>(node, NAME);
+    for _ in 0..STOP_TRIES {
+        let gone = context.members.get(&node).is_none_or(|m| m.state != Standing::Up);
+        if gone || agents.ask(START_TIMEOUT, |reply| Agents::Cancel(Wire(child), reply)).await.is_ok() {
+            return;
+        }
+        sleep(REPORT_PAUSE).await;
+    }
+}
+
+/// Tells the parent of each change of the run and of those below it, the end last, until it answered or is gone.
+async fn report(context: Context, parent: Uuid, node: NodeId, mut family: watch::Receiver<Family>) {
+    let mut version = 0;
+    loop {
+        let (runs, now, over) = {
+            let family = family.borrow_and_update();
+            let (runs, now) = family.since(version);
+            (runs, now, family.over)
+        };
+        for run in runs {
+            if !told(&context, parent, node, &run).await {
+                return;
+            }
+        }
+        version = now;
+        if over || family.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Offers a record to the parent until it has it. `false`: its node is gone, or doesn't answer for long.
+pub(super) async fn told(context: &Context, parent: Uuid, node: NodeId, run: &Run) -> bool {
+    let agents = context.directory.at::<Agents>(node, NAME);
+    let mut pause = REPORT_PAUSE;
+    for _ in 0..REPORT_TRIES_MAX {
+        let record = Wire((parent, run.clone()));
+        if agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(record, reply)).await.is_ok() {
+            return true;
+        }
+        let here = node == context.directory.id();
+        if !here && context.members.get(&node).is_none_or(|m| m.state != Standing::Up) {
+            return false;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(REPORT_PAUSE_MAX);
+    }
+    tracing::warn!(run = %run.id, "an agent's parent does not answer");
+    false
+}
+
+/// Writes the family and the thread's budget to a follower until the run is over or nobody reads any more.
+async fn follow(
+    context: Context,
+    node: NodeId,
+    ticket: Ticket,
+    thread: Uuid,
+    mut family: watch::Receiver<Family>,
+    reply: RpcReplyPort<Wire<Result<(), AgentError>>>,
+) {
+    let mut stream = match context.directory.open(node, ticket).await {
+        Ok(stream) => stream,
+        Err(error) => return drop(reply.send(Wire(Err(error.into())))),
+    };
+    drop(reply.send(Wire(Ok(()))));
+    let mut version = 0;
+    loop {
+        let (runs, now, over) = {
+            let family = family.borrow_and_update();
+            let (runs, now) = family.since(version);
+            (runs, now, family.over)
+        };
+        version = now;
+        for run in runs {
+            if write(&mut stream, &messages::Event::Run(Box::new((*run).clone()))).await.is_err() {
+                return;
+            }
+        }
+        if let Some(event) = budget_event(&context, thread).await
+            && write(&mut stream, &event).await.is_err()
+        {
+            return;
+        }
+        // An actor that failed leaves its picture as it was; the end is the end.
+        if over || family.changed().await.is_err() {
+            break;
+        }
+    }
+    if write(&mut stream, &messages::Event::End).await.is_ok() {
+        let _ = stream.writer.shutdown().await;
+    }
+}
+
+/// Writes what there is of a run that is not at work.
+pub(super) async fn replay(context: &Context, node: NodeId, ticket: Ticket, run: Run) -> Result<(), AgentError> {
+    let mut stream = context.directory.open(node, ticket).await?;
+    let budget = budget_event(context, run.thread).await;
+    let events = [Some(messages::Event::Run(Box::new(run))), budget, Some(messages::Event::End)];
+    let context = context.clone();
+    context.tasks.spawn(async move {
+        for event in events.into_iter().flatten() {
+            if write(&mut stream, &event).await.is_err() {
+                return;
+            }
+        }
+        let _ = stream.writer.shutdown().await;
+    });
+    Ok(())
+}
+
+async fn budget_event(context: &Context, thread: Uuid) -> Option<messages::Event> {
+    let budget = context.directory.here::<budget::Message>(budget::NAME);
+    let known = budget.ask(GATHER_TIMEOUT, |reply| budget::Message::Get(Wire(thread), reply)).await.ok()?.ok()?;
+    Some(messages::Event::Budget { spent: known.spent(), held: known.reserved + known.leased, max: known.max })
+}
+
+async fn write(stream: &mut Stream, event: &messages::Event) -> Result<(), Error> {
+    timeout(FOLLOWER_TIMEOUT, frames::write(&mut stream.writer, event)).await.unwrap_or(Err(Error::Timeout))
+}
+
+/// Everyone who is up.
+pub(super) fn places(context: &Context) -> Vec<Place> {
+    let up = context.members.up();
+    up.into_iter().map(|m| Place { id: m.id, name: m.name, load: m.load }).collect()
+}

@@ -1,0 +1,165 @@
+//! Budgets over several nodes, from the outside: real actors, links that are cut, nodes that crash.
+
+use super::{Budget, BudgetError, Local, Message, NAME, Reservation, Spent, start};
+use crate::testing::Swarm;
+use ractor::RpcReplyPort;
+use serde::Serialize;
+use skep_runtime::Wire;
+use std::time::Duration;
+use uuid::Uuid;
+
+const THREAD: Uuid = Uuid::from_u128(7);
+
+async fn swarm(n: usize) -> Swarm {
+    let swarm = Swarm::new(n).await;
+    for i in 0..n {
+        start(swarm.context(i), swarm.root(i)).await.unwrap();
+    }
+    swarm
+}
+
+async fn ask<T>(swarm: &Swarm, i: usize, make: impl FnOnce(RpcReplyPort<Wire<T>>) -> Message) -> T
+where
+    T: Serialize + serde::de::DeserializeOwned + Send + 'static,
+{
+    let handle = swarm.context(i).directory.here::<Message>(NAME);
+    handle.ask(Duration::from_secs(60), make).await.unwrap()
+}
+
+async fn open(swarm: &Swarm, max: u64) {
+    ask(swarm, 0, |r| Message::Open(Wire((THREAD, max)), r)).await.unwrap();
+    for i in 1.. {
+        if i >= swarm.context(0).members.up().len() {
+            break;
+        }
+        ask(swarm, i, |r| Message::Adopt(Wire((THREAD, swarm.id(0))), r)).await;
+    }
+}
+
+async fn reserve(swarm: &Swarm, i: usize, tokens: u64) -> Result<Reservation, BudgetError> {
+    ask(swarm, i, |r| Message::Reserve(Wire((THREAD, tokens)), r)).await
+}
+
+async fn settle(swarm: &Swarm, i: usize, reservation: Reservation, prompt: u64, completion: u64) {
+    let spent = Spent { prompt, completion, agent: format!("a{i}"), model: "m".into(), latency_ms: 1 };
+    ask(swarm, i, |r| Message::Settle(Wire((reservation, spent)), r)).await.unwrap();
+}
+
+async fn budget(swarm: &Swarm, i: usize) -> Budget {
+    ask(swarm, i, |r| Message::Get(Wire(THREAD), r)).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_spend_one_budget_and_never_more() {
+    let swarm = swarm(2).await;
+    open(&swarm, 2000).await;
+    let mut spent = 0;
+    loop {
+        let (here, there) = (reserve(&swarm, 0, 150).await, reserve(&swarm, 1, 150).await);
+        let both = here.is_err() && there.is_err();
+        for (i, reservation) in [(0, here), (1, there)] {
+            match reservation {
+                Ok(reservation) => {
+                    settle(&swarm, i, reservation, 100, 20).await;
+                    spent += 120;
+                }
+                Err(BudgetError::Exhausted { wanted: _, remaining, max: 2000 }) => assert!(remaining < 150),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        if both {
+            break;
+        }
+    }
+    ask(&swarm, 1, |r| Message::Done(Wire(THREAD), r)).await.unwrap();
+    let end = budget(&swarm, 1).await;
+    assert_eq!((end.spent(), end.leased, end.reserved), (spent, 0, 0));
+    assert!(spent <= 2000 && 2000 - spent < 300, "{spent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reservations_that_ask_at_once_all_get_theirs() {
+    let swarm = swarm(2).await;
+    open(&swarm, 10_000).await;
+    let all = futures::future::join_all((0..20).map(|_| reserve(&swarm, 1, 500))).await;
+    assert_eq!(all.iter().filter(|r| r.is_ok()).count(), 20);
+    assert_eq!(budget(&swarm, 0).await.remaining(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_restarts_charges_what_it_had_set_aside_and_returns_the_rest() {
+    let mut swarm = swarm(2).await;
+    open(&swarm, 4000).await;
+    let first = reserve(&swarm, 1, 300).await.unwrap();
+    settle(&swarm, 1, first, 100, 50).await;
+    reserve(&swarm, 1, 200).await.unwrap();
+    swarm.kill(1).await;
+    let held = budget(&swarm, 0).await;
+    assert_eq!(held.spent() + held.leased, 4000 - held.remaining(), "a dead holder's lease stays out");
+    assert!(held.leased >= 350);
+    swarm.restart(1).await;
+    start(swarm.context(1), swarm.root(1)).await.unwrap();
+    let mut now = budget(&swarm, 0).await;
+    while now.leased > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        now = budget(&swarm, 0).await;
+    }
+    assert_eq!(now.spent(), 150 + 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_restarts_knows_its_grants() {
+    let mut swarm = swarm(2).await;
+    open(&swarm, 4000).await;
+    reserve(&swarm, 0, 1000).await.unwrap();
+    let held = reserve(&swarm, 1, 300).await.unwrap();
+    let leased = budget(&swarm, 0).await.leased;
+    swarm.kill(0).await;
+    swarm.restart(0).await;
+    start(swarm.context(0), swarm.root(0)).await.unwrap();
+    let now = budget(&swarm, 0).await;
+    assert_eq!((now.spent(), now.leased, now.reserved), (1000, leased, 0));
+    settle(&swarm, 1, held, 200, 0).await;
+    ask(&swarm, 1, |r| Message::Done(Wire(THREAD), r)).await.unwrap();
+    assert_eq!(budget(&swarm, 0).await.spent(), 1200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_returned_to_an_owner_that_was_away() {
+    let swarm = swarm(2).await;
+    open(&swarm, 4000).await;
+    let held = reserve(&swarm, 1, 300).await.unwrap();
+    swarm.cut(0);
+    settle(&swarm, 1, held, 100, 0).await;
+    ask(&swarm, 1, |r| Message::Done(Wire(THREAD), r)).await.unwrap();
+    assert!(matches!(reserve(&swarm, 1, 5000).await, Err(BudgetError::OwnerUnreachable(_))));
+    swarm.heal(0);
+    while budget(&swarm, 0).await.leased > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(budget(&swarm, 0).await.spent(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_is_metered_by_agent_and_model_since_the_last_reset() {
+    let mut swarm = swarm(1).await;
+    open(&swarm, 1000).await;
+    let first = reserve(&swarm, 0, 100).await.unwrap();
+    settle(&swarm, 0, first, 60, 20).await;
+    swarm.kill(0).await;
+    swarm.restart(0).await;
+    start(swarm.context(0), swarm.root(0)).await.unwrap();
+    let usage = ask(&swarm, 0, Message::Usage).await;
+    assert_eq!((usage.total.prompt, usage.by_agent[0].0.as_str(), usage.active_threads), (60, "a0", 1));
+    ask(&swarm, 0, Message::ResetUsage).await;
+    assert_eq!(ask(&swarm, 0, Message::Usage).await.total.requests, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_node_can_not_pretend_to_be_this_actors_own_task() {
+    let swarm = swarm(2).await;
+    open(&swarm, 4000).await;
+    let forged = Message::Returned(Local((THREAD, Uuid::nil())));
+    let there = swarm.context(1).directory.at::<Message>(swarm.id(0), NAME);
+    assert!(matches!(there.tell(forged).await, Err(skep_runtime::Error::Refused(_))));
+}

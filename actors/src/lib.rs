@@ -1,0 +1,28 @@
+//! The domain: one folder an actor. `messages.rs` is its public face, `actor.rs` owns its state, the rest are
+//! cores without I/O (event in, actions out).
+//!
+//! ```text
+//! node       this machine: identity, capacity, health, drain; the swarm's door for the owner
+//! scheduler  commands placed on nodes; its record of them          task      one running command
+//! agent      goals, their steps and sub-agents                     budget    token budgets and leases
+//! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
+//! pipeline   one served model: batches requests, drives shards, samples
+//! ```
+//!
+//! Not here: HTTP (`api`), sockets (`transport`), tensors (`engine`).
+
+pub mod agent;
+pub mod budget;
+pub mod context;
+pub mod defaults;
+pub mod model;
+pub mod node;
+pub mod pipeline;
+pub mod scheduler;
+pub mod shard;
+pub mod task;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use context::Context;
+pub use skep_runtime as runtime;

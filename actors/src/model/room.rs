@@ -1,0 +1,37 @@
+//! What this node can give a shard: memory that is free and not promised, and how fast it was measured to be.
+
+use super::{messages::Room, shards::Shards, shelf::Shelf};
+use crate::{Context, node::Card};
+use skep_runtime::{defaults::MESSAGE_BYTES_MAX, store::Table, wire};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+/// Bytes of a model's weights that this node reads a second, by digest: measured when it was first loaded.
+pub(super) const SPEEDS: Table<String, f64> = Table::new("model_speeds");
+/// Bytes of memory that shards leave to everything else on the machine.
+const MEMORY_RESERVE_BYTES: u64 = 512 << 20;
+
+/// This node's room for the model with this digest.
+pub(super) fn room(context: &Context, shelf: &Shelf, shards: &Shards, digest: &str) -> Room {
+    let (total, free) = memory(context);
+    let promised = shards.promised_bytes();
+    // What shards hold is gone from `free` already, but for copies and caches that they have yet to fill: the sum of
+    // promises bounds from the other side.
+    let memory_bytes = free.min(total.saturating_sub(promised)).saturating_sub(MEMORY_RESERVE_BYTES.min(total / 10));
+    Room {
+        memory_bytes: memory_bytes.saturating_sub(shards.loading_bytes()),
+        bytes_per_second: context.store.get(SPEEDS, &digest.to_owned()).ok().flatten(),
+        has_file: shelf.find(|model| model.digest == digest).is_some(),
+    }
+}
+
+/// Memory in all and free memory, in bytes. A simulated node has no machine: its card says what it pretends to have.
+fn memory(context: &Context) -> (u64, u64) {
+    if context.env.simulated() {
+        let card = context.members.get(&context.directory.id()).map(|member| member.card).unwrap_or_default();
+        let card = wire::decode::<Card>(&card, MESSAGE_BYTES_MAX).unwrap_or_default();
+        return (card.memory_bytes.max(card.memory_free_bytes), card.memory_free_bytes);
+    }
+    let what = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    // A system that doesn't tell has no room: nothing is placed there blindly.
+    System::new_with_specifics(what).map_or((0, 0), |system| (system.total_memory(), system.available_memory()))
+}

@@ -1,0 +1,185 @@
+//! The shards that live on this node: loaded once a request, bounded by memory, freed when their actor ends.
+
+use super::{
+    flight::Flights,
+    messages::{LoadShard, Loaded, ModelError},
+    planner,
+    room::{self, SPEEDS},
+    shelf::{Shelf, Shelved},
+    transfer,
+};
+use crate::{
+    Context,
+    shard::{self, Arguments},
+};
+use ractor::{ActorCell, ActorId};
+use skep_engine::{Shard, Workload, measure};
+use skep_runtime::store::Batch;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// Shards on one node: each is a model's part, and none is small.
+const SHARDS_MAX: usize = 64;
+/// A measurement of decoding alone: what plans are made of. A second for 10 GB of weights on a desktop.
+const MEASURED: Workload = Workload { prefill_rows: 1, decode_tokens: 7 };
+
+/// A node's shards. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Shards {
+    flights: Flights<Uuid, Result<Loaded, ModelError>>,
+    entries: Arc<Mutex<BTreeMap<Uuid, Entry>>>,
+}
+
+struct Entry {
+    digest: String,
+    /// Bytes of memory promised to it.
+    bytes: u64,
+    /// Its actor, once it is loaded.
+    ready: Option<(ActorCell, Loaded)>,
+}
+
+impl Shards {
+    /// Loads a shard under `supervisor`; the same request again gives the same shard.
+    pub(super) async fn load(
+        &self,
+        context: &Context,
+        shelf: &Shelf,
+        supervisor: ActorCell,
+        request: LoadShard,
+    ) -> Result<Loaded, ModelError> {
+        if let Some(loaded) =
+            self.lock().get(&request.id).and_then(|entry| entry.ready.as_ref().map(|(_, l)| l.clone()))
+        {
+            return Ok(loaded);
+        }
+        let (this, context, shelf) = (self.clone(), context.clone(), shelf.clone());
+        self.flights
+            .join(request.id, async move {
+                let loaded = this.run(&context, &shelf, supervisor, &request).await;
+                if loaded.is_err() {
+                    this.lock().remove(&request.id);
+                }
+                loaded
+            })
+            .await
+    }
+
+    /// Ends a shard, also one that is being loaded.
+    pub(super) fn unload(&self, id: Uuid) {
+        if let Some((cell, _)) = self.lock().remove(&id).and_then(|entry| entry.ready) {
+            cell.stop(Some("its pipeline ended".into()));
+        }
+    }
+
+    /// An actor has ended: its memory is free.
+    pub(super) fn ended(&self, actor: ActorId) {
+        self.lock().retain(|_, entry| entry.ready.as_ref().is_none_or(|(cell, _)| cell.get_id() != actor));
+    }
+
+    /// Whether layers of the model with this digest are loaded, or are about to be.
+    pub(super) fn uses(&self, digest: &str) -> bool {
+        self.lock().values().any(|entry| entry.digest == digest)
+    }
+
+    /// Bytes of memory promised to all of them.
+    pub(super) fn promised_bytes(&self) -> u64 {
+        self.lock().values().map(|entry| entry.bytes).sum()
+    }
+
+    /// Bytes promised to those that are still being loaded: not gone from the machine's free memory yet.
+    pub(super) fn loading_bytes(&self) -> u64 {
+        self.lock().values().filter(|entry| entry.ready.is_none()).map(|entry| entry.bytes).sum()
+    }
+
+    async fn run(
+        &self,
+        context: &Context,
+        shelf: &Shelf,
+        supervisor: ActorCell,
+        request: &LoadShard,
+    ) -> Result<Loaded, ModelError> {
+        let file = match shelf.seek(|model| model.digest == request.digest).await {
+            Some(file) => file,
+            None => {
+                transfer::receive(context, shelf, &request.digest, &request.model, request.source).await?;
+                let here = shelf.find(|model| model.digest == request.digest);
+                here.ok_or_else(|| ModelError::NoSuchModel(request.model.clone()))?
+            }
+        };
+        self.promise(context, shelf, &file, request)?;
+        let (path, layers) = (file.path.clone(), request.from..request.to);
+        let loading = context.tasks.compute(move || Shard::load(path, layers).map(Arc::new)).await;
+        let shard =
+            loading.map_err(|e| ModelError::BadFile(e.to_string()))?.map_err(|e| ModelError::BadFile(e.to_string()))?;
+        measured(context, &request.digest, &shard).await;
+        let memory = shard.memory();
+        let arguments = Arguments {
+            context: context.clone(),
+            id: request.id,
+            shard,
+            cache_tokens: request.cache_tokens,
+            pipeline: request.pipeline,
+        };
+        let cell = shard::start(arguments, supervisor).await.map_err(|e| ModelError::Start(e.to_string()))?;
+        let loaded = Loaded {
+            actor: shard::name(request.id),
+            weight_bytes: memory.weight_bytes,
+            cache_bytes_per_token: memory.cache_bytes_per_token,
+        };
+        match self.lock().get_mut(&request.id) {
+            Some(entry) => entry.ready = Some((cell, loaded.clone())),
+            None => {
+                cell.stop(Some("it was unloaded while it was loaded".into()));
+                return Err(ModelError::Start("its pipeline gave it up".into()));
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Sets the shard's memory aside, so that two loads at once don't share the same bytes.
+    fn promise(&self, context: &Context, shelf: &Shelf, file: &Shelved, request: &LoadShard) -> Result<(), ModelError> {
+        let bytes = planner::memory_bytes(&file.card, request.from..request.to, request.cache_tokens);
+        let free = room::room(context, shelf, self, &request.digest).memory_bytes;
+        if bytes > free {
+            let mib = |bytes: u64| bytes >> 20;
+            return Err(ModelError::NoRoom(format!(
+                "the shard needs {} MiB of memory, {} are free",
+                mib(bytes),
+                mib(free)
+            )));
+        }
+        let mut entries = self.lock();
+        if entries.len() >= SHARDS_MAX {
+            return Err(ModelError::NoRoom(format!("{SHARDS_MAX} shards live on this node already")));
+        }
+        entries.insert(request.id, Entry { digest: request.digest.clone(), bytes, ready: None });
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Measures this node with this model, once. A failure costs only the figure: plans then assume one.
+async fn measured(context: &Context, digest: &str, shard: &Arc<Shard>) {
+    let key = digest.to_owned();
+    if context.env.simulated() || matches!(context.store.get(SPEEDS, &key), Ok(Some(_))) {
+        return;
+    }
+    let (own, start) = (shard.clone(), Instant::now());
+    let Ok(Ok(speed)) = context.tasks.compute(move || measure(&own, MEASURED, &|| start.elapsed())).await else {
+        return;
+    };
+    let bytes_per_second = speed.decode_tokens_per_s * planner::read_bytes(shard.card(), shard.layers()) as f64;
+    let mut batch = Batch::new();
+    if bytes_per_second > 0.0 && batch.put(SPEEDS, &key, &bytes_per_second).is_ok() {
+        if let Err(error) = context.store.commit(batch).await {
+            tracing::warn!(%error, "the measured speed could not be kept");
+        }
+    }
+}

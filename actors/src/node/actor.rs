@@ -1,0 +1,399 @@
+//! The actor: knows the card and the load, tells the swarm when they changed, and passes the owner's requests on.
+
+use super::{
+    NAME,
+    card::{self, differs},
+    hardware, health,
+    load::{self, Sample, Sampler},
+    lookup,
+    messages::{Card, Listed, Message, NodeError, Status, Summary},
+    probe,
+};
+use crate::Context;
+use futures::future::BoxFuture;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
+use skep_runtime::{
+    Load, Tasks, Wire,
+    member::State as Liveness,
+    store::{Batch, Table},
+    swarm::{self, Finding},
+};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+/// How often the load is read.
+const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
+/// How many samples pass between two looks at the disk, which is slower to read and to change.
+const DISK_SAMPLES: u32 = 60;
+/// How long the swarm may take for what the owner asked: a join crosses machines and people.
+const SWARM_TIMEOUT: Duration = Duration::from_secs(120);
+/// What this node was told to be, by the setting's name. It survives restarts.
+const SETTINGS: Table<String, bool> = Table::new("node_settings");
+/// The one setting so far.
+const DRAINING: &str = "draining";
+
+/// One machine.
+struct NodeActor;
+
+/// A NodeActor's own.
+struct State {
+    node: Arc<Node>,
+    tasks: Tasks,
+}
+
+/// What the actor and its tasks share.
+struct Node {
+    context: Context,
+    start: Instant,
+    face: Mutex<Face>,
+}
+
+/// The node as it shows itself.
+struct Face {
+    card: Card,
+    load: Load,
+    told_card: Option<Card>,
+    told_load: Option<Load>,
+    gpus: Option<Finding>,
+}
+
+/// Starts the actor of this machine. Draining goes on over a restart.
+///
+/// # Errors
+/// The store could not be read.
+pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
+    let actor = context.directory.spawn(NAME, NodeActor, context.clone(), Some(supervisor)).await?;
+    Ok(actor.get_cell())
+}
+
+impl Actor for NodeActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Context;
+
+    async fn pre_start(&self, _: ActorRef<Message>, context: Context) -> Result<State, ActorProcessingErr> {
+        let draining = context.store.get(SETTINGS, &DRAINING.to_string())?.unwrap_or(false);
+        let mut card = match context.env.simulated() {
+            true => hardware::simulated(),
+            false => {
+                let home = context.home.clone();
+                context.tasks.compute(move || hardware::read(&home)).await?
+            }
+        };
+        card.started_ms = context.env.now_ms();
+        card.labels = context.labels.clone();
+        let load = Load { draining, ..Load::default() };
+        let face = Face { card, load, told_card: None, told_load: None, gpus: None };
+        let node = Arc::new(Node { context, start: Instant::now(), face: Mutex::new(face) });
+        node.tell();
+        let tasks = Tasks::new(node.context.env.simulated());
+        if !node.context.env.simulated() {
+            tasks.spawn(node.clone().sample());
+            tasks.spawn(node.clone().probe());
+        }
+        Ok(State { node, tasks })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let node = &state.node;
+        let swarm = node.context.swarm.clone();
+        match message {
+            Message::Status(reply) => reply.send(Wire(node.status()))?,
+            Message::Summary(reply) => reply.send(Wire(summary(&node.list())))?,
+            Message::List(reply) => reply.send(Wire(node.list()))?,
+            Message::Get(Wire(text), reply) => {
+                let picture = node.context.members.now();
+                reply.send(Wire(lookup::find(&picture, &text).map(listed)))?;
+            }
+            Message::Health(reply) => {
+                let node = node.clone();
+                state.tasks.spawn(async move {
+                    let (card, load, gpus) = {
+                        let face = node.face();
+                        (face.card.clone(), face.load, face.gpus.clone())
+                    };
+                    let _ = reply.send(Wire(health::check(&node.context, &card, &load, gpus).await));
+                });
+            }
+            Message::Metrics(reply) => {
+                node.gauge();
+                reply.send(Wire(node.context.metrics.values()))?;
+            }
+            Message::MetricsText(reply) => {
+                node.gauge();
+                reply.send(Wire(node.context.metrics.text()))?;
+            }
+            Message::Drain(Wire(draining), reply) => node.drain(draining, reply).await,
+            Message::Invite(reply) => answer(&state.tasks, reply, async move { swarm.invite().await }),
+            Message::Join(Wire(invite), reply) => answer(&state.tasks, reply, async move { swarm.join(invite).await }),
+            Message::Waiting(reply) => reply.send(Wire(swarm.waiting()))?,
+            Message::Approve(Wire(code), reply) => {
+                answer(&state.tasks, reply, async move { swarm.approve(code).await })
+            }
+            Message::Evict(Wire((text, force)), reply) => {
+                let found = lookup::find(&node.context.members.now(), &text).map(|m| m.id);
+                match found {
+                    Ok(id) => answer(&state.tasks, reply, async move { swarm.evict(id, force).await.map(|()| id) }),
+                    Err(e) => reply.send(Wire(Err(e)))?,
+                }
+            }
+            Message::Leave(Wire(forget), reply) => {
+                answer(&state.tasks, reply, async move { swarm.leave(forget).await })
+            }
+            Message::Diagnose(reply) => state.tasks.spawn(async move {
+                if let Ok(findings) = timeout(SWARM_TIMEOUT, swarm.diagnose()).await {
+                    let _ = reply.send(Wire(findings));
+                }
+            }),
+            Message::Models(Wire(models)) => node.change(|face| face.card.models = models),
+            Message::Pipelines(Wire(pipelines)) => node.change(|face| face.card.pipelines = pipelines),
+            Message::Work(Wire((running, queued))) => {
+                node.change(|face| (face.load.running, face.load.queued) = (running, queued))
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    fn face(&self) -> MutexGuard<'_, Face> {
+        self.face.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Face)) {
+        change(&mut self.face());
+        self.tell();
+    }
+
+    /// Announces the card and reports the load, if they changed enough since the last time.
+    fn tell(&self) {
+        let (card, load) = {
+            let mut face = self.face();
+            let card = face.told_card.as_ref().is_none_or(|told| differs(told, &face.card)).then(|| face.card.clone());
+            let load = face.told_load.as_ref().is_none_or(|told| load::differs(told, &face.load)).then_some(face.load);
+            face.told_card = card.clone().or(face.told_card.take());
+            face.told_load = load.or(face.told_load);
+            (card, load)
+        };
+        if let Some(card) = card {
+            self.context.swarm.announce(card::encode(&card));
+        }
+        if let Some(load) = load {
+            self.context.swarm.report(load);
+        }
+    }
+
+    async fn drain(&self, draining: bool, reply: RpcReplyPort<Wire<()>>) {
+        let mut batch = Batch::new();
+        let saved = match batch.put(SETTINGS, &DRAINING.to_string(), &draining) {
+            Ok(()) => self.context.store.commit(batch).await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = saved {
+            // No answer: the owner asked for something that would not survive, and has to know.
+            return tracing::error!(error = %e, "draining could not be saved");
+        }
+        self.change(|face| face.load.draining = draining);
+        let _ = reply.send(Wire(()));
+    }
+
+    fn status(&self) -> Status {
+        let id = self.context.directory.id();
+        let (card, load) = {
+            let face = self.face();
+            (face.card.clone(), face.load)
+        };
+        Status {
+            id,
+            name: self.context.name.clone(),
+            card,
+            load,
+            uptime_ms: self.start.elapsed().as_millis() as u64,
+            resident_bytes: if self.context.env.simulated() { 0 } else { resident_bytes() },
+            addresses: self.context.members.get(&id).map(|m| m.addresses).unwrap_or_default(),
+        }
+    }
+
+    fn list(&self) -> Vec<Listed> {
+        let me = self.context.directory.id();
+        let own = self.face().card.clone();
+        let show = |mut shown: Listed| {
+            if shown.member.id == me {
+                shown.card = Some(own.clone());
+            }
+            shown
+        };
+        self.context.members.now().values().map(listed).map(show).collect()
+    }
+
+    fn gauge(&self) {
+        let load = self.face().load;
+        let metrics = &self.context.metrics;
+        let set = |name, help, value: i64| {
+            metrics.gauge(name, help).set(value);
+        };
+        set("node_uptime_seconds", "Seconds since this node started.", self.start.elapsed().as_secs() as i64);
+        set("node_cpu_permille", "Processor time in use, in thousandths of all cores.", load.cpu_permille.into());
+        set("node_memory_permille", "Memory in use, in thousandths.", load.memory_permille.into());
+        set("node_draining", "1 while this node takes no new work.", load.draining.into());
+        set("tasks_running", "Commands that run on this node.", load.running.into());
+        set("tasks_queued", "Commands that wait on this node.", load.queued.into());
+        set("members_known", "Nodes on the roster.", self.context.members.now().len() as i64);
+        set("members_up", "Nodes that answer.", self.context.members.up().len() as i64);
+    }
+
+    /// Reads load and, now and then, the disk, for as long as the actor lives.
+    async fn sample(self: Arc<Self>) {
+        let mut sampler = Sampler::new();
+        let mut tick = interval(SAMPLE_PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for count in 0u32.. {
+            tick.tick().await;
+            let Sample { cpu_permille, memory_permille, memory_free_bytes } = sampler.read();
+            let home = self.context.home.clone();
+            let disk = match count % DISK_SAMPLES == DISK_SAMPLES - 1 {
+                true => self.context.tasks.compute(move || hardware::disk(&home)).await.ok(),
+                false => None,
+            };
+            self.change(|face| {
+                (face.load.cpu_permille, face.load.memory_permille) = (cpu_permille, memory_permille);
+                face.card.memory_free_bytes = memory_free_bytes;
+                if let Some((bytes, free)) = disk {
+                    (face.card.disk_bytes, face.card.disk_free_bytes) = (bytes, free);
+                }
+            });
+        }
+    }
+
+    /// Looks for graphics processors, once.
+    async fn probe(self: Arc<Self>) {
+        let Some(exe) = &self.context.exe else { return };
+        let found = probe::run(exe, probe::TIMEOUT).await;
+        if let Err(e) = &found {
+            tracing::warn!(error = %e, "graphics processors could not be asked for");
+        }
+        self.change(|face| match found {
+            Ok(gpus) => {
+                face.gpus = Some(health::finding("gpus", true, format!("{} found", gpus.len())));
+                face.card.gpus = gpus;
+            }
+            Err(e) => face.gpus = Some(health::finding("gpus", false, e.to_string())),
+        });
+    }
+}
+
+/// Passes the swarm's answer on, when it comes.
+fn answer<T: Send + 'static>(
+    tasks: &Tasks,
+    reply: RpcReplyPort<Wire<Result<T, NodeError>>>,
+    ask: impl Future<Output = Result<T, swarm::Error>> + Send + 'static,
+) where
+    Wire<Result<T, NodeError>>: Send,
+{
+    let ask: BoxFuture<'static, _> = Box::pin(ask);
+    tasks.spawn(async move {
+        let answer = timeout(SWARM_TIMEOUT, ask).await.unwrap_or(Err(swarm::Error::Timeout));
+        let _ = reply.send(Wire(answer.map_err(NodeError::from)));
+    });
+}
+
+/// A member without the bytes of its card, and that card.
+fn listed(member: &skep_runtime::Member) -> Listed {
+    Listed { card: card::decode(&member.card), member: skep_runtime::Member { card: Arc::default(), ..member.clone() } }
+}
+
+fn summary(all: &[Listed]) -> Summary {
+    let mut sum = Summary { nodes: all.len() as u32, ..Summary::default() };
+    for Listed { member, card } in all.iter().filter(|l| l.member.state == Liveness::Up) {
+        sum.online += 1;
+        let Some(card) = card else { continue };
+        sum.cpus += u32::from(card.cpus);
+        sum.memory_bytes += card.memory_bytes;
+        sum.memory_used_bytes += card.memory_bytes / 1000 * u64::from(member.load.memory_permille.min(1000));
+        sum.disk_bytes += card.disk_bytes;
+        sum.disk_used_bytes += card.disk_bytes.saturating_sub(card.disk_free_bytes);
+        sum.gpus += card.gpus.len() as u32;
+    }
+    sum
+}
+
+/// Memory of this process. 0 where the system doesn't tell.
+fn resident_bytes() -> u64 {
+    let (Ok(me), Ok(mut system)) = (sysinfo::get_current_pid(), sysinfo::System::new()) else { return 0 };
+    let only = sysinfo::ProcessesToUpdate::Some(&[me]);
+    system.refresh_processes_specifics(only, false, sysinfo::ProcessRefreshKind::nothing().with_memory());
+    system.process(me).map_or(0, sysinfo::Process::memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Swarm;
+    use skep_runtime::Handle;
+
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    async fn node(swarm: &Swarm, i: usize) -> Handle<Message> {
+        start(swarm.context(i), swarm.root(i)).await.unwrap();
+        swarm.context(i).directory.here(NAME)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_knows_the_others_by_their_cards() {
+        let swarm = Swarm::new(3).await;
+        let first = node(&swarm, 0).await;
+        node(&swarm, 1).await;
+        let listed = first.ask(DEADLINE, Message::List).await.unwrap();
+        let cards: Vec<bool> = listed.iter().map(|l| l.card.is_some()).collect();
+        assert_eq!(cards, [true, true, false]);
+        let sum = first.ask(DEADLINE, Message::Summary).await.unwrap();
+        assert_eq!((sum.nodes, sum.online, sum.cpus), (3, 3, 8));
+        let got = first.ask(DEADLINE, |reply| Message::Get(Wire("n1".into()), reply)).await.unwrap().unwrap();
+        assert_eq!(got.member.id, swarm.id(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_is_seen_by_others_and_survives_a_restart() {
+        let mut swarm = Swarm::new(2).await;
+        let first = node(&swarm, 0).await;
+        first.ask(DEADLINE, |reply| Message::Drain(Wire(true), reply)).await.unwrap();
+        assert!(swarm.context(1).members.get(&swarm.id(0)).unwrap().load.draining);
+        swarm.kill(0).await;
+        swarm.restart(0).await;
+        let first = node(&swarm, 0).await;
+        assert!(first.ask(DEADLINE, Message::Status).await.unwrap().load.draining);
+        first.ask(DEADLINE, |reply| Message::Drain(Wire(false), reply)).await.unwrap();
+        assert!(!swarm.context(1).members.get(&swarm.id(0)).unwrap().load.draining);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn health_names_what_is_wrong() {
+        let swarm = Swarm::new(2).await;
+        let first = node(&swarm, 0).await;
+        let check = |findings: &[Finding], check: &str| findings.iter().find(|f| f.check == check).unwrap().ok;
+        let findings = first.ask(DEADLINE, Message::Health).await.unwrap();
+        assert!(findings.iter().all(|f| f.ok), "{findings:?}");
+        swarm.cut(1);
+        let findings = first.ask(DEADLINE, Message::Health).await.unwrap();
+        assert_eq!((check(&findings, "members"), check(&findings, "store")), (false, true));
+    }
+
+    #[tokio::test]
+    async fn a_real_machine_reports_its_load_and_its_memory() {
+        let swarm = Swarm::of_machine(1).await;
+        let first = node(&swarm, 0).await;
+        let mut members = swarm.context(0).members.changes();
+        let id = swarm.id(0);
+        timeout(DEADLINE, members.wait_for(|all| all[&id].load.memory_permille > 0)).await.unwrap().unwrap();
+        let status = first.ask(DEADLINE, Message::Status).await.unwrap();
+        assert!(status.resident_bytes > 0 && status.card.cpus > 0);
+    }
+}

@@ -1,0 +1,25 @@
+//! NodeActor: this machine. Identity, hardware, load, health, drain; and the door through which the owner
+//! reaches membership (invite, approve, evict).
+//!
+//! ```text
+//! hardware, probe (a child process) -> card -> swarm.announce -> other nodes' Members
+//! load (each second) -> gauges, swarm.report ------------------> other nodes' Members
+//! ```
+//!
+//! Messages marked "only for this node's owner" are meant for API and command line of this machine. Which member
+//! sent a message is not known here: until the runtime tells, they are refused to nobody on the roster.
+
+mod actor;
+pub mod card;
+mod hardware;
+mod health;
+mod load;
+pub mod lookup;
+pub mod messages;
+pub mod probe;
+
+pub use actor::start;
+pub use messages::{Card, Gpu, Message, NodeError, Status, Summary};
+
+/// The published name of a node's NodeActor.
+pub const NAME: &str = "node";

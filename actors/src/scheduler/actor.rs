@@ -1,0 +1,173 @@
+//! The actor: reads what survived, then turns each message into one call of the desk. What takes long runs beside the
+//! mailbox; what decides runs in it, in order.
+
+use super::{
+    NAME,
+    core::Core,
+    desk::Desk,
+    fleet::Fleet,
+    journal::{RECORDS, ROWS},
+    messages::Message,
+    runner,
+    runs::Runs,
+};
+use crate::Context;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use serde::{Serialize, de::DeserializeOwned};
+use skep_runtime::{
+    Tasks, Wire,
+    store::{Error, Span, Store, Table},
+};
+use std::{collections::BTreeMap, sync::Arc};
+use uuid::Uuid;
+
+/// Rows of one page of a scan.
+const PAGE_ROWS: usize = 256;
+/// Commands of one list.
+const LIST_MAX: u32 = 1000;
+/// Ids of one `Forget`.
+const FORGET_MAX: usize = 1000;
+
+/// The scheduler of one node.
+struct SchedulerActor;
+
+/// A SchedulerActor's own.
+struct State {
+    desk: Arc<Desk>,
+    _tasks: Tasks,
+}
+
+/// Starts the scheduler of a node. What waited before a restart waits again; what ran on this node then is lost.
+///
+/// # Errors
+/// The store could not be read.
+pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
+    let actor = context.directory.spawn(NAME, SchedulerActor, context.clone(), Some(supervisor)).await?;
+    Ok(actor.get_cell())
+}
+
+impl Actor for SchedulerActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Context;
+
+    async fn pre_start(&self, me: ActorRef<Message>, context: Context) -> Result<State, ActorProcessingErr> {
+        let records = all(&context.store, RECORDS)?.into_iter().map(|(_, record)| record).collect();
+        let rows = all(&context.store, ROWS)?;
+        let why = format!("node {} was restarted", context.name);
+        let (runs, died) = Runs::new(rows, &why);
+        let kept: Vec<_> = runs.all().map(|(id, row)| (*id, row.clone())).collect();
+        let outputs = match context.env.simulated() {
+            true => BTreeMap::new(),
+            false => {
+                let (home, kept) = (context.home.clone(), kept.clone());
+                context.tasks.compute(move || runner::sweep(&home, &kept)).await?.into_iter().collect()
+            }
+        };
+        let (core, actions) = Core::new(context.directory.id(), records);
+        let tasks = Tasks::new(context.env.simulated());
+        let desk = Desk::open(&context, me.get_cell(), tasks.spawner(), core, runs, outputs);
+        // Rows of the dead are not written again: a further restart comes to the same end.
+        tracing::debug!(died = died.len(), asked = actions.len(), "the scheduler starts");
+        for (id, row) in kept.into_iter().filter(|(_, row)| !row.heard) {
+            if let Some(ending) = row.ending {
+                desk.tasks.spawn(desk.clone().tell(id, row.attempt, ending));
+            }
+        }
+        actions.into_iter().for_each(|action| desk.act(action));
+        // Before the first command comes: without nodes it would be refused.
+        desk.survey(&mut Fleet::default()).await;
+        Ok(State { desk, _tasks: tasks })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let desk = &state.desk;
+        let beside = |work| desk.tasks.spawn(work);
+        match message {
+            Message::Submit(Wire(spec), reply) => desk.submit(spec, reply).await,
+            Message::Get(Wire(id), reply) => {
+                beside(Box::pin(desk.clone().get(id, reply)) as futures::future::BoxFuture<_>)
+            }
+            Message::Find(Wire(id), reply) => beside(Box::pin(desk.clone().get_own(id, reply))),
+            Message::List(Wire(max), reply) => beside(Box::pin(desk.clone().list(max.min(LIST_MAX), reply))),
+            Message::Own(Wire(max), reply) => reply.send(Wire(desk.own(max.min(LIST_MAX))))?,
+            Message::Cancel(Wire(id), reply) => beside(Box::pin(desk.clone().cancel(id, reply))),
+            Message::Clear(Wire(class), reply) => desk.clear(class, reply).await,
+            Message::Follow(Wire((id, to, ticket)), reply) => {
+                beside(Box::pin(desk.clone().follow(id, to, ticket, reply)))
+            }
+            Message::Stats(reply) => {
+                let stats = {
+                    let state = desk.state();
+                    super::Stats { running_here: state.runs.running() as u32, ..state.core.stats(desk.now()) }
+                };
+                reply.send(Wire(stats))?;
+            }
+            Message::Run(Wire(run), reply) => desk.run(run, reply).await,
+            Message::Stop(Wire((id, attempt)), reply) => beside(Box::pin(desk.clone().stop(id, attempt, reply))),
+            Message::Tap(Wire(tap), reply) => beside(Box::pin(desk.clone().tap(tap, reply))),
+            Message::Moved(Wire((id, attempt, ending)), reply) => desk.moved(id, attempt, ending, reply).await,
+            Message::Forget(Wire(mut ids)) => {
+                ids.truncate(FORGET_MAX);
+                desk.forget(ids).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        state.desk.stop_all().await;
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Message>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(cell, why) => state.desk.clone().gone(cell.get_id(), why.to_string()).await,
+            SupervisionEvent::ActorTerminated(cell, _, why) => {
+                state.desk.clone().gone(cell.get_id(), why.unwrap_or_else(|| "it was stopped".into())).await;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A whole table. A record that is damaged is left out: it is named in the log, and the others shall not suffer.
+fn all<V: Serialize + DeserializeOwned>(store: &Store, table: Table<[u8; 16], V>) -> Result<Vec<(Uuid, V)>, Error> {
+    let mut rows = Vec::new();
+    let mut span = Some(Span::all());
+    let mut page_rows = PAGE_ROWS;
+    while let Some(next) = span.take() {
+        match store.scan(table, &next, page_rows) {
+            Ok(page) => {
+                rows.extend(page.rows.into_iter().map(|(id, value)| (Uuid::from_bytes(id), value)));
+                span = page.rest;
+            }
+            // A damaged record fails its whole page: go on row by row until it is the next one.
+            Err(Error::Corrupt { .. } | Error::Undecodable { .. }) if page_rows > 1 => {
+                page_rows = 1;
+                span = Some(next);
+            }
+            Err(e @ (Error::Corrupt { .. } | Error::Undecodable { .. })) => {
+                tracing::error!(error = %e, "a record of a task is left out");
+                let (Error::Corrupt { key, .. } | Error::Undecodable { key, .. }) = e else {
+                    unreachable!("just matched")
+                };
+                span = Some(next.after(&key));
+                page_rows = PAGE_ROWS;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(rows)
+}

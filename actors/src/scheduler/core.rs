@@ -1,0 +1,795 @@
+//! What a scheduler decides about the commands whose record it keeps: queue, place, place again, end. Longer
+//! than most files because it is one state machine.
+//!
+//! No clock, task or disk: events come in with the time, [`Action`]s go out, and the desk executes them in order,
+//! records first. Which commands run *on* this node is `runs`' business.
+//!
+//! ```text
+//! submit -> Pending -> (place) -> Running -> moved -> Completed | Failed | Cancelled
+//!              ^                     |
+//!              +---- its node died --+   at least once, three attempts; not if it must be that node
+//! ```
+
+use super::{
+    breaker::Breaker,
+    messages::{Ending, Priority, Record, Run, ScheduleError, Spec, State, Stats},
+    placement::{Candidate, Need, place},
+    queue::{CLASSES, Queue},
+};
+use skep_runtime::NodeId;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// How often a command is given to a node before it counts as failed: a command that kills its nodes stops here.
+pub const ATTEMPTS_MAX: u32 = 3;
+/// Records of ended commands that are kept: the newest. At most 16 KiB of output each.
+pub const ENDED_RECORDS_MAX: usize = 1000;
+/// How long a node that had no room is left alone: its load tells sooner if room comes.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// How long after the start a node that was not seen yet may still run what it was given before.
+const GRACE: Duration = Duration::from_secs(15);
+/// Attempts taken from an unreachable node that are remembered, to be stopped when it is back.
+const REVOKED_MAX: usize = 1000;
+
+/// Both clocks at an event: the wall's for records, the time since start for decisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since 1970.
+    pub wall_ms: u64,
+    /// Since this scheduler started.
+    pub uptime: Duration,
+}
+
+/// A node, as membership shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its key.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// It answers.
+    pub up: bool,
+    /// It answered since this node started.
+    pub ever_up: bool,
+    /// It takes no new work.
+    pub draining: bool,
+    /// Cores, 0 if unknown.
+    pub cpus: u16,
+    /// Bytes of memory, 0 if unknown.
+    pub memory_bytes: u64,
+    /// Bytes of it that are free.
+    pub free_bytes: u64,
+    /// What it says that it runs.
+    pub running: u32,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Write this record; what follows waits for it.
+    Save(Box<Record>),
+    /// Delete this record.
+    Delete(Uuid),
+    /// Ask this node to run it, and report with [`Core::ran`].
+    Run(NodeId, Box<Run>),
+    /// Ask this node to end this attempt; no answer is needed.
+    Stop(NodeId, Uuid, u32),
+    /// Tell this node that the output may go.
+    Forget(NodeId, Uuid),
+    /// It ended: tell those who wait for that.
+    Ended(Uuid),
+}
+
+/// Why a node did not take a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It has no room now.
+    NoRoom,
+    /// It did not answer, so it may even run it.
+    Silent(String),
+    /// It never will.
+    Never(String),
+}
+
+struct Peer {
+    seen: Seen,
+    breaker: Breaker,
+    full_until: Duration,
+}
+
+/// The commands of one owner.
+pub struct Core {
+    me: NodeId,
+    records: BTreeMap<Uuid, Record>,
+    queue: Queue,
+    running: BTreeMap<Uuid, NodeId>,
+    /// Given before a restart to a node that doesn't answer yet: asked again at each tick.
+    unsure: BTreeSet<Uuid>,
+    cancelling: BTreeSet<Uuid>,
+    /// In order of their ends.
+    ended: VecDeque<Uuid>,
+    fleet: BTreeMap<NodeId, Peer>,
+    revoked: BTreeMap<NodeId, BTreeSet<(Uuid, u32)>>,
+    tally: BTreeMap<&'static str, u64>,
+}
+
+impl Core {
+    /// The core of `me`, with the records that survived: what waited waits, what ran is asked about.
+    pub fn new(me: NodeId, mut records: Vec<Record>) -> (Core, Vec<Action>) {
+        records.sort_by_key(|r| (r.finished_ms, r.submitted_ms, r.id));
+        let mut core = Core {
+            me,
+            records: BTreeMap::new(),
+            queue: Queue::default(),
+            running: BTreeMap::new(),
+            unsure: BTreeSet::new(),
+            cancelling: BTreeSet::new(),
+            ended: VecDeque::new(),
+            fleet: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            tally: BTreeMap::new(),
+        };
+        let mut out = Vec::new();
+        for record in records {
+            match (record.state, record.assigned) {
+                (State::Running, Some(node)) => {
+                    core.running.insert(record.id, node);
+                    out.push(Action::Run(node, Box::new(run(&record))));
+                }
+                (State::Pending | State::Running, _) => {
+                    core.queue.join(record.spec.priority, record.id, bytes(&record.spec));
+                }
+                _ => core.ended.push_back(record.id),
+            }
+            core.records.insert(record.id, record);
+        }
+        (core, out)
+    }
+
+    /// Whether a command may be taken: room in the queue, and a node that could ever run it.
+    ///
+    /// # Errors
+    /// [`ScheduleError::QueueFull`], [`ScheduleError::NodeDown`] or [`ScheduleError::Impossible`].
+    pub fn admit(&self, spec: &Spec) -> Result<(), ScheduleError> {
+        if !self.queue.has_room_for(bytes(spec)) {
+            return Err(ScheduleError::QueueFull(self.queue.count()));
+        }
+        let need = need(spec);
+        let forced = need.forced.and_then(|id| self.fleet.get(&id));
+        if let Some(peer) = forced.filter(|p| !p.seen.up) {
+            return Err(ScheduleError::NodeDown(peer.seen.name.clone()));
+        }
+        let fleet: Vec<&Seen> = match need.forced {
+            Some(id) => self.fleet.get(&id).map(|p| &p.seen).into_iter().collect(),
+            None => self.fleet.values().map(|p| &p.seen).collect(),
+        };
+        // A node whose card was not pulled yet may turn out large enough.
+        if fleet.iter().any(|s| s.cpus == 0 || (need.cpus <= s.cpus && need.memory_bytes <= s.memory_bytes)) {
+            return Ok(());
+        }
+        let cpus = fleet.iter().map(|s| s.cpus).max().unwrap_or(0);
+        let mib = fleet.iter().map(|s| s.memory_bytes).max().unwrap_or(0) >> 20;
+        Err(ScheduleError::Impossible(format!(
+            "{} cores and {} MiB of memory; the largest have {cpus} cores and {mib} MiB",
+            need.cpus,
+            need.memory_bytes >> 20
+        )))
+    }
+
+    /// A new command's record, as it is to be saved before [`Core::submit`].
+    pub fn record(&self, id: Uuid, spec: Spec, now: Now) -> Record {
+        Record {
+            id,
+            spec,
+            owner: self.me,
+            attempts: 0,
+            assigned: None,
+            state: State::Pending,
+            exit_code: None,
+            output: String::new(),
+            output_bytes: 0,
+            error: None,
+            submitted_ms: now.wall_ms,
+            started_ms: None,
+            finished_ms: None,
+        }
+    }
+
+    /// A saved command enters the queue, and leaves it at once if there is room.
+    pub fn submit(&mut self, record: Record, now: Now) -> Vec<Action> {
+        self.queue.join(record.spec.priority, record.id, bytes(&record.spec));
+        self.records.insert(record.id, record);
+        let mut out = Vec::new();
+        self.place(now, &mut out);
+        out
+    }
+
+    /// The picture of the nodes changed.
+    pub fn fleet(&mut self, seen: Vec<Seen>, now: Now) -> Vec<Action> {
+        let mut before = std::mem::take(&mut self.fleet);
+        for seen in seen {
+            let old = before.remove(&seen.id);
+            let (breaker, full_until) = old.map(|p| (p.breaker, p.full_until)).unwrap_or_default();
+            self.fleet.insert(seen.id, Peer { seen, breaker, full_until });
+        }
+        self.tick(now)
+    }
+
+    /// Time passed: pauses may be over.
+    pub fn tick(&mut self, now: Now) -> Vec<Action> {
+        let mut out = Vec::new();
+        for (id, node) in self.running.clone() {
+            if self.is_dead(node, now) {
+                let why = format!("node {} died", self.name(node));
+                self.revoke(node, id);
+                self.lost(id, &why, now, &mut out);
+            }
+        }
+        for id in std::mem::take(&mut self.unsure) {
+            if let (Some(node), Some(record)) = (self.running.get(&id), self.records.get(&id)) {
+                out.push(Action::Run(*node, Box::new(run(record))));
+            }
+        }
+        self.forced_on_the_dead(now, &mut out);
+        let back: Vec<NodeId> = self.revoked.keys().filter(|id| self.is_up(**id)).copied().collect();
+        for node in back {
+            let attempts = self.revoked.remove(&node).unwrap_or_default();
+            out.extend(attempts.into_iter().map(|(id, attempt)| Action::Stop(node, id, attempt)));
+        }
+        self.place(now, &mut out);
+        out
+    }
+
+    /// A node answered whether it runs a command, or did not answer.
+    pub fn ran(&mut self, node: NodeId, id: Uuid, attempt: u32, outcome: Result<(), Refusal>, now: Now) -> Vec<Action> {
+        let mut out = Vec::new();
+        let uptime = now.uptime;
+        let waits =
+            self.running.get(&id) == Some(&node) && self.records.get(&id).is_some_and(|r| r.attempts == attempt);
+        if !waits {
+            return out;
+        }
+        let never_seen = self.fleet.get(&node).is_some_and(|p| !p.seen.ever_up && !p.seen.up);
+        match outcome {
+            Ok(()) => {
+                self.fleet.entry(node).and_modify(|p| p.breaker.succeeded());
+                if let Some(record) = self.records.get_mut(&id).filter(|r| r.started_ms.is_none()) {
+                    record.started_ms = Some(now.wall_ms);
+                    out.push(Action::Save(Box::new(record.clone())));
+                }
+            }
+            Err(Refusal::NoRoom) => {
+                self.fleet.entry(node).and_modify(|p| p.full_until = uptime + FULL_PAUSE);
+                if let Some(record) = self.records.get_mut(&id) {
+                    record.attempts -= 1;
+                }
+                self.requeue(id, now, &mut out);
+            }
+            Err(Refusal::Silent(_)) if never_seen && uptime < GRACE => {
+                self.unsure.insert(id);
+            }
+            Err(Refusal::Silent(why)) => {
+                self.fleet.entry(node).and_modify(|p| p.breaker.failed(uptime));
+                let why = format!("node {} did not take it: {why}", self.name(node));
+                self.revoke(node, id);
+                self.lost(id, &why, now, &mut out);
+            }
+            Err(Refusal::Never(why)) => self.end(id, failed(why), now, &mut out),
+        }
+        self.place(now, &mut out);
+        out
+    }
+
+    /// An attempt ended, says the node that it ran on. Of an attempt that counts no more, nothing changes.
+    pub fn moved(&mut self, id: Uuid, attempt: u32, ending: Ending, now: Now) -> Vec<Action> {
+        let mut out = Vec::new();
+        if self.running.contains_key(&id) && self.records.get(&id).is_some_and(|r| r.attempts == attempt) {
+            match ending.lost {
+                true => self.lost(id, &ending.error.unwrap_or_else(|| "its node failed".into()), now, &mut out),
+                false => self.end(id, ending, now, &mut out),
+            }
+            self.place(now, &mut out);
+        }
+        out
+    }
+
+    /// Somebody wants it ended: at once if it waits, else its node is asked.
+    ///
+    /// # Errors
+    /// [`ScheduleError::NoSuchTask`]; [`ScheduleError::Over`] if it has ended.
+    pub fn cancel(&mut self, id: Uuid, now: Now) -> Result<Vec<Action>, ScheduleError> {
+        let record = self.records.get(&id).ok_or(ScheduleError::NoSuchTask(id))?;
+        let mut out = Vec::new();
+        match (record.state, self.running.get(&id)) {
+            (State::Running, Some(node)) => {
+                out.push(Action::Stop(*node, id, record.attempts));
+                self.cancelling.insert(id);
+            }
+            (State::Pending | State::Running, _) => self.end(id, cancelled(None), now, &mut out),
+            (state, _) => return Err(ScheduleError::Over(word(state).into())),
+        }
+        Ok(out)
+    }
+
+    /// Cancels all of one class that wait. How many, and what is to be done.
+    pub fn clear(&mut self, class: Priority, now: Now) -> (u32, Vec<Action>) {
+        let waiting: Vec<Uuid> = self.queue.of(class).collect();
+        let mut out = Vec::new();
+        waiting.iter().for_each(|id| self.end(*id, cancelled(None), now, &mut out));
+        (waiting.len() as u32, out)
+    }
+
+    /// One record.
+    pub fn get(&self, id: Uuid) -> Option<&Record> {
+        self.records.get(&id)
+    }
+
+    /// All records, the newest first.
+    pub fn newest(&self) -> Vec<&Record> {
+        let mut all: Vec<&Record> = self.records.values().collect();
+        all.sort_by_key(|r| (std::cmp::Reverse(r.submitted_ms), r.id));
+        all
+    }
+
+    /// Whether this attempt is still the one that counts, and runs.
+    pub fn is_running(&self, id: Uuid, attempt: u32) -> bool {
+        self.running.contains_key(&id) && self.records.get(&id).is_some_and(|r| r.attempts == attempt)
+    }
+
+    /// Numbers, but for what runs on this node.
+    pub fn stats(&self, now: Now) -> Stats {
+        let count = |word| self.tally.get(word).copied().unwrap_or(0);
+        let touched = self.fleet.iter().filter(|(_, p)| p.breaker != Breaker::default());
+        Stats {
+            queued: CLASSES.iter().map(|c| (class_word(*c).to_string(), self.queue.of(*c).count() as u32)).collect(),
+            in_flight: self.running.len() as u32,
+            running_here: 0,
+            completed: count("completed"),
+            failed: count("failed"),
+            cancelled: count("cancelled"),
+            breakers: touched.map(|(id, p)| (id.to_string(), p.breaker.word(now.uptime).to_string())).collect(),
+        }
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.count()
+    }
+
+    /// Gives to nodes whatever has room now. A command that fits nowhere now lets those behind it pass.
+    fn place(&mut self, now: Now, out: &mut Vec<Action>) {
+        let mut fleet = self.candidates(now);
+        let mut hopeless: BTreeSet<Need> = BTreeSet::new();
+        let waiting: Vec<Uuid> = if self.queue.count() > 0 { self.queue.in_order().collect() } else { Vec::new() };
+        for id in waiting {
+            if !fleet.values().any(Candidate::takes_any) {
+                return;
+            }
+            let Some(record) = self.records.get_mut(&id) else { continue };
+            let need = need(&record.spec);
+            if hopeless.contains(&need) {
+                continue;
+            }
+            let Some(node) = place(&need, fleet.values()) else {
+                hopeless.insert(need);
+                continue;
+            };
+            record.state = State::Running;
+            record.assigned = Some(node);
+            record.attempts += 1;
+            out.push(Action::Save(Box::new(record.clone())));
+            out.push(Action::Run(node, Box::new(run(record))));
+            self.queue.remove(record.spec.priority, id);
+            self.running.insert(id, node);
+            fleet.entry(node).and_modify(|c| take(c, &need));
+        }
+    }
+
+    fn candidates(&self, now: Now) -> BTreeMap<NodeId, Candidate> {
+        let mut fleet: BTreeMap<NodeId, Candidate> =
+            self.fleet.values().map(|p| (p.seen.id, candidate(p, now))).collect();
+        let said: BTreeMap<NodeId, u32> = fleet.iter().map(|(id, c)| (*id, c.running)).collect();
+        fleet.values_mut().for_each(|c| c.running = 0);
+        for (id, node) in &self.running {
+            if let (Some(record), Some(candidate)) = (self.records.get(id), fleet.get_mut(node)) {
+                take(candidate, &need(&record.spec));
+            }
+        }
+        // What it says includes ours and lags behind; what we gave it may not include others'.
+        fleet.values_mut().for_each(|c| c.running = c.running.max(said[&c.id]));
+        fleet
+    }
+
+    /// Its node is gone: somewhere else, unless it must be there or was tried often enough.
+    fn lost(&mut self, id: Uuid, why: &str, now: Now, out: &mut Vec<Action>) {
+        let Some(record) = self.records.get(&id) else { return };
+        if self.cancelling.contains(&id) {
+            self.end(id, cancelled(Some(why.into())), now, out);
+        } else if record.spec.node.is_some() || record.attempts >= ATTEMPTS_MAX {
+            self.end(id, failed(why.into()), now, out);
+        } else {
+            self.requeue(id, now, out);
+        }
+    }
+
+    fn requeue(&mut self, id: Uuid, now: Now, out: &mut Vec<Action>) {
+        if self.cancelling.contains(&id) {
+            return self.end(id, cancelled(None), now, out);
+        }
+        self.running.remove(&id);
+        self.unsure.remove(&id);
+        let Some(record) = self.records.get_mut(&id) else { return };
+        record.state = State::Pending;
+        record.assigned = None;
+        record.started_ms = None;
+        self.queue.come_back(record.spec.priority, id, bytes(&record.spec));
+        out.push(Action::Save(Box::new(record.clone())));
+    }
+
+    fn end(&mut self, id: Uuid, ending: Ending, now: Now, out: &mut Vec<Action>) {
+        let Some(record) = self.records.get_mut(&id) else { return };
+        self.queue.remove(record.spec.priority, id);
+        self.running.remove(&id);
+        self.unsure.remove(&id);
+        self.cancelling.remove(&id);
+        record.state = ending.state;
+        record.exit_code = ending.exit_code;
+        record.error = ending.error;
+        record.output = ending.output;
+        record.output_bytes = ending.output_bytes;
+        record.finished_ms = Some(now.wall_ms);
+        *self.tally.entry(word(ending.state)).or_default() += 1;
+        out.push(Action::Save(Box::new(record.clone())));
+        out.push(Action::Ended(id));
+        self.ended.push_back(id);
+        while self.ended.len() > ENDED_RECORDS_MAX {
+            let Some(oldest) = self.ended.pop_front() else { return };
+            let gone = self.records.remove(&oldest);
+            out.push(Action::Delete(oldest));
+            out.extend(gone.and_then(|r| r.assigned).map(|node| Action::Forget(node, oldest)));
+        }
+    }
+
+    /// What must run on a node that died fails instead of waiting for ever.
+    fn forced_on_the_dead(&mut self, now: Now, out: &mut Vec<Action>) {
+        let waiting: Vec<(Uuid, NodeId)> = self
+            .queue
+            .in_order()
+            .filter_map(|id| Some((id, need(&self.records.get(&id)?.spec).forced?)))
+            .filter(|(_, node)| self.is_dead(*node, now))
+            .collect();
+        for (id, node) in waiting {
+            let why = format!("node {} died", self.name(node));
+            self.end(id, failed(why), now, out);
+        }
+    }
+
+    fn revoke(&mut self, node: NodeId, id: Uuid) {
+        let attempt = self.records.get(&id).map_or(0, |r| r.attempts);
+        let revoked = self.revoked.entry(node).or_default();
+        revoked.insert((id, attempt));
+        if revoked.len() > REVOKED_MAX {
+            revoked.pop_first();
+        }
+    }
+
+    fn is_up(&self, node: NodeId) -> bool {
+        self.fleet.get(&node).is_some_and(|p| p.seen.up)
+    }
+
+    /// Down after it was up, not come up in the time after our start, or off the roster.
+    fn is_dead(&self, node: NodeId, now: Now) -> bool {
+        match self.fleet.get(&node) {
+            Some(peer) => !peer.seen.up && (peer.seen.ever_up || now.uptime >= GRACE),
+            None => !self.fleet.is_empty(),
+        }
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        self.fleet.get(&node).map_or_else(|| node.short(), |p| p.seen.name.clone())
+    }
+}
+
+/// A state's word, as the API writes it.
+pub fn word(state: State) -> &'static str {
+    match state {
+        State::Pending => "pending",
+        State::Running => "running",
+        State::Completed => "completed",
+        State::Failed => "failed",
+        State::Cancelled => "cancelled",
+    }
+}
+
+fn class_word(class: Priority) -> &'static str {
+    match class {
+        Priority::Urgent => "urgent",
+        Priority::Critical => "critical",
+        Priority::High => "high",
+        Priority::Normal => "normal",
+        Priority::Low => "low",
+    }
+}
+
+/// The nodes in a checked spec are keys; a text that is none names nobody.
+pub(crate) fn need(spec: &Spec) -> Need {
+    let key = |text: &Option<String>| text.as_ref().map(|t| t.parse().unwrap_or(NodeId::from_bytes([0; 32])));
+    Need {
+        forced: key(&spec.node),
+        preferred: key(&spec.preferred_node),
+        cpus: spec.cpus,
+        memory_bytes: spec.memory_bytes,
+    }
+}
+
+fn candidate(peer: &Peer, now: Now) -> Candidate {
+    let seen = &peer.seen;
+    Candidate {
+        id: seen.id,
+        up: seen.up,
+        draining: seen.draining,
+        shut: now.uptime < peer.full_until || peer.breaker.is_open(now.uptime),
+        cpus: seen.cpus,
+        memory_bytes: seen.memory_bytes,
+        free_bytes: seen.free_bytes,
+        running: seen.running,
+        taken_cpus: 0,
+        taken_bytes: 0,
+    }
+}
+
+fn take(candidate: &mut Candidate, need: &Need) {
+    candidate.running += 1;
+    candidate.taken_cpus += u32::from(need.cpus);
+    candidate.taken_bytes += need.memory_bytes;
+}
+
+fn run(record: &Record) -> Run {
+    Run { id: record.id, owner: record.owner, attempt: record.attempts, spec: record.spec.clone() }
+}
+
+fn bytes(spec: &Spec) -> usize {
+    let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    spec.command.len() + spec.args.iter().map(String::len).sum::<usize>() + env
+}
+
+fn failed(why: String) -> Ending {
+    Ending {
+        state: State::Failed,
+        exit_code: None,
+        error: Some(why),
+        output: String::new(),
+        output_bytes: 0,
+        lost: false,
+    }
+}
+
+fn cancelled(why: Option<String>) -> Ending {
+    Ending { state: State::Cancelled, error: why, ..failed(String::new()) }
+}
+
+#[cfg(test)]
+pub(crate) fn spec(command: &str) -> Spec {
+    Spec {
+        command: command.into(),
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        dir: None,
+        node: None,
+        preferred_node: None,
+        cpus: 0,
+        memory_bytes: 0,
+        timeout_s: 0,
+        priority: Priority::Normal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn node(n: u8) -> NodeId {
+        NodeId::from_bytes([n + 1; 32])
+    }
+
+    fn seen(n: u8, up: bool) -> Seen {
+        Seen {
+            id: node(n),
+            name: format!("n{n}"),
+            up,
+            ever_up: true,
+            draining: false,
+            cpus: 2,
+            memory_bytes: 1 << 30,
+            free_bytes: 1 << 30,
+            running: 0,
+        }
+    }
+
+    fn at(s: u64) -> Now {
+        Now { wall_ms: s * 1000, uptime: Duration::from_secs(s) }
+    }
+
+    fn done() -> Ending {
+        Ending { state: State::Completed, exit_code: Some(0), ..cancelled(None) }
+    }
+
+    fn core(up: &[bool]) -> Core {
+        let (mut core, _) = Core::new(node(0), Vec::new());
+        core.fleet(up.iter().enumerate().map(|(n, up)| seen(n as u8, *up)).collect(), at(0));
+        core
+    }
+
+    fn submit(core: &mut Core, n: u128, spec: Spec) -> Vec<Action> {
+        let record = core.record(Uuid::from_u128(n), spec, at(1));
+        core.submit(record, at(1))
+    }
+
+    fn placed_on(actions: &[Action]) -> Vec<NodeId> {
+        actions.iter().filter_map(|a| if let Action::Run(node, _) = a { Some(*node) } else { None }).collect()
+    }
+
+    #[test]
+    fn a_command_whose_node_dies_runs_elsewhere_and_the_old_attempt_is_stopped_when_the_node_is_back() {
+        let mut core = core(&[true, true]);
+        assert_eq!(placed_on(&submit(&mut core, 1, spec("true"))), [node(0)]);
+        let out = core.fleet(vec![seen(0, false), seen(1, true)], at(2));
+        assert_eq!(placed_on(&out), [node(1)]);
+        let out = core.fleet(vec![seen(0, true), seen(1, true)], at(3));
+        assert!(out.contains(&Action::Stop(node(0), Uuid::from_u128(1), 1)));
+        assert!(core.moved(Uuid::from_u128(1), 1, done(), at(4)).is_empty(), "the first attempt counts no more");
+        core.moved(Uuid::from_u128(1), 2, done(), at(4));
+        assert_eq!(core.get(Uuid::from_u128(1)).unwrap().state, State::Completed);
+    }
+
+    #[test]
+    fn a_command_that_must_run_on_a_node_fails_with_it() {
+        let mut core = core(&[true, true]);
+        let forced = Spec { node: Some(node(1).to_string()), ..spec("true") };
+        assert_eq!(placed_on(&submit(&mut core, 1, forced.clone())), [node(1)]);
+        core.fleet(vec![seen(0, true), seen(1, false)], at(2));
+        let record = core.get(Uuid::from_u128(1)).unwrap();
+        assert_eq!((record.state, record.error.as_deref()), (State::Failed, Some("node n1 died")));
+        assert_eq!(core.admit(&forced), Err(ScheduleError::NodeDown("n1".into())));
+    }
+
+    #[test]
+    fn what_no_node_could_ever_run_is_refused() {
+        let core = core(&[true]);
+        assert!(matches!(core.admit(&Spec { cpus: 3, ..spec("true") }), Err(ScheduleError::Impossible(_))));
+        assert!(matches!(
+            core.admit(&Spec { memory_bytes: 2 << 30, ..spec("true") }),
+            Err(ScheduleError::Impossible(_))
+        ));
+        assert_eq!(core.admit(&Spec { cpus: 2, ..spec("true") }), Ok(()));
+    }
+
+    #[test]
+    fn a_node_without_room_is_asked_again_later_and_that_is_no_attempt() {
+        let mut core = core(&[true]);
+        submit(&mut core, 1, spec("true"));
+        let out = core.ran(node(0), Uuid::from_u128(1), 1, Err(Refusal::NoRoom), at(1));
+        assert_eq!((placed_on(&out), core.waiting()), (vec![], 1));
+        let out = core.tick(at(2));
+        assert_eq!(placed_on(&out), [node(0)]);
+        assert_eq!(core.get(Uuid::from_u128(1)).unwrap().attempts, 1);
+    }
+
+    #[test]
+    fn after_a_restart_what_waited_waits_and_what_ran_is_asked_about_for_a_while() {
+        let mut before = core(&[true, true]);
+        submit(&mut before, 1, Spec { preferred_node: Some(node(1).to_string()), ..spec("true") });
+        let record = before.get(Uuid::from_u128(1)).unwrap().clone();
+        let (mut core, out) = Core::new(node(0), vec![record]);
+        assert_eq!(placed_on(&out), [node(1)]);
+        let unseen = Seen { ever_up: false, ..seen(1, false) };
+        core.fleet(vec![seen(0, true), unseen.clone()], at(0));
+        core.ran(node(1), Uuid::from_u128(1), 1, Err(Refusal::Silent("down".into())), at(1));
+        assert_eq!(placed_on(&core.tick(at(2))), [node(1)], "asked again, same attempt");
+        assert_eq!(placed_on(&core.tick(at(16))), [node(0)], "the grace is over");
+    }
+
+    #[test]
+    fn the_oldest_ended_records_go() {
+        let mut core = core(&[true]);
+        for n in 0..ENDED_RECORDS_MAX as u128 + 1 {
+            submit(&mut core, n, spec("true"));
+            let out = core.moved(Uuid::from_u128(n), 1, done(), at(2));
+            assert_eq!(out.contains(&Action::Delete(Uuid::from_u128(0))), n == ENDED_RECORDS_MAX as u128);
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Submit(u8, Option<u8>, u16),
+        Members(Vec<bool>),
+        Ran(u8, u8),
+        Moved(u8, bool),
+        Cancel(u8),
+        Tick,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            3 => (0u8..5, prop::option::weighted(0.2, 0u8..3), 0u16..3).prop_map(|(p, n, c)| Event::Submit(p, n, c)),
+            2 => prop::collection::vec(any::<bool>(), 3).prop_map(Event::Members),
+            3 => (any::<u8>(), 0u8..4).prop_map(|(i, o)| Event::Ran(i, o)),
+            3 => (any::<u8>(), any::<bool>()).prop_map(|(i, l)| Event::Moved(i, l)),
+            1 => any::<u8>().prop_map(Event::Cancel),
+            1 => Just(Event::Tick),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens: what is saved is what is held, nothing is given to a node that is down, every record is
+        /// queued, running or ended and never two of them, an ended one never changes, cores are never promised twice.
+        #[test]
+        fn records_move_only_forward_and_are_in_one_place(events in prop::collection::vec(event(), 1..80)) {
+            let mut core = core(&[true, true, true]);
+            let mut saved: BTreeMap<Uuid, Record> = BTreeMap::new();
+            for (n, event) in events.into_iter().enumerate() {
+                let now = at(n as u64);
+                let ids: Vec<Uuid> = core.records.keys().copied().collect();
+                let pick = |i: u8| ids.get(i as usize % ids.len().max(1)).copied().unwrap_or_default();
+                let attempt = |core: &Core, id| core.get(id).map_or(0, |r| r.attempts);
+                let out = match event {
+                    Event::Submit(priority, forced, cpus) => {
+                        let spec = Spec { node: forced.map(|n| node(n).to_string()), cpus, priority: CLASSES[priority as usize], ..spec("x") };
+                        match core.admit(&spec) {
+                            Ok(()) => {
+                                let record = core.record(Uuid::from_u128(n as u128 + 1), spec, now);
+                                saved.insert(record.id, record.clone());
+                                core.submit(record, now)
+                            }
+                            Err(_) => Vec::new(),
+                        }
+                    }
+                    Event::Members(up) => core.fleet(up.iter().enumerate().map(|(n, up)| seen(n as u8, *up)).collect(), now),
+                    Event::Ran(i, outcome) => {
+                        let id = pick(i);
+                        let outcome = [Ok(()), Err(Refusal::NoRoom), Err(Refusal::Silent("s".into())), Err(Refusal::Never("n".into()))][outcome as usize].clone();
+                        match core.running.get(&id).copied() {
+                            Some(node) => core.ran(node, id, attempt(&core, id), outcome, now),
+                            None => Vec::new(),
+                        }
+                    }
+                    Event::Moved(i, lost) => {
+                        let id = pick(i);
+                        core.moved(id, attempt(&core, id), Ending { lost, ..done() }, now)
+                    }
+                    Event::Cancel(i) => core.cancel(pick(i), now).unwrap_or_default(),
+                    Event::Tick => core.tick(now),
+                };
+                for action in out {
+                    match action {
+                        Action::Save(record) => {
+                            if let Some(before) = saved.get(&record.id) {
+                                prop_assert!(before.finished_ms.is_none(), "an ended record changed");
+                            }
+                            saved.insert(record.id, *record);
+                        }
+                        Action::Run(node, run) => {
+                            prop_assert!(core.is_up(node) || core.get(run.id).unwrap().attempts == run.attempt);
+                            prop_assert!(saved[&run.id].attempts >= run.attempt, "run before it was saved");
+                        }
+                        _ => {}
+                    }
+                }
+                prop_assert_eq!(&saved, &core.records);
+                let queued: BTreeSet<Uuid> = core.queue.in_order().collect();
+                for (id, record) in &core.records {
+                    let places = [queued.contains(id), core.running.contains_key(id), core.ended.contains(id)];
+                    prop_assert_eq!(places.iter().filter(|p| **p).count(), 1);
+                    prop_assert_eq!(record.state, match places { [true, ..] => State::Pending, [_, true, _] => State::Running, _ => record.state });
+                }
+                for candidate in core.candidates(now).values() {
+                    prop_assert!(candidate.taken_cpus <= 2);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Where the scheduler's cores lie, and the hands that execute their actions.
+//!
+//! Handlers and their tasks change the cores through [`Desk::change`] alone: under one lock that is never held
+//! over an await, with a place in the journal reserved before, so that the order on disk is the order of decisions.
+
+use super::{
+    core::{Action, Core, Now},
+    fleet::Fleet,
+    journal::{ENTRIES_MAX, Entry, Write, keep},
+    messages::{Message, Record, ScheduleError},
+    runs::Runs,
+};
+use crate::{Context, node, task::output::Output};
+use ractor::{ActorCell, RpcReplyPort};
+use skep_runtime::{Handle, NodeId, Wire, tasks::Spawner};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use uuid::Uuid;
+
+/// How often pauses and graces are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Followers of output that one owner serves at once: each holds a stream and 64 KiB.
+const FOLLOWERS_MAX: usize = 256;
+
+/// Who waits for the end of a command.
+pub(super) type Waiter = RpcReplyPort<Wire<Result<Record, ScheduleError>>>;
+
+/// A scheduler's state, shared by its handlers and their tasks.
+pub(super) struct Desk {
+    pub context: Context,
+    /// The SchedulerActor, which supervises the TaskActors.
+    pub me: ActorCell,
+    /// Starts what ends with the actor.
+    pub tasks: Spawner,
+    /// Places for followers.
+    pub followers: Arc<Semaphore>,
+    state: Mutex<State>,
+    journal: mpsc::Sender<Entry>,
+    /// Moves with every change of a record.
+    changes: watch::Sender<u64>,
+    start: Instant,
+}
+
+/// What the lock guards.
+pub(super) struct State {
+    pub core: Core,
+    pub runs: Runs,
+    /// Outputs that are kept here, of runs that are over too.
+    pub outputs: BTreeMap<Uuid, Output>,
+    /// The actors of running commands.
+    pub actors: BTreeMap<Uuid, (ActorCell, u32)>,
+    pub waiters: BTreeMap<Uuid, Vec<Waiter>>,
+    unsaved: BTreeSet<Uuid>,
+    /// What the NodeActor was told last: running here, waiting here.
+    told: (u16, u16),
+}
+
+/// What a change writes beside its actions, and who waits for that.
+#[derive(Default)]
+pub(super) struct Also {
+    pub writes: Vec<Write>,
+    pub reply: Option<super::journal::Reply>,
+}
+
+impl Desk {
+    /// A desk for `me` with what survived on disk, and its journal and watch over the members running.
+    pub(super) fn open(
+        context: &Context,
+        me: ActorCell,
+        tasks: Spawner,
+        core: Core,
+        runs: Runs,
+        outputs: BTreeMap<Uuid, Output>,
+    ) -> Arc<Desk> {
+        let (journal, entries) = mpsc::channel(ENTRIES_MAX);
+        let state = State {
+            core,
+            runs,
+            outputs,
+            actors: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            unsaved: BTreeSet::new(),
+            told: (0, 0),
+        };
+        let desk = Arc::new(Desk {
+            context: context.clone(),
+            me,
+            tasks,
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            state: Mutex::new(state),
+            journal,
+            changes: watch::Sender::new(0),
+            start: Instant::now(),
+        });
+        desk.tasks.spawn(keep(desk.clone(), context.store.clone(), entries));
+        desk.tasks.spawn(desk.clone().watch());
+        desk
+    }
+
+    /// The state, to read. Changes go through [`Desk::change`].
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Both clocks.
+    pub(super) fn now(&self) -> Now {
+        Now { wall_ms: self.context.env.now_ms(), uptime: self.start.elapsed() }
+    }
+
+    /// Decides something and hands its actions to the journal. Waits while the disk is behind.
+    pub(super) async fn change<T>(&self, decide: impl FnOnce(&mut State, Now) -> (T, Vec<Action>, Also)) -> T {
+        let place = self.journal.reserve().await.expect("the journal lives as long as the desk");
+        let mut state = self.state();
+        let (answer, actions, also) = decide(&mut state, self.now());
+        let mut entry = Entry { writes: also.writes, then: Vec::new(), reply: also.reply };
+        for action in actions {
+            match action {
+                Action::Save(record) => entry.writes.push(Write::Record(record)),
+                Action::Delete(id) => entry.writes.push(Write::NoRecord(id)),
+                action => entry.then.push(action),
+            }
+        }
+        if !entry.writes.is_empty() || !entry.then.is_empty() || entry.reply.is_some() {
+            place.send(entry);
+            self.changes.send_modify(|n| *n += 1);
+        }
+        self.tell_work(&mut state);
+        answer
+    }
+
+    /// The scheduler of a node.
+    pub(super) fn scheduler(&self, node: NodeId) -> Handle<Message> {
+        self.context.directory.at(node, super::NAME)
+    }
+
+    /// Wakes its holder when records change.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Does what is not writing.
+    pub(super) fn act(self: &Arc<Self>, action: Action) {
+        match action {
+            Action::Run(node, run) => self.tasks.spawn(self.clone().order(node, *run)),
+            Action::Stop(node, id, attempt) => self.tasks.spawn(self.clone().order_stop(node, id, attempt)),
+            Action::Forget(node, id) => {
+                let scheduler = self.scheduler(node);
+                self.tasks.spawn(async move {
+                    // A node that doesn't hear it drops the output by its own bound.
+                    let _ = scheduler.tell(Message::Forget(Wire(vec![id]))).await;
+                });
+            }
+            Action::Ended(id) => {
+                let mut state = self.state();
+                let record = state.core.get(id).cloned();
+                for waiter in state.waiters.remove(&id).unwrap_or_default() {
+                    let _ = waiter.send(Wire(record.clone().ok_or(ScheduleError::NoSuchTask(id))));
+                }
+            }
+            // Written before anything is acted upon.
+            Action::Save(_) | Action::Delete(_) => {}
+        }
+    }
+
+    /// Notes what the disk refused, for the next tick.
+    pub(super) fn save_later(&self, writes: &[Write]) {
+        let ids = writes.iter().map(|write| match write {
+            Write::Record(record) => record.id,
+            Write::NoRecord(id) | Write::Row(id, _) | Write::NoRow(id) => *id,
+        });
+        self.state().unsaved.extend(ids);
+    }
+
+    /// Tells the core what membership sees, and that time passes.
+    async fn watch(self: Arc<Self>) {
+        let mut members = self.context.members.changes();
+        let mut fleet = Fleet::default();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.survey(&mut fleet).await;
+            loop {
+                tokio::select! {
+                    alive = members.changed() => match alive {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    _ = tick.tick() => self.tick().await,
+                }
+            }
+        }
+    }
+
+    /// Tells the core what membership sees now.
+    pub(super) async fn survey(&self, fleet: &mut Fleet) {
+        let seen = fleet.look(&self.context.members);
+        self.change(|state, now| ((), state.core.fleet(seen, now), Also::default())).await;
+    }
+
+    async fn tick(&self) {
+        let tick = |state: &mut State, now| {
+            let actions = state.core.tick(now);
+            ((), actions, Also { writes: state.unsaved_again(), reply: None })
+        };
+        self.change(tick).await;
+    }
+
+    fn tell_work(&self, state: &mut State) {
+        let work = (state.runs.running() as u16, state.core.waiting() as u16);
+        if work != state.told {
+            state.told = work;
+            let node = self.context.directory.here::<node::Message>(node::NAME);
+            self.tasks.spawn(async move {
+                // Without a NodeActor nobody reports load; it asks for nothing when it starts again.
+                let _ = node.tell(node::Message::Work(Wire(work))).await;
+            });
+        }
+    }
+}
+
+impl State {
+    fn unsaved_again(&mut self) -> Vec<Write> {
+        let mut writes = Vec::new();
+        for id in std::mem::take(&mut self.unsaved) {
+            writes
+                .push(self.core.get(id).map_or(Write::NoRecord(id), |record| Write::Record(Box::new(record.clone()))));
+            writes.push(self.runs.get(id).map_or(Write::NoRow(id), |row| Write::Row(id, Box::new(row.clone()))));
+        }
+        writes
+    }
+}

@@ -1,0 +1,264 @@
+//! What the SchedulerActor can be told and asked, and the record that it keeps of each command.
+
+use ractor::RpcReplyPort;
+use ractor_cluster_derive::RactorClusterMessage;
+use serde::{Deserialize, Serialize};
+use skep_runtime::{NodeId, Ticket, Wire};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// What the SchedulerActor understands.
+#[derive(RactorClusterMessage)]
+pub enum Message {
+    /// Take a command: it is placed now or queued. Answered when its record is on disk.
+    #[rpc]
+    Submit(Wire<Spec>, RpcReplyPort<Wire<Result<Record, ScheduleError>>>),
+    /// One command, wherever its record is.
+    #[rpc]
+    Get(Wire<Uuid>, RpcReplyPort<Wire<Result<Record, ScheduleError>>>),
+    /// The newest commands of the whole swarm, at most this many; nodes that don't answer in time are left out.
+    #[rpc]
+    List(Wire<u32>, RpcReplyPort<Wire<Vec<Record>>>),
+    /// The commands whose record is on this node, newest first, at most this many and 512 KiB; each shows the
+    /// last KiB of its output.
+    #[rpc]
+    Own(Wire<u32>, RpcReplyPort<Wire<Vec<Record>>>),
+    /// The record, if it is on this node.
+    #[rpc]
+    Find(Wire<Uuid>, RpcReplyPort<Wire<Option<Record>>>),
+    /// End a command and everything that it started. Answered with its record once it has ended.
+    #[rpc]
+    Cancel(Wire<Uuid>, RpcReplyPort<Wire<Result<Record, ScheduleError>>>),
+    /// Cancel all commands of this class that wait here. Answered with their number.
+    #[rpc]
+    Clear(Wire<Priority>, RpcReplyPort<Wire<u32>>),
+    /// Follow a command's output: [`Output`] frames on the stream of this ticket, from its beginning (as far as
+    /// it is kept) to its end. `NodeId` is who expects the stream.
+    #[rpc]
+    Follow(Wire<(Uuid, NodeId, Ticket)>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
+    /// Numbers.
+    #[rpc]
+    Stats(RpcReplyPort<Wire<Stats>>),
+    /// Between schedulers: run this here, now. Refused when there is no room. Said twice it runs once.
+    #[rpc]
+    Run(Wire<Run>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
+    /// Between schedulers: end this attempt here. Answered when nothing of it is left.
+    #[rpc]
+    Stop(Wire<(Uuid, u32)>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
+    /// Between schedulers: the output of a run that was here, on a stream.
+    #[rpc]
+    Tap(Wire<Tap>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
+    /// Between schedulers, and from a TaskActor: the attempt of this number ended. Repeated until it is answered.
+    #[rpc]
+    Moved(Wire<(Uuid, u32, Ending)>, RpcReplyPort<Wire<()>>),
+    /// Between schedulers: these records are gone, their output may go too.
+    Forget(Wire<Vec<Uuid>>),
+}
+
+/// One attempt to run a command, from the scheduler that keeps its record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The command's id.
+    pub id: Uuid,
+    /// Who keeps its record.
+    pub owner: NodeId,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// What to run.
+    pub spec: Spec,
+}
+
+/// Whose output, from where, to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tap {
+    /// The command's id.
+    pub id: Uuid,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Bytes of output to leave out: the reader has them.
+    pub from: u64,
+    /// Who expects the stream.
+    pub to: NodeId,
+    /// Its ticket.
+    pub ticket: Ticket,
+}
+
+/// A command, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// One line for `sh -c`, or a program when `args` is not empty. At most 64 KiB.
+    pub command: String,
+    /// Arguments; empty means that the shell reads `command`.
+    pub args: Vec<String>,
+    /// Added to a clean environment.
+    pub env: BTreeMap<String, String>,
+    /// Working folder; the task's own scratch folder if absent.
+    pub dir: Option<String>,
+    /// The node to run on, if it must be that one: key, unique prefix or name.
+    pub node: Option<String>,
+    /// The node to prefer if it has room.
+    pub preferred_node: Option<String>,
+    /// Cores that it needs; 0 is "whatever there is".
+    pub cpus: u16,
+    /// Bytes of memory that it needs.
+    pub memory_bytes: u64,
+    /// Seconds after which it is ended; 0 is never.
+    pub timeout_s: u64,
+    /// `urgent`, `critical`, `high`, `normal`, `low`.
+    pub priority: Priority,
+}
+
+/// How urgent a command is; a higher class always goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// After everything else.
+    Low,
+    /// The default.
+    #[default]
+    Normal,
+    /// Before normal.
+    High,
+    /// Before high.
+    Critical,
+    /// Before everything.
+    Urgent,
+}
+
+/// Where a command stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It waits for room.
+    Pending,
+    /// It runs.
+    Running,
+    /// It ended with status 0.
+    Completed,
+    /// It ended otherwise, or could not run; `error` says why.
+    Failed,
+    /// Somebody ended it.
+    Cancelled,
+}
+
+/// A command's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its id.
+    pub id: Uuid,
+    /// What was asked for.
+    pub spec: Spec,
+    /// The node that keeps this record.
+    pub owner: NodeId,
+    /// How often it was placed on a node that took it. More than one: nodes died under it.
+    pub attempts: u32,
+    /// Where it runs or ran.
+    pub assigned: Option<NodeId>,
+    /// Where it stands.
+    pub state: State,
+    /// Exit status, if it exited by itself.
+    pub exit_code: Option<i32>,
+    /// The last part of its output, standard output and error as they came; the whole (as far as it is kept) by `Follow`.
+    pub output: String,
+    /// Bytes of output in all.
+    pub output_bytes: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Times in milliseconds since 1970.
+    pub submitted_ms: u64,
+    /// When it started.
+    pub started_ms: Option<u64>,
+    /// When it ended.
+    pub finished_ms: Option<u64>,
+}
+
+/// A step of a running command, from where it runs to where its record is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// Completed, Failed or Cancelled.
+    pub state: State,
+    /// Exit status, if it exited by itself.
+    pub exit_code: Option<i32>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The last part of its output.
+    pub output: String,
+    /// Bytes of output in all.
+    pub output_bytes: u64,
+    /// The node failed, not the command: its scheduler may place it again.
+    pub lost: bool,
+}
+
+/// One frame of a followed command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// Bytes of standard output or error, as they came.
+    Bytes(Vec<u8>),
+    /// Earlier output is no longer kept: this many bytes are left out here.
+    Skipped(u64),
+    /// It ended; nothing follows. The text of its output is left empty here: it has been streamed.
+    Ended(Ending),
+}
+
+/// Numbers of one node's scheduler.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Commands that wait, by priority's name.
+    pub queued: BTreeMap<String, u32>,
+    /// Commands that run, whose record is here.
+    pub in_flight: u32,
+    /// Commands that run on this node.
+    pub running_here: u32,
+    /// Ended well since the node started.
+    pub completed: u64,
+    /// Ended badly.
+    pub failed: u64,
+    /// Ended by somebody.
+    pub cancelled: u64,
+    /// Nodes that failed lately, by key: `closed`, `open` or `half_open`.
+    pub breakers: BTreeMap<String, String>,
+}
+
+/// Why a scheduler could not do it. Nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScheduleError {
+    /// No node's record has this id.
+    #[error("Task not found: {0}")]
+    NoSuchTask(Uuid),
+    /// The named node is not in the swarm.
+    #[error("no such node: {0} (`skep nodes` lists them)")]
+    NoSuchNode(String),
+    /// The named node does not answer.
+    #[error("node {0} is down: choose another, or leave the choice to the scheduler")]
+    NodeDown(String),
+    /// No node could ever run it: it asks for more than any has.
+    #[error("no node has what this needs: {0}")]
+    Impossible(String),
+    /// No room now, on the node that was asked.
+    #[error("no room on this node right now")]
+    NoRoom,
+    /// The queue is at its bound.
+    #[error("the queue is full ({0} commands wait): try again later")]
+    QueueFull(usize),
+    /// The command has ended, so it can't be cancelled.
+    #[error("the task has already {0}")]
+    Over(String),
+    /// Too many followers, or its output is no longer kept.
+    #[error("its output can't be followed: {0}")]
+    NoOutput(String),
+    /// A field is out of its bounds.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field's name.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The record could not be written.
+    #[error("the task could not be saved, so it was not taken: {0}")]
+    Store(String),
+    /// The other node did not answer.
+    #[error("{0}")]
+    Link(#[from] skep_runtime::Error),
+}

@@ -1,0 +1,36 @@
+//! SchedulerActor: commands placed on nodes by capacity and preference. Each node has one and they are equals:
+//! the one that a command was given to keeps its record and picks the node that runs it.
+//!
+//! ```text
+//!            owner's node                                     the node that runs it
+//! Submit -> spec -> journal (Pending) -> core -> Run -------> runs (room?) -> journal -> TaskActor
+//!   Follow <- follow <------------------------- Tap --------- output
+//!   record <- journal <- core <---------------- Moved <------ runs <- journal <- ending
+//! ```
+//!
+//! `core`, `queue`, `placement`, `breaker` and `runs` decide and do no I/O; `desk` holds them and executes what they
+//! say; `owner` and `runner` are its two halves. A command runs at least once: after a failure it may run twice.
+//!
+//! Any roster member may send any of these messages, [`Message::Submit`] above all: to be on the roster is to be
+//! trusted with commands. Which member sent a message is not known here.
+
+mod actor;
+pub mod breaker;
+pub mod core;
+mod desk;
+mod fleet;
+mod follow;
+mod journal;
+pub mod messages;
+mod owner;
+pub mod placement;
+pub mod queue;
+mod runner;
+pub mod runs;
+pub mod spec;
+
+pub use actor::start;
+pub use messages::{Message, Record, ScheduleError, Spec, State, Stats};
+
+/// The published name of a node's SchedulerActor.
+pub const NAME: &str = "scheduler";

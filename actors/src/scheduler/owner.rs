@@ -1,0 +1,289 @@
+//! The owner's half of the desk: commands whose record is kept here, and the way to records that are kept elsewhere.
+
+use super::{
+    core::{ATTEMPTS_MAX, Refusal},
+    desk::{Also, Desk, Waiter},
+    follow,
+    journal::Write,
+    messages::{Message, Priority, Record, Run, ScheduleError, Spec, State},
+    spec,
+};
+use crate::{defaults::GATHER_TIMEOUT, node::lookup, task};
+use futures::{StreamExt, stream::FuturesUnordered};
+use ractor::RpcReplyPort;
+use skep_runtime::{Error, NodeId, Ticket, Wire, defaults::ASK_TIMEOUT};
+use std::{sync::Arc, time::Duration};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+/// How long a node may take to take a command: a commit on a slow disk.
+const RUN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a node may take to end one: 3 s of grace, and the killing.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a scheduler that is being started again is asked once more, and how long between.
+const ABSENT_TRIES: u32 = 20;
+/// The pause between two such tries.
+const ABSENT_PAUSE: Duration = Duration::from_millis(100);
+/// The pause before a node is told once more to end something.
+const STOP_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of output that a record shows in a list.
+const LISTED_OUTPUT_BYTES: usize = 1024;
+/// Bytes of a list: half a message.
+const LIST_BYTES_MAX: usize = 512 << 10;
+/// Callers that may wait for the end of one command.
+const WAITERS_MAX: usize = 64;
+
+impl Desk {
+    /// Takes a command. Answers when its record is on disk.
+    pub(super) async fn submit(self: &Arc<Self>, spec: Spec, reply: Waiter) {
+        let spec = match self.resolve(spec) {
+            Ok(spec) => spec,
+            Err(e) => return drop(reply.send(Wire(Err(e)))),
+        };
+        let id = self.context.env.id();
+        self.change(|state, now| {
+            if let Err(e) = state.core.admit(&spec) {
+                let _ = reply.send(Wire(Err(e)));
+                return ((), Vec::new(), Also::default());
+            }
+            let record = state.core.record(id, spec, now);
+            let writes = vec![Write::Record(Box::new(record.clone()))];
+            let desk = self.clone();
+            let saved: super::journal::Reply = Box::new(move |saved| match saved {
+                // Not from within the journal: the decision that follows needs a place in it.
+                Ok(()) => desk.clone().tasks.spawn(async move {
+                    let take = |state: &mut super::desk::State, now| {
+                        let actions = state.core.submit(record, now);
+                        (state.core.get(id).cloned(), actions, Also::default())
+                    };
+                    let taken = desk.change(take).await;
+                    let _ = reply.send(Wire(taken.ok_or(ScheduleError::NoSuchTask(id))));
+                }),
+                Err(e) => drop(reply.send(Wire(Err(ScheduleError::Store(e.to_string()))))),
+            });
+            ((), Vec::new(), Also { writes, reply: Some(saved) })
+        })
+        .await;
+    }
+
+    /// One record from wherever it is, with its output so far.
+    pub(super) async fn get(self: Arc<Self>, id: Uuid, reply: Waiter) {
+        let own = self.state().core.get(id).cloned();
+        let found = match own {
+            Some(record) => Some(self.look(record).await),
+            None => self.find(id).await,
+        };
+        let _ = reply.send(Wire(found.ok_or(ScheduleError::NoSuchTask(id))));
+    }
+
+    /// The record of this node, with its output so far.
+    pub(super) async fn get_own(self: Arc<Self>, id: Uuid, reply: RpcReplyPort<Wire<Option<Record>>>) {
+        let own = self.state().core.get(id).cloned();
+        let found = match own {
+            Some(record) => Some(self.look(record).await),
+            None => None,
+        };
+        let _ = reply.send(Wire(found));
+    }
+
+    /// The newest records of this node, within the bytes of a message.
+    pub(super) fn own(&self, max: u32) -> Vec<Record> {
+        let state = self.state();
+        let newest = state.core.newest().into_iter().take(max as usize).map(listed);
+        within(newest)
+    }
+
+    /// The newest records of the swarm.
+    pub(super) async fn list(self: Arc<Self>, max: u32, reply: RpcReplyPort<Wire<Vec<Record>>>) {
+        let mut all = self.own(max);
+        let ask = |node| {
+            let scheduler = self.scheduler(node);
+            async move { scheduler.ask(GATHER_TIMEOUT, |reply| Message::Own(Wire(max), reply)).await }
+        };
+        let mut asked: FuturesUnordered<_> = self.others().into_iter().map(ask).collect();
+        while let Some(answer) = asked.next().await {
+            all.extend(answer.unwrap_or_default());
+        }
+        all.sort_by_key(|r| (std::cmp::Reverse(r.submitted_ms), r.id));
+        let _ = reply.send(Wire(within(all.into_iter().take(max as usize))));
+    }
+
+    /// Ends a command; `reply` is answered at its end.
+    pub(super) async fn cancel(self: Arc<Self>, id: Uuid, reply: Waiter) {
+        let own = self.state().core.get(id).is_some();
+        if own {
+            return self
+                .change(|state, now| {
+                    let waiting = state.waiters.entry(id).or_default();
+                    if waiting.len() >= WAITERS_MAX {
+                        let _ = reply.send(Wire(Err(ScheduleError::Link(Error::Busy(super::NAME.into())))));
+                        return ((), Vec::new(), Also::default());
+                    }
+                    match state.core.cancel(id, now) {
+                        Ok(actions) => {
+                            waiting.push(reply);
+                            ((), actions, Also::default())
+                        }
+                        Err(e) => {
+                            let _ = reply.send(Wire(Err(e)));
+                            ((), Vec::new(), Also::default())
+                        }
+                    }
+                })
+                .await;
+        }
+        let answer = match self.find(id).await {
+            Some(record) => {
+                let owner = self.scheduler(record.owner);
+                owner
+                    .ask(STOP_TIMEOUT, |reply| Message::Cancel(Wire(id), reply))
+                    .await
+                    .unwrap_or_else(|e| Err(e.into()))
+            }
+            None => Err(ScheduleError::NoSuchTask(id)),
+        };
+        let _ = reply.send(Wire(answer));
+    }
+
+    /// Cancels what waits in a class.
+    pub(super) async fn clear(&self, class: Priority, reply: RpcReplyPort<Wire<u32>>) {
+        let cleared = self.change(|state, now| {
+            let (cleared, actions) = state.core.clear(class, now);
+            (cleared, actions, Also::default())
+        });
+        let _ = reply.send(Wire(cleared.await));
+    }
+
+    /// Streams a command's output to whoever expects it, or lets its owner do that.
+    pub(super) async fn follow(
+        self: Arc<Self>,
+        id: Uuid,
+        to: NodeId,
+        ticket: Ticket,
+        reply: RpcReplyPort<Wire<Result<(), ScheduleError>>>,
+    ) {
+        let own = self.state().core.get(id).is_some();
+        if !own {
+            let answer = match self.find(id).await {
+                Some(record) => {
+                    let owner = self.scheduler(record.owner);
+                    owner
+                        .ask(ASK_TIMEOUT, |reply| Message::Follow(Wire((id, to, ticket)), reply))
+                        .await
+                        .unwrap_or_else(|e| Err(e.into()))
+                }
+                None => Err(ScheduleError::NoSuchTask(id)),
+            };
+            return drop(reply.send(Wire(answer)));
+        }
+        let Ok(place) = self.followers.clone().try_acquire_owned() else {
+            let why = ScheduleError::NoOutput("too many are following on this node; try again later".into());
+            return drop(reply.send(Wire(Err(why))));
+        };
+        let _ = reply.send(Wire(Ok(())));
+        if let Err(e) = follow::serve(&self, id, to, ticket).await {
+            tracing::debug!(task = %id, error = %e, "a follower went");
+        }
+        drop(place);
+    }
+
+    /// Asks a node to run something, and tells the core what came of it.
+    pub(super) async fn order(self: Arc<Self>, node: NodeId, run: Run) {
+        let (id, attempt) = (run.id, run.attempt);
+        let mut answer = Err(Error::Timeout);
+        for _ in 0..ABSENT_TRIES {
+            let run = run.clone();
+            answer = self.scheduler(node).ask(RUN_TIMEOUT, |reply| Message::Run(Wire(run), reply)).await;
+            if !matches!(answer, Err(Error::NoSuchActor(_))) {
+                break;
+            }
+            sleep(ABSENT_PAUSE).await;
+        }
+        let outcome = match answer {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(ScheduleError::NoRoom)) => Err(Refusal::NoRoom),
+            Ok(Err(e @ ScheduleError::Invalid { .. })) => Err(Refusal::Never(e.to_string())),
+            Ok(Err(e)) => Err(Refusal::Silent(e.to_string())),
+            Err(e) => Err(Refusal::Silent(e.to_string())),
+        };
+        if let Err(refusal) = &outcome {
+            tracing::debug!(task = %id, ?node, attempt, of = ATTEMPTS_MAX, ?refusal, "a node did not take a command");
+        }
+        self.change(|state, now| ((), state.core.ran(node, id, attempt, outcome, now), Also::default())).await;
+    }
+
+    /// Tells a node to end an attempt, until it has, or the attempt counts no more.
+    pub(super) async fn order_stop(self: Arc<Self>, node: NodeId, id: Uuid, attempt: u32) {
+        loop {
+            let stopped =
+                self.scheduler(node).ask(STOP_TIMEOUT, |reply| Message::Stop(Wire((id, attempt)), reply)).await;
+            if matches!(stopped, Ok(Ok(()))) || !self.state().core.is_running(id, attempt) {
+                return;
+            }
+            sleep(STOP_PAUSE).await;
+        }
+    }
+
+    /// Checks a spec and replaces nodes' names and prefixes by their keys.
+    fn resolve(&self, mut spec: Spec) -> Result<Spec, ScheduleError> {
+        spec::check(&spec)?;
+        let picture = self.context.members.now();
+        for field in [&mut spec.node, &mut spec.preferred_node] {
+            let Some(text) = field else { continue };
+            let node = lookup::find(&picture, text).map_err(|_| ScheduleError::NoSuchNode(text.clone()))?;
+            *field = Some(node.id.to_string());
+        }
+        Ok(spec)
+    }
+
+    /// The record of another node's command.
+    async fn find(&self, id: Uuid) -> Option<Record> {
+        let ask = |node| {
+            let scheduler = self.scheduler(node);
+            async move { scheduler.ask(GATHER_TIMEOUT, |reply| Message::Find(Wire(id), reply)).await }
+        };
+        let mut asked: FuturesUnordered<_> = self.others().into_iter().map(ask).collect();
+        while let Some(answer) = asked.next().await {
+            if let Ok(Some(record)) = answer {
+                return Some(record);
+            }
+        }
+        None
+    }
+
+    /// Adds the output so far to the record of a running command. Without an answer it stays as it is.
+    async fn look(&self, mut record: Record) -> Record {
+        if let (State::Running, Some(node), Some(_)) = (record.state, record.assigned, record.started_ms) {
+            let actor = self.context.directory.at::<task::Message>(node, task::name(record.id));
+            if let Ok(look) = actor.ask(GATHER_TIMEOUT / 2, task::Message::Look).await {
+                (record.output, record.output_bytes) = (look.output, look.output_bytes);
+            }
+        }
+        record
+    }
+
+    fn others(&self) -> Vec<NodeId> {
+        let me = self.context.directory.id();
+        self.context.members.up().iter().map(|m| m.id).filter(|id| *id != me).collect()
+    }
+}
+
+fn listed(record: &Record) -> Record {
+    let mut record = record.clone();
+    let mut cut = record.output.len().saturating_sub(LISTED_OUTPUT_BYTES);
+    while !record.output.is_char_boundary(cut) {
+        cut += 1;
+    }
+    record.output.drain(..cut);
+    record
+}
+
+/// As many as fit into a message.
+fn within(records: impl Iterator<Item = Record>) -> Vec<Record> {
+    let mut bytes = 0;
+    let fits = |record: &Record| {
+        bytes += skep_runtime::wire::encode(record).len();
+        bytes <= LIST_BYTES_MAX
+    };
+    records.take_while(fits).collect()
+}

@@ -1,0 +1,299 @@
+//! The runner's half of the desk: commands that run on this node, for whichever scheduler.
+
+use super::{
+    desk::{Also, Desk},
+    fleet::Fleet,
+    journal::Write,
+    messages::{Ending, Message, Run, ScheduleError, State, Tap},
+    owner::STOP_TIMEOUT,
+    placement::Candidate,
+    runs::{Order, Row, lost},
+    spec,
+};
+use crate::task::{
+    self,
+    output::{Output, Sink},
+};
+use ractor::{ActorId, RpcReplyPort};
+use skep_runtime::{Error, Wire, defaults::ASK_TIMEOUT};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+/// The pause before an ending is told again to an owner that doesn't answer; it doubles up to the next.
+const TELL_PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause: an owner may be asleep for days.
+const TELL_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long the actor of a command that was just taken may need to appear.
+const START_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is looked for.
+const START_TRIES: u32 = 100;
+
+type Answer = RpcReplyPort<Wire<Result<(), ScheduleError>>>;
+
+impl Desk {
+    /// Takes a run if there is room, and starts it when that is written down.
+    pub(super) async fn run(self: &Arc<Self>, run: Run, reply: Answer) {
+        // The owner checked it, and may be of another version or worse.
+        if let Err(e) = spec::check(&run.spec) {
+            return drop(reply.send(Wire(Err(e))));
+        }
+        let node = self.myself();
+        self.change(|state, _| {
+            let row = match state.runs.order(&run, node) {
+                Ok(Order::Start(row)) => *row,
+                other => {
+                    let _ = reply.send(Wire(other.map(drop)));
+                    return ((), Vec::new(), Also::default());
+                }
+            };
+            state.runs.started(run.id, row.clone());
+            let desk = self.clone();
+            let writes = vec![Write::Row(run.id, Box::new(row))];
+            let saved: super::journal::Reply = Box::new(move |saved| match saved {
+                Ok(()) => {
+                    let _ = reply.send(Wire(Ok(())));
+                    desk.clone().tasks.spawn(desk.launch(run));
+                }
+                Err(e) => {
+                    desk.state().runs.undone(run.id);
+                    let _ = reply.send(Wire(Err(ScheduleError::Store(e.to_string()))));
+                }
+            });
+            ((), Vec::new(), Also { writes, reply: Some(saved) })
+        })
+        .await;
+    }
+
+    /// Ends an attempt here; answers when nothing of it is left.
+    pub(super) async fn stop(self: Arc<Self>, id: Uuid, attempt: u32, reply: Answer) {
+        let actor = self.context.directory.here::<task::Message>(task::name(id));
+        let mut answer = Ok(());
+        for _ in 0..START_TRIES {
+            let runs = self.state().runs.get(id).is_some_and(|row| row.attempt == attempt && row.ending.is_none());
+            if !runs {
+                answer = Ok(());
+                break;
+            }
+            answer = actor.ask(STOP_TIMEOUT, task::Message::Stop).await;
+            if !matches!(answer, Err(Error::NoSuchActor(_))) {
+                break;
+            }
+            sleep(START_PAUSE).await;
+        }
+        let _ = reply.send(Wire(answer.map_err(Into::into)));
+    }
+
+    /// An attempt ended, on this node or on one that ran it for us. Answers when that is on disk.
+    pub(super) async fn moved(self: &Arc<Self>, id: Uuid, attempt: u32, ending: Ending, reply: RpcReplyPort<Wire<()>>) {
+        let desk = self.clone();
+        self.change(|state, now| {
+            let told = ending.clone();
+            let row = state.runs.ended(id, attempt, ending.clone());
+            let ours = row.is_some();
+            let saved: super::journal::Reply = Box::new(move |saved| {
+                // Without the disk no answer: it is told again.
+                if saved.is_ok() {
+                    let _ = reply.send(Wire(()));
+                }
+                if ours {
+                    desk.clone().tasks.spawn(desk.tell(id, attempt, told));
+                }
+            });
+            let Some(row) = row else {
+                return (
+                    (),
+                    state.core.moved(id, attempt, ending, now),
+                    Also { writes: Vec::new(), reply: Some(saved) },
+                );
+            };
+            state.actors.remove(&id);
+            ((), Vec::new(), Also { writes: vec![Write::Row(id, Box::new(row))], reply: Some(saved) })
+        })
+        .await;
+    }
+
+    /// An actor of a command ended. If it did not say how its command did, that is lost.
+    pub(super) async fn gone(self: Arc<Self>, actor: ActorId, why: String) {
+        let found = self
+            .state()
+            .actors
+            .iter()
+            .find(|(_, (cell, _))| cell.get_id() == actor)
+            .map(|(id, (_, attempt))| (*id, *attempt));
+        if let Some((id, attempt)) = found {
+            self.end(id, attempt, lost(&format!("its actor failed: {why}"))).await;
+        }
+    }
+
+    /// Streams the output of a run that is or was here.
+    pub(super) async fn tap(self: Arc<Self>, tap: Tap, reply: Answer) {
+        let output = {
+            let state = self.state();
+            let known = state.runs.get(tap.id).is_some_and(|row| row.attempt == tap.attempt);
+            state.outputs.get(&tap.id).filter(|_| known).cloned()
+        };
+        let Some(output) = output else {
+            return drop(reply.send(Wire(Err(ScheduleError::NoOutput("it is no longer kept".into())))));
+        };
+        let _ = reply.send(Wire(Ok(())));
+        let streamed = async {
+            let mut stream = self.context.directory.open(tap.to, tap.ticket).await?;
+            output.stream(tap.from, &mut stream.writer).await
+        };
+        if let Err(e) = streamed.await {
+            tracing::debug!(task = %tap.id, error = %e, "the reader of an output went");
+        }
+    }
+
+    /// Records went: their output goes too.
+    pub(super) async fn forget(&self, ids: Vec<Uuid>) {
+        let gone = self.change(|state, _| {
+            let gone: Vec<Uuid> = ids.into_iter().filter(|id| state.runs.forget(*id)).collect();
+            gone.iter().for_each(|id| drop(state.outputs.remove(id)));
+            let writes = gone.iter().map(|id| Write::NoRow(*id)).collect();
+            (gone, Vec::new(), Also { writes, reply: None })
+        });
+        let gone = gone.await;
+        self.remove(gone).await;
+    }
+
+    /// Tells an owner how a run ended, until it has heard.
+    pub(super) async fn tell(self: Arc<Self>, id: Uuid, attempt: u32, ending: Ending) {
+        let Some(owner) = self.state().runs.get(id).map(|row| row.owner) else { return };
+        let mut pause = TELL_PAUSE;
+        while self.context.members.get(&owner).is_some() {
+            let told = if owner == self.context.directory.id() {
+                let ending = ending.clone();
+                self.change(|state, now| (Ok(()), state.core.moved(id, attempt, ending, now), Also::default())).await
+            } else {
+                let message = Wire((id, attempt, ending.clone()));
+                self.scheduler(owner).ask(ASK_TIMEOUT, |reply| Message::Moved(message, reply)).await
+            };
+            if told.is_ok() {
+                break;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(TELL_PAUSE_MAX);
+        }
+        let gone = self.change(|state, _| {
+            let (row, gone) = state.runs.heard(id, attempt);
+            gone.iter().for_each(|id| drop(state.outputs.remove(id)));
+            let mut writes: Vec<Write> = gone.iter().map(|id| Write::NoRow(*id)).collect();
+            writes.extend(row.map(|row| Write::Row(id, Box::new(row))));
+            (gone, Vec::new(), Also { writes, reply: None })
+        });
+        let gone = gone.await;
+        self.remove(gone).await;
+    }
+
+    /// Ends all that runs here, at most [`STOP_TIMEOUT`].
+    pub(super) async fn stop_all(&self) {
+        let running: Vec<Uuid> = self.state().actors.keys().copied().collect();
+        let stop = |id| {
+            let actor = self.context.directory.here::<task::Message>(task::name(id));
+            async move { actor.ask(STOP_TIMEOUT, task::Message::Stop).await }
+        };
+        futures::future::join_all(running.into_iter().map(stop)).await;
+    }
+
+    /// Starts the actor of a run that was written down.
+    async fn launch(self: Arc<Self>, run: Run) {
+        let (id, attempt) = (run.id, run.attempt);
+        let dir = folder(&self.context.home, id);
+        let disk = !self.context.env.simulated();
+        let started = async {
+            if disk {
+                self.remove(vec![id]).await;
+            }
+            let sink = Sink::new(disk.then(|| dir.join("output"))).await.map_err(|e| e.to_string())?;
+            self.state().outputs.insert(id, sink.output());
+            let actor = task::actor::start(&self.context, run, dir.join("work"), sink, self.me.clone()).await;
+            actor.map_err(|e| e.to_string())
+        };
+        match started.await {
+            Ok(actor) => {
+                let over = {
+                    let mut state = self.state();
+                    let over = state.runs.get(id).is_none_or(|row| row.ending.is_some());
+                    if !over {
+                        state.actors.insert(id, (actor, attempt));
+                    }
+                    over
+                };
+                tracing::debug!(task = %id, attempt, over, "a command runs");
+            }
+            Err(e) => {
+                let ending = Ending { lost: false, ..lost(&format!("this node could not start it: {e}")) };
+                self.end(id, attempt, ending).await;
+            }
+        }
+    }
+
+    async fn end(self: &Arc<Self>, id: Uuid, attempt: u32, ending: Ending) {
+        let (reply, _) = tokio::sync::oneshot::channel();
+        self.moved(id, attempt, ending, reply.into()).await;
+    }
+
+    /// This node, as placement sees it, with nothing promised yet.
+    fn myself(&self) -> Candidate {
+        let me = self.context.directory.id();
+        let seen = Fleet::default().look(&self.context.members).into_iter().find(|s| s.id == me);
+        Candidate {
+            id: me,
+            up: true,
+            draining: seen.as_ref().is_some_and(|s| s.draining),
+            shut: false,
+            cpus: seen.as_ref().map_or(0, |s| s.cpus),
+            memory_bytes: seen.as_ref().map_or(0, |s| s.memory_bytes),
+            free_bytes: seen.as_ref().map_or(0, |s| s.free_bytes),
+            running: 0,
+            taken_cpus: 0,
+            taken_bytes: 0,
+        }
+    }
+
+    async fn remove(&self, ids: Vec<Uuid>) {
+        let home = self.context.home.clone();
+        if ids.is_empty() || self.context.env.simulated() {
+            return;
+        }
+        let removed = self.context.tasks.compute(move || ids.iter().for_each(|id| remove(&folder(&home, *id))));
+        let _ = removed.await;
+    }
+}
+
+/// What the folder of a node's tasks holds after a restart: outputs of runs that are known, nothing else. Kills what
+/// the earlier process left running. Blocks.
+pub(super) fn sweep(home: &Path, rows: &[(Uuid, Row)]) -> Vec<(Uuid, Output)> {
+    for (id, _) in rows.iter().filter(|(_, row)| row.ending.as_ref().is_none_or(|e| e.lost)) {
+        task::sweep(*id);
+    }
+    let known = |name: &str| Uuid::parse_str(name).is_ok_and(|id| rows.iter().any(|(known, _)| *known == id));
+    for entry in std::fs::read_dir(home.join("tasks")).into_iter().flatten().flatten() {
+        if !entry.file_name().to_str().is_some_and(known) {
+            remove(&entry.path());
+        }
+    }
+    let kept =
+        rows.iter().filter_map(|(id, row)| Some((*id, row.ending.as_ref().filter(|e| e.state != State::Pending)?)));
+    kept.map(|(id, ending)| (id, Output::ended(folder(home, id).join("output"), ending))).collect()
+}
+
+fn remove(dir: &Path) {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(dir = %dir.display(), error = %e, "the folder of a task can't be removed");
+        }
+        _ => {}
+    }
+}
+
+/// The folder of a task on this node.
+fn folder(home: &Path, id: Uuid) -> PathBuf {
+    home.join("tasks").join(id.to_string())
+}

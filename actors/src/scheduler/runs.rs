@@ -1,0 +1,240 @@
+//! What runs on this node, for whichever scheduler: room, promises, and endings that their owner has not heard.
+//!
+//! No I/O: the desk starts and ends processes and keeps [`Row`]s on disk.
+
+use super::{
+    messages::{Ending, Run, ScheduleError, State},
+    placement::{Candidate, Need},
+};
+use serde::{Deserialize, Serialize};
+use skep_runtime::NodeId;
+use std::collections::{BTreeMap, VecDeque};
+use uuid::Uuid;
+
+/// Ended runs whose output is kept here: at most 8 MiB each.
+pub const KEPT_OUTPUTS_MAX: usize = 64;
+
+/// A run as it is kept on disk, so that a restart knows what died with the process and what was not told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Who keeps the record.
+    pub owner: NodeId,
+    /// Which attempt it was.
+    pub attempt: u32,
+    /// Cores that it was promised.
+    pub cpus: u16,
+    /// Bytes of memory that it was promised.
+    pub memory_bytes: u64,
+    /// How it ended; `None` while it runs.
+    pub ending: Option<Ending>,
+    /// Its owner knows how it ended.
+    pub heard: bool,
+}
+
+/// What to do with an order to run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Write this row, then start it.
+    Start(Box<Row>),
+    /// It was started before; the owner asks again.
+    Known,
+}
+
+/// The runs of one node.
+#[derive(Debug, Default)]
+pub struct Runs {
+    rows: BTreeMap<Uuid, Row>,
+    /// Ended and heard, in that order.
+    kept: VecDeque<Uuid>,
+}
+
+impl Runs {
+    /// With the rows that survived a restart. What ran then is dead: it ends as lost. Answers with the rows that
+    /// changed thereby.
+    pub fn new(rows: Vec<(Uuid, Row)>, why: &str) -> (Runs, Vec<(Uuid, Row)>) {
+        let mut runs = Runs::default();
+        let mut died = Vec::new();
+        for (id, mut row) in rows {
+            if row.ending.is_none() {
+                row.ending = Some(lost(why));
+                died.push((id, row.clone()));
+            }
+            if row.heard {
+                runs.kept.push_back(id);
+            }
+            runs.rows.insert(id, row);
+        }
+        (runs, died)
+    }
+
+    /// Whether to start a run, given what this node has. `node` carries what it is; what it promised is known here.
+    ///
+    /// # Errors
+    /// [`ScheduleError::NoRoom`].
+    pub fn order(&self, run: &Run, mut node: Candidate) -> Result<Order, ScheduleError> {
+        let row = Row {
+            owner: run.owner,
+            attempt: run.attempt,
+            cpus: run.spec.cpus,
+            memory_bytes: run.spec.memory_bytes,
+            ending: None,
+            heard: false,
+        };
+        match self.rows.get(&run.id) {
+            Some(old) if old.attempt == run.attempt => return Ok(Order::Known),
+            // An older attempt must be over first; the owner has asked for its end.
+            Some(old) if old.ending.is_none() => return Err(ScheduleError::NoRoom),
+            _ => {}
+        }
+        for active in self.rows.values().filter(|r| r.ending.is_none()) {
+            node.running += 1;
+            node.taken_cpus += u32::from(active.cpus);
+            node.taken_bytes += active.memory_bytes;
+        }
+        let need = Need { forced: None, preferred: None, cpus: row.cpus, memory_bytes: row.memory_bytes };
+        if node.has_room(&need) { Ok(Order::Start(Box::new(row))) } else { Err(ScheduleError::NoRoom) }
+    }
+
+    /// A run that is about to start.
+    pub fn started(&mut self, id: Uuid, row: Row) {
+        self.kept.retain(|kept| *kept != id);
+        self.rows.insert(id, row);
+    }
+
+    /// A run that could not be written down: it never was.
+    pub fn undone(&mut self, id: Uuid) {
+        self.rows.remove(&id);
+    }
+
+    /// A run ended here. The row to write, unless it was known.
+    pub fn ended(&mut self, id: Uuid, attempt: u32, ending: Ending) -> Option<Row> {
+        let row = self.rows.get_mut(&id).filter(|r| r.attempt == attempt && r.ending.is_none())?;
+        row.ending = Some(ending);
+        Some(row.clone())
+    }
+
+    /// The owner knows. The row to write, and those whose output goes now.
+    pub fn heard(&mut self, id: Uuid, attempt: u32) -> (Option<Row>, Vec<Uuid>) {
+        let Some(row) = self.rows.get_mut(&id).filter(|r| r.attempt == attempt && !r.heard) else {
+            return (None, Vec::new());
+        };
+        row.heard = true;
+        let row = row.clone();
+        self.kept.push_back(id);
+        let over = self.kept.len().saturating_sub(KEPT_OUTPUTS_MAX);
+        let gone: Vec<Uuid> = self.kept.drain(..over).collect();
+        gone.iter().for_each(|id| drop(self.rows.remove(id)));
+        (Some(row), gone)
+    }
+
+    /// The owner's record went. Whether anything was kept of it.
+    pub fn forget(&mut self, id: Uuid) -> bool {
+        if self.rows.get(&id).is_none_or(|r| r.ending.is_none()) {
+            return false;
+        }
+        self.kept.retain(|kept| *kept != id);
+        self.rows.remove(&id).is_some()
+    }
+
+    /// One run.
+    pub fn get(&self, id: Uuid) -> Option<&Row> {
+        self.rows.get(&id)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
+        self.rows.iter()
+    }
+
+    /// How many run now.
+    pub fn running(&self) -> usize {
+        self.rows.values().filter(|r| r.ending.is_none()).count()
+    }
+}
+
+/// The ending of a run whose node failed.
+pub fn lost(why: &str) -> Ending {
+    Ending {
+        state: State::Failed,
+        exit_code: None,
+        error: Some(why.into()),
+        output: String::new(),
+        output_bytes: 0,
+        lost: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::core::spec;
+
+    fn node(cpus: u16) -> Candidate {
+        Candidate {
+            id: NodeId::from_bytes([1; 32]),
+            up: true,
+            draining: false,
+            shut: false,
+            cpus,
+            memory_bytes: 100,
+            free_bytes: 100,
+            running: 0,
+            taken_cpus: 0,
+            taken_bytes: 0,
+        }
+    }
+
+    fn run(n: u128, attempt: u32, cpus: u16) -> Run {
+        let mut spec = spec("true");
+        spec.cpus = cpus;
+        Run { id: Uuid::from_u128(n), owner: NodeId::from_bytes([2; 32]), attempt, spec }
+    }
+
+    fn start(runs: &mut Runs, run: Run) -> Result<Order, ScheduleError> {
+        let order = runs.order(&run, node(2))?;
+        if let Order::Start(row) = &order {
+            runs.started(run.id, (**row).clone());
+        }
+        Ok(order)
+    }
+
+    #[test]
+    fn cores_are_promised_once_and_given_back_at_the_end() {
+        let mut runs = Runs::default();
+        assert!(matches!(start(&mut runs, run(1, 1, 2)), Ok(Order::Start(_))));
+        assert_eq!(start(&mut runs, run(1, 1, 2)), Ok(Order::Known));
+        assert_eq!(start(&mut runs, run(2, 1, 1)), Err(ScheduleError::NoRoom));
+        assert!(runs.ended(Uuid::from_u128(1), 1, lost("x")).is_some());
+        assert!(runs.ended(Uuid::from_u128(1), 1, lost("x")).is_none(), "it ends once");
+        assert!(matches!(start(&mut runs, run(2, 1, 1)), Ok(Order::Start(_))));
+    }
+
+    #[test]
+    fn a_draining_node_starts_nothing() {
+        let draining = Candidate { draining: true, ..node(2) };
+        assert_eq!(Runs::default().order(&run(1, 1, 0), draining), Err(ScheduleError::NoRoom));
+    }
+
+    #[test]
+    fn what_ran_at_a_restart_is_lost_and_told() {
+        let mut runs = Runs::default();
+        start(&mut runs, run(1, 1, 0)).unwrap();
+        let rows = runs.all().map(|(id, row)| (*id, row.clone())).collect();
+        let (runs, died) = Runs::new(rows, "node x restarted");
+        assert_eq!(died.len(), 1);
+        assert!(runs.get(Uuid::from_u128(1)).unwrap().ending.as_ref().unwrap().lost);
+        assert_eq!(runs.running(), 0);
+    }
+
+    #[test]
+    fn outputs_are_kept_for_the_newest_endings_only() {
+        let mut runs = Runs::default();
+        for n in 0..KEPT_OUTPUTS_MAX as u128 + 1 {
+            start(&mut runs, run(n, 1, 0)).unwrap();
+            runs.ended(Uuid::from_u128(n), 1, lost("x"));
+            let (_, gone) = runs.heard(Uuid::from_u128(n), 1);
+            let expected = if n == KEPT_OUTPUTS_MAX as u128 { vec![Uuid::from_u128(0)] } else { vec![] };
+            assert_eq!(gone, expected);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The bounds of what may be asked for. Everything behind this file trusts a [`Spec`] that passed it.
+
+use super::messages::{ScheduleError, Spec};
+use std::fmt::Display;
+
+/// Bytes of the command line, and of all arguments together: half of what Linux gives one argument.
+const COMMAND_BYTES_MAX: usize = 64 << 10;
+/// Arguments of a program.
+const ARGS_MAX: usize = 1024;
+/// Variables added to the environment.
+const ENV_MAX: usize = 256;
+/// Bytes of all variables together.
+const ENV_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a path, Linux' own bound.
+const PATH_BYTES_MAX: usize = 4096;
+/// Bytes of a node's key, prefix or name.
+const NODE_BYTES_MAX: usize = 64;
+/// Seconds of the longest time limit: 30 days. Longer is a service, and 0 (never) is for that.
+const TIMEOUT_S_MAX: u64 = 30 * 24 * 3600;
+/// Variables that tell a task's processes from others; a command must not speak for another one.
+pub(crate) const RESERVED_PREFIX: &str = "SKEP_";
+
+/// Whether every field is within its bounds.
+///
+/// # Errors
+/// [`ScheduleError::Invalid`] with the first field that isn't.
+pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
+    let bytes = spec.command.len();
+    if spec.command.trim().is_empty() {
+        return bad("command", "is empty: give a command line, or a program and `args`");
+    }
+    if bytes > COMMAND_BYTES_MAX {
+        return bad("command", format!("has {bytes} bytes; at most {COMMAND_BYTES_MAX}"));
+    }
+    no_nul("command", &spec.command)?;
+    if spec.args.len() > ARGS_MAX {
+        return bad("args", format!("has {} entries; at most {ARGS_MAX}", spec.args.len()));
+    }
+    let bytes: usize = spec.args.iter().map(String::len).sum();
+    if bytes > COMMAND_BYTES_MAX {
+        return bad("args", format!("has {bytes} bytes in all; at most {COMMAND_BYTES_MAX}"));
+    }
+    spec.args.iter().try_for_each(|arg| no_nul("args", arg))?;
+    environment(spec)?;
+    for (field, text, max) in [
+        ("dir", &spec.dir, PATH_BYTES_MAX),
+        ("node", &spec.node, NODE_BYTES_MAX),
+        ("preferred_node", &spec.preferred_node, NODE_BYTES_MAX),
+    ] {
+        let Some(text) = text else { continue };
+        if text.is_empty() || text.len() > max {
+            return bad(field, format!("must have 1 to {max} bytes, or be left out"));
+        }
+        no_nul(field, text)?;
+    }
+    if spec.timeout_s > TIMEOUT_S_MAX {
+        return bad("timeout_s", format!("is {}; at most {TIMEOUT_S_MAX} (30 days), or 0 for never", spec.timeout_s));
+    }
+    Ok(())
+}
+
+fn environment(spec: &Spec) -> Result<(), ScheduleError> {
+    if spec.env.len() > ENV_MAX {
+        return bad("env", format!("has {} variables; at most {ENV_MAX}", spec.env.len()));
+    }
+    let bytes: usize = spec.env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    if bytes > ENV_BYTES_MAX {
+        return bad("env", format!("has {bytes} bytes in all; at most {ENV_BYTES_MAX}"));
+    }
+    for (name, value) in &spec.env {
+        if name.is_empty() || name.contains('=') {
+            return bad("env", format!("{name:?} is no name of a variable"));
+        }
+        if name.starts_with(RESERVED_PREFIX) {
+            return bad("env", format!("{name}: names that begin with {RESERVED_PREFIX} are Skep's own"));
+        }
+        no_nul("env", name)?;
+        no_nul("env", value)?;
+    }
+    Ok(())
+}
+
+/// The system's calls end a text at a NUL: what follows would silently be lost.
+fn no_nul(field: &str, text: &str) -> Result<(), ScheduleError> {
+    if text.contains('\0') { bad(field, "holds a NUL byte") } else { Ok(()) }
+}
+
+fn bad<T>(field: &str, reason: impl Display) -> Result<T, ScheduleError> {
+    Err(ScheduleError::Invalid { field: field.into(), reason: reason.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::core::spec;
+
+    fn check_field(field: &str, change: impl FnOnce(&mut Spec)) {
+        let mut spec = spec("true");
+        change(&mut spec);
+        match check(&spec) {
+            Err(ScheduleError::Invalid { field: named, .. }) => assert_eq!(named, field),
+            other => panic!("{field}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_field() {
+        check_field("command", |s| s.command = " ".into());
+        check_field("command", |s| s.command = "x".repeat(COMMAND_BYTES_MAX + 1));
+        check_field("command", |s| s.command = "a\0b".into());
+        check_field("args", |s| s.args = vec![String::new(); ARGS_MAX + 1]);
+        check_field("env", |s| drop(s.env.insert("A=B".into(), String::new())));
+        check_field("env", |s| drop(s.env.insert("SKEP_TASK".into(), "x".into())));
+        check_field("env", |s| drop(s.env.insert("A".into(), "x\0".into())));
+        check_field("dir", |s| s.dir = Some(String::new()));
+        check_field("node", |s| s.node = Some("x".repeat(65)));
+        check_field("timeout_s", |s| s.timeout_s = TIMEOUT_S_MAX + 1);
+        assert_eq!(check(&spec("true")), Ok(()));
+    }
+}

@@ -1,0 +1,146 @@
+//! Everything that a command started and that is still alive, and how to signal all of it.
+//!
+//! On Linux: the descendants of its root process, its process group, and whoever carries its mark
+//! (`SKEP_TASK=<id>`) in the environment. Under a keeper the kernel hands orphans to the keeper, so not even a
+//! process that left group, session and environment gets away. Elsewhere: the process group.
+
+use rustix::process::{Pid, Signal, getpgrp, kill_process, kill_process_group};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// The variable that marks a command's processes.
+pub const MARK: &str = "SKEP_TASK";
+
+/// Bytes of a process's environment that are searched for the mark.
+const ENVIRONMENT_BYTES_MAX: u64 = 256 << 10;
+
+/// The processes of one command.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    task: Uuid,
+    root: Option<i32>,
+    kept: bool,
+}
+
+/// A living process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Process {
+    pid: i32,
+    parent: i32,
+    group: i32,
+}
+
+impl Family {
+    /// The command whose first process is `root`, the leader of its own group.
+    pub fn of_leader(task: Uuid, root: u32) -> Family {
+        Family { task, root: Some(root.cast_signed()), kept: false }
+    }
+
+    /// The command under the keeper `root`, which is no part of it.
+    pub fn of_keeper(task: Uuid, root: u32) -> Family {
+        Family { task, root: Some(root.cast_signed()), kept: true }
+    }
+
+    /// Whatever carries the mark: for what an earlier process of this node may have left.
+    pub fn of_mark(task: Uuid) -> Family {
+        Family { task, root: None, kept: false }
+    }
+
+    /// Signals all of it, group by group, so that nobody is missed who forks meanwhile. `false` if nothing is left.
+    pub fn signal(&self, signal: Signal) -> bool {
+        let processes = self.processes();
+        // Never the group of this program or of the keeper: a process may have moved into it.
+        let ours: BTreeSet<i32> =
+            [Some(getpgrp().as_raw_nonzero().get()), self.root.filter(|_| self.kept)].into_iter().flatten().collect();
+        let groups: BTreeSet<i32> = processes.iter().map(|p| p.group).filter(|g| *g > 1 && !ours.contains(g)).collect();
+        // Errors say that it is gone already, or not ours to signal.
+        for group in groups.into_iter().filter_map(Pid::from_raw) {
+            let _ = kill_process_group(group, signal);
+        }
+        let alone = processes.iter().filter(|p| p.group <= 1 || ours.contains(&p.group));
+        for pid in alone.filter_map(|p| Pid::from_raw(p.pid)) {
+            let _ = kill_process(pid, signal);
+        }
+        !processes.is_empty()
+    }
+
+    /// Whether nothing of it is left.
+    pub fn is_gone(&self) -> bool {
+        self.processes().is_empty()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn processes(&self) -> Vec<Process> {
+        let all = alive();
+        let me = std::process::id().cast_signed();
+        let mark = format!("{MARK}={}", self.task);
+        let mut family: BTreeSet<i32> = BTreeSet::new();
+        if let Some(root) = self.root {
+            family.insert(root);
+            // Parents may have higher ids than their children: until nothing is added.
+            loop {
+                let children = all.values().filter(|p| family.contains(&p.parent) && !family.contains(&p.pid));
+                let children: Vec<i32> = children.map(|p| p.pid).collect();
+                if children.is_empty() {
+                    break;
+                }
+                family.extend(children);
+            }
+            family.extend(all.values().filter(|p| !self.kept && p.group == root).map(|p| p.pid));
+        }
+        family.extend(all.keys().filter(|pid| carries(**pid, mark.as_bytes())));
+        if self.kept {
+            self.root.map(|root| family.remove(&root));
+        }
+        family.remove(&me);
+        family.iter().filter_map(|pid| all.get(pid)).copied().collect()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn processes(&self) -> Vec<Process> {
+        let group = self.root.and_then(Pid::from_raw);
+        let alive = group.filter(|group| rustix::process::test_kill_process_group(*group).is_ok());
+        let leader = |group: Pid| group.as_raw_nonzero().get();
+        alive.map(|group| Process { pid: leader(group), parent: 0, group: leader(group) }).into_iter().collect()
+    }
+}
+
+/// Every process that isn't a zombie, by id. One that ends while we look is left out.
+#[cfg(target_os = "linux")]
+fn alive() -> BTreeMap<i32, Process> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
+        .collect()
+}
+
+/// `pid (name) state parent group ...`; the name may hold anything, parentheses too (proc_pid_stat(5)).
+fn parse(pid: i32, stat: &str) -> Option<Process> {
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace();
+    let state = fields.next()?;
+    let process = Process { pid, parent: fields.next()?.parse().ok()?, group: fields.next()?.parse().ok()? };
+    (!matches!(state, "Z" | "X")).then_some(process)
+}
+
+/// Whether the process was started with this variable. Another user's environment can't be read, and isn't ours.
+#[cfg(target_os = "linux")]
+fn carries(pid: i32, mark: &[u8]) -> bool {
+    use std::io::Read;
+    let Ok(file) = std::fs::File::open(format!("/proc/{pid}/environ")) else { return false };
+    let mut environment = Vec::new();
+    let read = file.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut environment);
+    read.is_ok() && environment.split(|byte| *byte == 0).any(|variable| variable == mark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_fool_it() {
+        let stat = "7 (a) Z 1 (b) S 3 5 5 0 -1 4194560";
+        assert_eq!(parse(7, stat), Some(Process { pid: 7, parent: 3, group: 5 }));
+        assert_eq!(parse(7, "7 (sh) Z 3 5"), None);
+        assert_eq!(parse(7, "garbage"), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! The life of one run: start, output, end. Whatever the end is, nothing of the command is left when it is over,
+//! also if this future is dropped.
+
+use super::{
+    family::Family,
+    imitation::imitate,
+    launch::{Launched, launch},
+    output::Sink,
+};
+use crate::{
+    Context,
+    scheduler::messages::{Ending, Run, State},
+};
+use rustix::process::Signal;
+use skep_runtime::tasks::Spawner;
+use std::{os::unix::process::ExitStatusExt, path::Path, process::ExitStatus, time::Duration};
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe,
+    process::Child,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long a command has to end by itself after SIGTERM.
+const GRACE: Duration = Duration::from_secs(3);
+/// How long killed processes may take to go; longer is a process that hangs in the kernel.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether they are gone.
+const KILL_PAUSE: Duration = Duration::from_millis(20);
+/// Bytes that are read from a command at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// Why a run is over.
+enum Over {
+    Exited(std::io::Result<ExitStatus>),
+    Stopped,
+    TimedOut,
+}
+
+/// Runs the command to its end, or until `stop`. The ending has no output yet: [`Sink::end`] adds it.
+pub(super) async fn work(
+    context: &Context,
+    run: &Run,
+    scratch: &Path,
+    sink: &mut Sink,
+    stop: &CancellationToken,
+) -> Ending {
+    let deadline = (run.spec.timeout_s > 0).then(|| Instant::now() + Duration::from_secs(run.spec.timeout_s));
+    if context.env.simulated() {
+        return imitated(run, sink, stop, deadline).await;
+    }
+    let started = {
+        let (id, spec, scratch, exe) = (run.id, run.spec.clone(), scratch.to_path_buf(), context.exe.clone());
+        launch(id, &spec, &scratch, exe.as_deref())
+    };
+    let Launched { mut child, output, family, _alive } = match started {
+        Ok(launched) => launched,
+        Err(e) => return failed(None, format!("it could not be started: {e}")),
+    };
+    let mut guard = Guard(Some(family));
+    let life = async {
+        let over = over(&mut child, stop, deadline).await;
+        let left = end(&mut child, family, &over, &context.tasks).await;
+        (over, left)
+    };
+    let (over, left) = pump_beside(life, output, sink).await;
+    if left {
+        tracing::error!(task = %run.id, "processes of a command could not be killed");
+    } else {
+        guard.0 = None;
+    }
+    ending(over, run.spec.timeout_s)
+}
+
+/// Kills what an earlier process of this node left of a run. Blocks for as long as `/proc` takes.
+pub(crate) fn sweep(id: Uuid) -> bool {
+    Family::of_mark(id).signal(Signal::KILL)
+}
+
+async fn over(child: &mut Child, stop: &CancellationToken, deadline: Option<Instant>) -> Over {
+    let timed_out = async {
+        match deadline {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        status = child.wait() => Over::Exited(status),
+        () = stop.cancelled() => Over::Stopped,
+        () = timed_out => Over::TimedOut,
+    }
+}
+
+/// Ends the family: politely if it still runs, then by force. `true` if something could not be killed.
+async fn end(child: &mut Child, family: Family, over: &Over, tasks: &Spawner) -> bool {
+    let signal = |signal| {
+        let sent = tasks.compute(move || family.signal(signal));
+        async move { sent.await.unwrap_or(true) }
+    };
+    if !matches!(over, Over::Exited(_)) {
+        signal(Signal::TERM).await;
+        let by = Instant::now() + GRACE;
+        while timeout_at(by, child.wait()).await.is_ok() {
+            let gone = tasks.compute(move || family.is_gone()).await.unwrap_or(false);
+            if gone || Instant::now() >= by {
+                break;
+            }
+            sleep(KILL_PAUSE).await;
+        }
+    }
+    let by = Instant::now() + KILL_TIMEOUT;
+    while signal(Signal::KILL).await {
+        // A zombie is no process of the family, but it is ours to reap.
+        let _ = timeout(KILL_PAUSE, child.wait()).await;
+        if Instant::now() >= by {
+            return true;
+        }
+        sleep(KILL_PAUSE).await;
+    }
+    timeout(KILL_TIMEOUT, child.wait()).await.is_err()
+}
+
+/// Reads the output while the command lives, and to the pipe's end after it. A process that got away may hold
+/// the pipe open, so the end is waited for only so long.
+async fn pump_beside<T>(life: impl Future<Output = T>, mut output: pipe::Receiver, sink: &mut Sink) -> T {
+    let mut buffer = vec![0; READ_BYTES];
+    let mut pump = std::pin::pin!(async {
+        while let Ok(read @ 1..) = output.read(&mut buffer).await {
+            sink.append(&buffer[..read]).await;
+        }
+    });
+    let mut life = std::pin::pin!(life);
+    tokio::select! {
+        () = &mut pump => life.await,
+        ended = &mut life => {
+            let _ = timeout(KILL_TIMEOUT, pump).await;
+            ended
+        }
+    }
+}
+
+async fn imitated(run: &Run, sink: &mut Sink, stop: &CancellationToken, deadline: Option<Instant>) -> Ending {
+    let timed_out = async {
+        match deadline {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    };
+    let over = tokio::select! {
+        biased;
+        () = stop.cancelled() => Over::Stopped,
+        status = imitate(&run.spec.command, sink) => Over::Exited(Ok(ExitStatus::from_raw(status << 8))),
+        () = timed_out => Over::TimedOut,
+    };
+    ending(over, run.spec.timeout_s)
+}
+
+fn ending(over: Over, timeout_s: u64) -> Ending {
+    match over {
+        Over::Stopped => Ending { state: State::Cancelled, error: None, ..failed(None, String::new()) },
+        Over::TimedOut => failed(None, format!("it ran longer than its limit of {timeout_s} s and was ended")),
+        Over::Exited(Err(e)) => failed(None, format!("its end could not be observed: {e}")),
+        Over::Exited(Ok(status)) => match (status.code(), status.signal()) {
+            (Some(0), _) => Ending { state: State::Completed, error: None, ..failed(Some(0), String::new()) },
+            (Some(code), _) => failed(Some(code), explain(code)),
+            (None, Some(signal)) => failed(None, format!("it was ended by signal {signal}")),
+            (None, None) => failed(None, "it ended without a status".into()),
+        },
+    }
+}
+
+/// What a status other than 0 means, by the shell's conventions.
+fn explain(code: i32) -> String {
+    match code {
+        126 => "it ended with status 126: the program can't be executed".into(),
+        127 => "it ended with status 127: there is no such program on this node".into(),
+        129..=192 => format!("it ended with status {code}: signal {}", code - 128),
+        _ => format!("it ended with status {code}"),
+    }
+}
+
+fn failed(exit_code: Option<i32>, why: String) -> Ending {
+    Ending { state: State::Failed, exit_code, error: Some(why), output: String::new(), output_bytes: 0, lost: false }
+}
+
+/// Kills the family if the run is dropped before it is over.
+struct Guard(Option<Family>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(family) = self.0 {
+            family.signal(Signal::KILL);
+        }
+    }
+}

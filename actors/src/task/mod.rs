@@ -1,0 +1,26 @@
+//! TaskActor: one running command, as a family of processes with bounded output; ends with everything it started.
+//!
+//! Not here: where it runs (scheduler). Commands run with this user's rights and **without a sandbox** so far: whoever
+//! is on the roster can run anything here.
+//!
+//! ```text
+//! scheduler -> TaskActor -> job: launch -> (keeper ->) command     output -> segments on disk -> followers
+//!      <- Moved(ending) <-      end: TERM, 3 s, KILL until nothing of the family is left
+//! ```
+
+pub mod actor;
+pub mod family;
+mod imitation;
+mod job;
+pub mod keeper;
+mod launch;
+pub mod messages;
+pub mod output;
+
+pub(crate) use job::sweep;
+pub use messages::{Look, Message};
+
+/// The published name of the TaskActor of a command.
+pub fn name(id: uuid::Uuid) -> String {
+    format!("task/{id}")
+}

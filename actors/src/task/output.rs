@@ -1,0 +1,313 @@
+//! A command's output, as far as it is kept: the first MiB and the last six to seven, in segments of a MiB on disk.
+//!
+//! One [`Sink`] writes and never waits for a reader; any number of [`Output`]s read at their own pace, and are told
+//! what was dropped before they came to it. In simulation, and if the disk fails, only the tail is kept.
+
+use crate::scheduler::messages::{Ending, Output as Frame};
+use skep_runtime::{Error, frames};
+use std::{
+    io::SeekFrom,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    fs::{self, File},
+    io::{AsyncReadExt, AsyncSeekExt, AsyncWrite, AsyncWriteExt},
+    sync::watch,
+    time::timeout,
+};
+
+/// Bytes of a segment.
+const SEGMENT_BYTES: u64 = 1 << 20;
+/// Segments that are kept beside the first one: 8 MiB in all.
+const SEGMENTS_MAX: u64 = 7;
+/// Bytes of the tail that goes into the record.
+pub const TAIL_BYTES_MAX: usize = 16 << 10;
+/// Bytes of one frame to a follower.
+const FRAME_BYTES: u64 = 64 << 10;
+/// How long a follower may not read before it is given up: a pager that somebody left open is no reason, a
+/// machine that sleeps is.
+const STALL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How far a command is.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    bytes: u64,
+    ending: Option<Arc<Ending>>,
+}
+
+/// Writes the output of one run.
+pub struct Sink {
+    output: Output,
+    progress: watch::Sender<Progress>,
+    segment: Option<(u64, File)>,
+}
+
+/// Reads the output of one run. Cheap to clone.
+#[derive(Clone)]
+pub struct Output {
+    dir: Option<PathBuf>,
+    tail: Arc<Mutex<Vec<u8>>>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Sink {
+    /// An empty output in this folder, which is made anew; in memory without one.
+    ///
+    /// # Errors
+    /// The folder can't be made.
+    pub async fn new(dir: Option<PathBuf>) -> std::io::Result<Sink> {
+        if let Some(dir) = &dir {
+            match fs::remove_dir_all(dir).await {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+                _ => fs::create_dir_all(dir).await?,
+            }
+        }
+        let (progress, watched) = watch::channel(Progress::default());
+        Ok(Sink { output: Output { dir, tail: Arc::default(), progress: watched }, progress, segment: None })
+    }
+
+    /// For readers.
+    pub fn output(&self) -> Output {
+        self.output.clone()
+    }
+
+    /// Adds what the command wrote.
+    pub async fn append(&mut self, bytes: &[u8]) {
+        let mut at = self.progress.borrow().bytes;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = (SEGMENT_BYTES - at % SEGMENT_BYTES) as usize;
+            let (now, later) = rest.split_at(rest.len().min(room));
+            if let Some(dir) = self.output.dir.clone()
+                && let Err(e) = self.write(&dir, at, now).await
+            {
+                tracing::warn!(dir = %dir.display(), error = %e, "the output of a command can't be kept on disk");
+                self.output.dir = None;
+            }
+            at += now.len() as u64;
+            rest = later;
+        }
+        self.output.push_tail(bytes);
+        self.progress.send_modify(|p| p.bytes = at);
+    }
+
+    /// Nothing follows. Answers with the ending, completed by the output's tail and size.
+    pub fn end(self, mut ending: Ending) -> Ending {
+        let look = self.output.look();
+        let silent = Ending { output: String::new(), output_bytes: look.output_bytes, ..ending.clone() };
+        self.progress.send_modify(|p| p.ending = Some(Arc::new(silent)));
+        (ending.output, ending.output_bytes) = (look.output, look.output_bytes);
+        ending
+    }
+
+    async fn write(&mut self, dir: &Path, at: u64, bytes: &[u8]) -> std::io::Result<()> {
+        let number = at / SEGMENT_BYTES;
+        if self.segment.as_ref().is_none_or(|(open, _)| *open != number) {
+            if number > SEGMENTS_MAX {
+                fs::remove_file(path(dir, number - SEGMENTS_MAX)).await?;
+            }
+            self.segment = Some((number, File::create(path(dir, number)).await?));
+        }
+        if let Some((_, file)) = &mut self.segment {
+            file.write_all(bytes).await?;
+            file.flush().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Output {
+    /// The output of a run that ended before a restart.
+    pub fn ended(dir: PathBuf, ending: &Ending) -> Output {
+        let silent = Ending { output: String::new(), ..ending.clone() };
+        let progress = Progress { bytes: ending.output_bytes, ending: Some(Arc::new(silent)) };
+        let tail = Arc::new(Mutex::new(ending.output.clone().into_bytes()));
+        Output { dir: Some(dir), tail, progress: watch::channel(progress).1 }
+    }
+
+    /// The tail and the size so far.
+    pub fn look(&self) -> super::Look {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let cut = tail.len().saturating_sub(TAIL_BYTES_MAX);
+        super::Look { output: text(&tail[cut..]), output_bytes: self.progress.borrow().bytes }
+    }
+
+    /// Sends everything behind the first `from` bytes as frames, until the end. Returns when the command has ended or
+    /// the reader is gone.
+    ///
+    /// # Errors
+    /// The stream broke, or its reader took nothing for ten minutes.
+    pub async fn stream(mut self, from: u64, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), Error> {
+        let mut at = from;
+        let mut open = None;
+        loop {
+            let progress = self.progress.borrow_and_update().clone();
+            while at < progress.bytes {
+                let frame = self.next(at, progress.bytes, &mut open).await;
+                at += match &frame {
+                    Frame::Bytes(bytes) => bytes.len() as u64,
+                    Frame::Skipped(bytes) => *bytes,
+                    Frame::Ended(_) => 0,
+                };
+                send(to, &frame).await?;
+            }
+            if let Some(ending) = progress.ending {
+                send(to, &Frame::Ended((*ending).clone())).await?;
+                let _ = timeout(STALL_TIMEOUT, to.shutdown()).await;
+                return Ok(());
+            }
+            self.progress.changed().await.map_err(|_| Error::NoReply)?;
+        }
+    }
+
+    /// The frame at `at`, of output that has `bytes` so far: what is kept there, or what is not.
+    async fn next(&self, at: u64, bytes: u64, open: &mut Option<(u64, File)>) -> Frame {
+        let number = at / SEGMENT_BYTES;
+        let first_kept = ((bytes - 1) / SEGMENT_BYTES + 1).saturating_sub(SEGMENTS_MAX).max(1);
+        let wanted = (bytes - at).min(SEGMENT_BYTES - at % SEGMENT_BYTES).min(FRAME_BYTES);
+        if number > 0 && number < first_kept {
+            return Frame::Skipped(first_kept * SEGMENT_BYTES - at);
+        }
+        if let Some(dir) = &self.dir
+            && let Ok(read) = read(dir, number, at % SEGMENT_BYTES, wanted, open).await
+            && !read.is_empty()
+        {
+            return Frame::Bytes(read);
+        }
+        // Not on disk, or removed since we looked. The tail may have it.
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.progress.borrow().bytes;
+        let tail_at = now - (tail.len() as u64).min(now);
+        match at.checked_sub(tail_at) {
+            Some(skip) => Frame::Bytes(tail[skip as usize..].iter().take(wanted as usize).copied().collect()),
+            None if self.dir.is_some() => Frame::Skipped(SEGMENT_BYTES.min(tail_at - at)),
+            None => Frame::Skipped(tail_at - at),
+        }
+    }
+
+    fn push_tail(&self, bytes: &[u8]) {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let cut = bytes.len().saturating_sub(TAIL_BYTES_MAX);
+        if cut > 0 {
+            tail.clear();
+        }
+        tail.extend_from_slice(&bytes[cut..]);
+        // Cut now and then, not at each line.
+        if tail.len() > 2 * TAIL_BYTES_MAX {
+            let cut = tail.len() - TAIL_BYTES_MAX;
+            tail.drain(..cut);
+        }
+    }
+}
+
+async fn read(
+    dir: &Path,
+    number: u64,
+    at: u64,
+    wanted: u64,
+    open: &mut Option<(u64, File)>,
+) -> std::io::Result<Vec<u8>> {
+    if open.as_ref().is_none_or(|(n, _)| *n != number) {
+        *open = Some((number, File::open(path(dir, number)).await?));
+    }
+    let mut bytes = Vec::new();
+    if let Some((_, file)) = open {
+        file.seek(SeekFrom::Start(at)).await?;
+        file.take(wanted).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> Result<(), Error> {
+    timeout(STALL_TIMEOUT, frames::write(to, frame)).await.unwrap_or(Err(Error::Timeout))
+}
+
+fn path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("output.{number}"))
+}
+
+/// The text of a tail that may begin or end within a character: such parts are left out, other bytes that are
+/// no UTF-8 are replaced.
+fn text(mut tail: &[u8]) -> String {
+    while let [first, rest @ ..] = tail
+        && first & 0b1100_0000 == 0b1000_0000
+    {
+        tail = rest;
+    }
+    String::from_utf8_lossy(tail).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::runs::lost;
+    use proptest::prelude::*;
+
+    async fn follow(output: Output, from: u64) -> (Vec<(u64, Vec<u8>)>, u64) {
+        let (mut near, mut far) = tokio::io::duplex(1 << 16);
+        let writing = async move { output.stream(from, &mut near).await.unwrap() };
+        let reading = async move {
+            let (mut at, mut pieces) = (from, Vec::new());
+            while let Some(frame) = frames::read::<Frame>(&mut far).await.unwrap() {
+                match frame {
+                    Frame::Bytes(bytes) => {
+                        at += bytes.len() as u64;
+                        pieces.push((at - bytes.len() as u64, bytes));
+                    }
+                    Frame::Skipped(bytes) => at += bytes,
+                    Frame::Ended(_) => break,
+                }
+            }
+            (pieces, at)
+        };
+        tokio::join!(writing, reading).1
+    }
+
+    /// The byte that stands at a place.
+    fn pattern(at: u64) -> u8 {
+        (at % 251) as u8
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn a_reader_sees_every_kept_byte_at_its_place_and_the_disk_is_bounded(
+            chunks in prop::collection::vec(1u64..3_000_000, 0..12), from in 0u64..100, on_disk: bool,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let dir = tempfile::tempdir().unwrap();
+                let mut sink = Sink::new(on_disk.then(|| dir.path().join("o"))).await.unwrap();
+                let mut total = 0;
+                for chunk in chunks {
+                    let bytes: Vec<u8> = (total..total + chunk).map(pattern).collect();
+                    sink.append(&bytes).await;
+                    total += chunk;
+                }
+                let output = sink.output();
+                let ending = sink.end(lost("x"));
+                assert_eq!(ending.output_bytes, total);
+                let (pieces, end) = follow(output, from.min(total)).await;
+                assert_eq!(end, total);
+                let mut seen = 0;
+                for (at, bytes) in pieces {
+                    assert!(bytes.iter().enumerate().all(|(i, b)| *b == pattern(at + i as u64)));
+                    seen += bytes.len() as u64;
+                }
+                if on_disk {
+                    assert!(seen + from >= total.min(7 * SEGMENT_BYTES), "{seen} of {total}");
+                    let files = std::fs::read_dir(dir.path().join("o")).unwrap().map(|f| f.unwrap().metadata().unwrap().len());
+                    assert!(files.sum::<u64>() <= 8 * SEGMENT_BYTES);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_tail_that_begins_within_a_character_is_text() {
+        assert_eq!(text(&"äö".as_bytes()[1..]), "ö");
+        assert_eq!(text(b"a\xffb"), "a\u{fffd}b");
+    }
+}

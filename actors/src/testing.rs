@@ -1,0 +1,352 @@
+//! A swarm of nodes in one process, for tests of actors: real directories, stores and members, joined by a
+//! carrier that calls the other node's directory.
+//!
+//! Not here: QUIC and membership (transport), faults drawn from a seed (sim). A node here dies by [`Swarm::kill`],
+//! loses its links by [`Swarm::cut`], and comes back by [`Swarm::restart`] and [`Swarm::heal`].
+
+use crate::Context;
+use futures::future::BoxFuture;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use skep_runtime::{
+    Carrier, Directory, Env, Envelope, Error, Load, Member, Members, Metrics, NodeId, Stream, Tasks, Ticket,
+    directory::Arrived,
+    member::State,
+    store::{Medium, Store, Tear},
+    swarm::{self, Finding, Invite, Waiting},
+};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes in flight on a stream between two nodes: little, so that tests meet push-back.
+const PIPE_BYTES: usize = 64 << 10;
+/// The wall clock at which simulated nodes start: 2026-01-01.
+const WALL: Duration = Duration::from_secs(1_767_225_600);
+
+/// Nodes `0..n`, all up, all seeing each other.
+pub struct Swarm {
+    mesh: Arc<Mesh>,
+    nodes: Vec<Node>,
+    real: bool,
+    home: PathBuf,
+}
+
+struct Node {
+    context: Context,
+    medium: Arc<Medium>,
+    root: ActorCell,
+    /// Dropping it ends the node's tasks.
+    _tasks: Tasks,
+}
+
+impl Swarm {
+    /// `n` simulated nodes: seeded, no thread, no process. For paused time.
+    pub async fn new(n: usize) -> Swarm {
+        Swarm::build(n, false).await
+    }
+
+    /// `n` nodes that use this machine: threads and processes. For real time.
+    pub async fn of_machine(n: usize) -> Swarm {
+        Swarm::build(n, true).await
+    }
+
+    async fn build(n: usize, real: bool) -> Swarm {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let unique = format!("skep-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let home = std::env::temp_dir().join(unique);
+        let mut swarm = Swarm { mesh: Arc::default(), nodes: Vec::new(), real, home };
+        let roster: BTreeMap<_, _> = (0..n).map(|i| (id(i), member(i))).collect();
+        for i in 0..n {
+            let medium = Medium::new();
+            let node = swarm.boot(i, medium, roster.clone()).await;
+            swarm.nodes.push(node);
+        }
+        swarm
+    }
+
+    /// What node `i`'s actors are given.
+    pub fn context(&self, i: usize) -> &Context {
+        &self.nodes[i].context
+    }
+
+    /// Node `i`'s key. Keys sort as the numbers do.
+    pub fn id(&self, i: usize) -> NodeId {
+        id(i)
+    }
+
+    /// A supervisor for node `i`'s actors, which lets them fail and doesn't start them again.
+    pub fn root(&self, i: usize) -> ActorCell {
+        self.nodes[i].root.clone()
+    }
+
+    /// Changes what every linked node sees of node `i`: its card, its load.
+    pub fn show(&self, i: usize, change: impl Fn(&mut Member)) {
+        self.mesh.show(id(i), change);
+    }
+
+    /// Cuts node `i` off: calls in flight fail, both sides see each other down.
+    pub fn cut(&self, i: usize) {
+        let mut peers = self.mesh.lock();
+        let cut = id(i);
+        if let Some(peer) = peers.get_mut(&cut) {
+            peer.link.cancel();
+        }
+        for (id, peer) in peers.iter() {
+            let down = |m: &mut Member| m.state = State::Down;
+            peer.members.edit(|all| {
+                all.iter_mut().filter(|(other, _)| (*id == cut) != (**other == cut)).for_each(|(_, m)| down(m));
+            });
+        }
+    }
+
+    /// Links node `i` again; both sides see each other up.
+    pub fn heal(&self, i: usize) {
+        let mut peers = self.mesh.lock();
+        if let Some(peer) = peers.get_mut(&id(i)) {
+            peer.link = CancellationToken::new();
+        }
+        let linked: Vec<NodeId> = peers.iter().filter(|(_, p)| !p.link.is_cancelled()).map(|(id, _)| *id).collect();
+        for peer in linked.iter().filter_map(|id| peers.get(id)) {
+            peer.members.edit(|all| {
+                all.iter_mut().filter(|(id, _)| linked.contains(id)).for_each(|(_, m)| m.state = State::Up);
+            });
+        }
+    }
+
+    /// Node `i` dies as by `kill -9`: links, actors under [`Swarm::root`], tasks and whatever its disk had not flushed.
+    pub async fn kill(&mut self, i: usize) {
+        self.cut(i);
+        let node = &self.nodes[i];
+        node.medium.crash(Tear::Clean);
+        node.root.kill();
+        node.root.wait(None).await.expect("a killed actor ends");
+        self.nodes[i]._tasks = Tasks::default();
+    }
+
+    /// Node `i` starts again on the disk that [`Swarm::kill`] left. The caller starts its actors.
+    pub async fn restart(&mut self, i: usize) {
+        let roster = (*self.nodes[i].context.members.now()).clone();
+        let medium = self.nodes[i].medium.clone();
+        self.nodes[i] = self.boot(i, medium, roster).await;
+        self.heal(i);
+    }
+
+    async fn boot(&self, i: usize, medium: Arc<Medium>, roster: BTreeMap<NodeId, Member>) -> Node {
+        let me = id(i);
+        let members = Members::new(me);
+        members.edit(|all| *all = roster);
+        let directory = Directory::new(me);
+        directory.connect(Arc::new(Wire { me, mesh: self.mesh.clone() }));
+        let peer = Peer { directory: directory.clone(), members: members.clone(), link: CancellationToken::new() };
+        self.mesh.lock().insert(me, peer);
+        let tasks = Tasks::new(!self.real);
+        let home = self.home.join(name(i));
+        std::fs::create_dir_all(home.join("models")).expect("the temporary folder can be written");
+        let (root, _) = Actor::spawn(None, Root, ()).await.expect("an actor without state starts");
+        let disk = medium.open().expect("a medium is opened once at a time");
+        let context = Context {
+            name: name(i),
+            env: if self.real { Env::machine() } else { Env::seeded([i as u8; 32], WALL) },
+            directory,
+            members,
+            swarm: Arc::new(Door { me, mesh: self.mesh.clone() }),
+            store: Store::new(Arc::new(disk)).expect("memory needs no thread"),
+            metrics: Metrics::default(),
+            tasks: tasks.spawner(),
+            models: home.join("models"),
+            home,
+            exe: None,
+            labels: BTreeMap::new(),
+        };
+        Node { context, medium, root: root.get_cell(), _tasks: tasks }
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        self.nodes.iter().for_each(|node| node.root.kill());
+        let _ = std::fs::remove_dir_all(&self.home);
+    }
+}
+
+fn id(i: usize) -> NodeId {
+    NodeId::from_bytes([i as u8 + 1; 32])
+}
+
+fn name(i: usize) -> String {
+    format!("n{i}")
+}
+
+fn member(i: usize) -> Member {
+    Member {
+        id: id(i),
+        name: name(i),
+        state: State::Up,
+        addresses: vec![([127, 0, 0, 1], 4893 + i as u16).into()],
+        joined_ms: WALL.as_millis() as u64,
+        seen_ms: WALL.as_millis() as u64,
+        load: Load::default(),
+        card: Arc::default(),
+    }
+}
+
+/// Everyone's way to everyone.
+#[derive(Default)]
+struct Mesh(Mutex<BTreeMap<NodeId, Peer>>);
+
+#[derive(Clone)]
+struct Peer {
+    directory: Directory,
+    members: Members,
+    /// Cancelled while the node is cut off.
+    link: CancellationToken,
+}
+
+impl Mesh {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Both ends of a link that is up.
+    fn link(&self, from: NodeId, to: NodeId) -> Result<(Peer, Peer), Error> {
+        let peers = self.lock();
+        let up = |id| peers.get(&id).filter(|p: &&Peer| !p.link.is_cancelled()).cloned();
+        up(from).zip(up(to)).ok_or(Error::LinkDown(to))
+    }
+
+    fn show(&self, id: NodeId, change: impl Fn(&mut Member)) {
+        let peers = self.lock();
+        let cut = peers.get(&id).is_none_or(|p| p.link.is_cancelled());
+        for (_, peer) in peers.iter().filter(|(other, p)| **other == id || (!cut && !p.link.is_cancelled())) {
+            peer.members.edit(|all| {
+                all.get_mut(&id).into_iter().for_each(&change);
+            });
+        }
+    }
+}
+
+/// One node's carrier.
+struct Wire {
+    me: NodeId,
+    mesh: Arc<Mesh>,
+}
+
+impl Carrier for Wire {
+    fn tell(&self, node: NodeId, envelope: Envelope) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move { self.mesh.link(self.me, node)?.1.directory.accept(envelope, Box::new(())).map(drop) })
+    }
+
+    fn ask(&self, node: NodeId, envelope: Envelope) -> BoxFuture<'_, Result<Vec<u8>, Error>> {
+        Box::pin(async move {
+            let (near, far) = self.mesh.link(self.me, node)?;
+            let arrived: Arrived = far.directory.accept(envelope, Box::new(()))?;
+            tokio::select! {
+                answer = arrived.reply() => answer.unwrap_or(Err(Error::NoReply)),
+                () = near.link.cancelled() => Err(Error::LinkDown(node)),
+                () = far.link.cancelled() => Err(Error::LinkDown(node)),
+            }
+        })
+    }
+
+    fn open(&self, node: NodeId, ticket: Ticket) -> BoxFuture<'_, Result<Stream, Error>> {
+        Box::pin(async move {
+            let (_, far) = self.mesh.link(self.me, node)?;
+            let (here, there) = tokio::io::duplex(PIPE_BYTES);
+            let stream = |pipe| {
+                let (reader, writer) = tokio::io::split::<tokio::io::DuplexStream>(pipe);
+                Stream { reader: Box::new(reader), writer: Box::new(writer) }
+            };
+            far.directory.arrived(self.me, ticket, stream(there))?;
+            Ok(stream(here))
+        })
+    }
+}
+
+/// Membership without gossip: what is announced is known at once. It has no way in.
+struct Door {
+    me: NodeId,
+    mesh: Arc<Mesh>,
+}
+
+fn no_way_in<T: Send + 'static>() -> BoxFuture<'static, Result<T, swarm::Error>> {
+    Box::pin(std::future::ready(Err(swarm::Error::Refused("this swarm lives in a test: nobody joins it".into()))))
+}
+
+impl skep_runtime::Swarm for Door {
+    fn announce(&self, card: Vec<u8>) {
+        let card = Arc::new(card);
+        self.mesh.show(self.me, |m| m.card = card.clone());
+    }
+
+    fn report(&self, load: Load) {
+        self.mesh.show(self.me, |m| m.load = load);
+    }
+
+    fn invite(&self) -> BoxFuture<'_, Result<Invite, swarm::Error>> {
+        no_way_in()
+    }
+
+    fn join(&self, _: String) -> BoxFuture<'_, Result<(), swarm::Error>> {
+        no_way_in()
+    }
+
+    fn waiting(&self) -> Vec<Waiting> {
+        Vec::new()
+    }
+
+    fn approve(&self, _: String) -> BoxFuture<'_, Result<NodeId, swarm::Error>> {
+        no_way_in()
+    }
+
+    fn evict(&self, id: NodeId, _: bool) -> BoxFuture<'_, Result<(), swarm::Error>> {
+        Box::pin(async move {
+            for peer in self.mesh.lock().values() {
+                peer.members.edit(|all| drop(all.remove(&id)));
+            }
+            Ok(())
+        })
+    }
+
+    fn leave(&self, _: bool) -> BoxFuture<'_, Result<(), swarm::Error>> {
+        self.mesh.show(self.me, |m| m.state = State::Left);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn diagnose(&self) -> BoxFuture<'_, Vec<Finding>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+}
+
+/// Supervises and lets fail.
+struct Root;
+
+/// Nothing can be said to a [`Root`].
+enum Never {}
+
+impl ractor::Message for Never {}
+
+impl Actor for Root {
+    type Msg = Never;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Never>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Never>,
+        _: SupervisionEvent,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
