@@ -1,0 +1,16 @@
+//! What browsers come for: the page for a machine that wants to join, signing in, and the dashboard's files.
+
+pub mod dashboard;
+pub mod files;
+pub mod join;
+pub mod signin;
+
+use crate::session::Sessions;
+
+/// The resources of this area.
+pub type Routes = (dashboard::Dashboard, join::Join, signin::SignIn);
+
+/// The resources of this area, in this server.
+pub(crate) fn routes(sessions: &Sessions) -> Routes {
+    (dashboard::Dashboard, join::Join, signin::SignIn::new(sessions.clone()))
+}

@@ -1,0 +1,154 @@
+//! Which error of an actor is which HTTP status. The texts are the actors' own; only the status and one word for
+//! programs are chosen here.
+
+use crate::Problem;
+use poem::http::StatusCode as S;
+use skep_actors::{
+    agent::AgentError,
+    budget::BudgetError,
+    model::ModelError,
+    node::NodeError,
+    pipeline::GenerateError,
+    runtime::{self, swarm},
+    scheduler::ScheduleError,
+};
+
+impl From<runtime::Error> for Problem {
+    fn from(error: runtime::Error) -> Problem {
+        use runtime::Error as E;
+        let (status, code) = match &error {
+            E::NoSuchActor(_) => (S::SERVICE_UNAVAILABLE, "not_running"),
+            E::Busy(_) => (S::SERVICE_UNAVAILABLE, "busy"),
+            E::LinkDown(_) => (S::BAD_GATEWAY, "link_down"),
+            E::Timeout => (S::GATEWAY_TIMEOUT, "timeout"),
+            E::TooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "too_large"),
+            E::Refused(_) => (S::BAD_GATEWAY, "refused"),
+            _ => (S::INTERNAL_SERVER_ERROR, "no_reply"),
+        };
+        Problem::new(status, code, error.to_string())
+    }
+}
+
+impl From<NodeError> for Problem {
+    fn from(error: NodeError) -> Problem {
+        let (status, code) = match &error {
+            NodeError::NoSuchNode(_) => (S::NOT_FOUND, "no_such_node"),
+            NodeError::Ambiguous(_) => (S::CONFLICT, "ambiguous"),
+            NodeError::Swarm(e) => of_swarm(e),
+            _ => (S::INTERNAL_SERVER_ERROR, "internal"),
+        };
+        Problem::new(status, code, error.to_string())
+    }
+}
+
+fn of_swarm(error: &swarm::Error) -> (S, &'static str) {
+    use swarm::Error as E;
+    match error {
+        E::BadInvite => (S::BAD_REQUEST, "bad_invite"),
+        E::Spent => (S::GONE, "invite_spent"),
+        E::WrongCode { .. } => (S::FORBIDDEN, "wrong_code"),
+        E::WrongPeer => (S::BAD_GATEWAY, "wrong_peer"),
+        E::Unreachable(_) => (S::BAD_GATEWAY, "unreachable"),
+        E::AlreadyMember(_) => (S::CONFLICT, "already_member"),
+        E::NoSuchNode(_) => (S::NOT_FOUND, "no_such_node"),
+        E::NoMajority { .. } => (S::CONFLICT, "no_majority"),
+        E::Oneself => (S::CONFLICT, "oneself"),
+        E::Refused(_) => (S::FORBIDDEN, "refused"),
+        E::Timeout => (S::GATEWAY_TIMEOUT, "timeout"),
+        _ => (S::INTERNAL_SERVER_ERROR, "store"),
+    }
+}
+
+impl From<ScheduleError> for Problem {
+    fn from(error: ScheduleError) -> Problem {
+        use ScheduleError as E;
+        let text = error.to_string();
+        let (status, code) = match error {
+            E::Link(e) => return e.into(),
+            E::Invalid { field, reason } => return Problem::invalid(field, reason),
+            E::NoSuchNode(_) => return Problem::new(S::BAD_REQUEST, "no_such_node", text).in_field("node"),
+            E::NoSuchTask(_) => (S::NOT_FOUND, "no_such_task"),
+            E::NodeDown(_) => (S::CONFLICT, "node_down"),
+            E::Impossible(_) => (S::UNPROCESSABLE_ENTITY, "impossible"),
+            E::NoRoom => (S::SERVICE_UNAVAILABLE, "no_room"),
+            E::QueueFull(_) => (S::SERVICE_UNAVAILABLE, "queue_full"),
+            E::Over(_) => (S::CONFLICT, "task_over"),
+            E::NoOutput(_) => (S::CONFLICT, "no_output"),
+            _ => (S::INTERNAL_SERVER_ERROR, "store"),
+        };
+        Problem::new(status, code, text)
+    }
+}
+
+impl From<AgentError> for Problem {
+    fn from(error: AgentError) -> Problem {
+        use AgentError as E;
+        let text = error.to_string();
+        let (status, code) = match error {
+            E::Link(e) => return e.into(),
+            E::Budget(e) => return e.into(),
+            E::Invalid { field, reason } => return Problem::invalid(field, reason),
+            E::NoSuchNode(_) => return Problem::new(S::BAD_REQUEST, "no_such_node", text).in_field("node_id"),
+            E::NoSuchRun(_) => (S::NOT_FOUND, "no_such_agent"),
+            E::Limit(_) => (S::CONFLICT, "limit"),
+            E::Rights(_) => (S::FORBIDDEN, "rights"),
+            _ => (S::INTERNAL_SERVER_ERROR, "store"),
+        };
+        Problem::new(status, code, text)
+    }
+}
+
+impl From<BudgetError> for Problem {
+    fn from(error: BudgetError) -> Problem {
+        use BudgetError as E;
+        let (status, code) = match &error {
+            E::NoSuchThread(_) => (S::NOT_FOUND, "no_such_thread"),
+            E::Exists(_) => (S::CONFLICT, "exists"),
+            // 402 and not 429: clients retry a 429 by themselves, and waiting brings no tokens.
+            E::Exhausted { .. } => (S::PAYMENT_REQUIRED, "insufficient_quota"),
+            E::Ended(_) => (S::CONFLICT, "thread_ended"),
+            E::TooMany(_) => (S::SERVICE_UNAVAILABLE, "busy"),
+            E::OwnerUnreachable(_) => (S::BAD_GATEWAY, "owner_unreachable"),
+            _ => (S::INTERNAL_SERVER_ERROR, "store"),
+        };
+        Problem::new(status, code, error.to_string())
+    }
+}
+
+impl From<ModelError> for Problem {
+    fn from(error: ModelError) -> Problem {
+        use ModelError as E;
+        let text = error.to_string();
+        let (status, code) = match error {
+            E::Link(e) => return e.into(),
+            E::NoSuchModel(_) => return Problem::new(S::NOT_FOUND, "model_not_found", text).in_field("model"),
+            E::BadSource(_) => return Problem::new(S::BAD_REQUEST, "bad_source", text).in_field("model"),
+            E::NoPlan { .. } => return Problem::new(S::UNPROCESSABLE_ENTITY, "no_plan", text).in_field("stages"),
+            E::Fetch(_) | E::Pull(_) => (S::BAD_GATEWAY, "fetch_failed"),
+            E::Start(_) => (S::SERVICE_UNAVAILABLE, "start_failed"),
+            E::BadFile(_) => (S::UNPROCESSABLE_ENTITY, "bad_file"),
+            E::NoRoom(_) => (S::INSUFFICIENT_STORAGE, "no_room"),
+            E::InUse(_) => (S::CONFLICT, "in_use"),
+            _ => (S::INTERNAL_SERVER_ERROR, "store"),
+        };
+        Problem::new(status, code, text)
+    }
+}
+
+impl From<GenerateError> for Problem {
+    fn from(error: GenerateError) -> Problem {
+        use GenerateError as E;
+        let text = error.to_string();
+        let (status, code) = match error {
+            E::Invalid { field, reason } => return Problem::invalid(field, reason),
+            E::TooLong { .. } => {
+                return Problem::new(S::BAD_REQUEST, "context_length_exceeded", text).in_field("messages");
+            }
+            E::Busy(_) => (S::SERVICE_UNAVAILABLE, "busy"),
+            E::Ended => (S::SERVICE_UNAVAILABLE, "stopping"),
+            E::StageLost { .. } => (S::BAD_GATEWAY, "stage_lost"),
+            _ => (S::INTERNAL_SERVER_ERROR, "engine"),
+        };
+        Problem::new(status, code, text)
+    }
+}

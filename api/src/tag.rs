@@ -1,0 +1,27 @@
+//! The areas of the API, as its documentation groups them.
+
+use poem_openapi::Tags;
+
+/// An area of the API.
+#[derive(Tags)]
+#[oai(rename_all = "snake_case")]
+pub enum Tag {
+    /// The machines of the swarm
+    Cluster,
+    /// Letting machines in, and joining others
+    Onboarding,
+    /// Commands that run on whichever machine has room
+    Tasks,
+    /// Goals, worked on by agents within a budget of tokens
+    Agents,
+    /// Language models: on disk, planned, served
+    Llm,
+    /// What OpenAI's clients expect
+    OpenAi,
+    /// Tokens spent, by thread, agent and model
+    Usage,
+    /// Whether all is well, and the numbers
+    Health,
+    /// Browsers
+    Session,
+}

@@ -1,0 +1,216 @@
+//! A command, as the API takes and shows it.
+
+use crate::{Problem, when::rfc3339};
+use poem_openapi::{Enum, Object};
+use skep_actors::scheduler::{self, Record, Spec};
+use std::collections::BTreeMap;
+
+/// Where a command stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename = "TaskStatus", rename_all = "lowercase")]
+pub enum Status {
+    /// It waits for room.
+    Pending,
+    /// It runs.
+    Running,
+    /// It ended with status 0.
+    Completed,
+    /// It ended otherwise, or could not run.
+    Failed,
+    /// Somebody ended it.
+    Cancelled,
+}
+
+/// A command and its record.
+#[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct Task {
+    /// Its id.
+    pub id: String,
+    /// The line for the shell, or the program when there are `args`.
+    pub command: String,
+    /// The program's arguments.
+    pub args: Vec<String>,
+    /// Its environment, as `NAME=value`.
+    pub env: Vec<String>,
+    /// `urgent`, `critical`, `high`, `normal` or `low`.
+    pub priority: String,
+    /// The machine that was preferred.
+    pub preferred_node: Option<String>,
+    /// The key of the machine that it runs or ran on.
+    pub assigned_node: Option<String>,
+    /// The key of the machine that keeps this record.
+    pub owner_node: String,
+    /// Where it stands.
+    pub status: Status,
+    /// Its exit status, if it exited by itself.
+    pub exit_code: Option<i32>,
+    /// The last part of what it wrote, output and errors as they came.
+    pub output: String,
+    /// Bytes that it wrote in all.
+    pub output_bytes: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What it needs.
+    pub requirements: Requirements,
+    /// When it was given.
+    pub submitted_at: String,
+    /// When it started.
+    pub started_at: Option<String>,
+    /// When it ended.
+    pub finished_at: Option<String>,
+}
+
+/// What a command needs.
+#[derive(Debug, Object)]
+pub struct Requirements {
+    /// Cores; 0 is whatever there is.
+    pub cpus: u16,
+    /// Bytes of memory; 0 is whatever there is.
+    pub memory_bytes: u64,
+    /// Seconds after which it is ended; 0 is never.
+    pub timeout_s: u64,
+}
+
+/// A command to run.
+#[derive(Debug, Object)]
+pub struct NewTask {
+    /// One line for `sh -c`, or a program when there are `args`.
+    #[oai(validator(min_length = 1, max_length = 65536))]
+    pub command: String,
+    /// The program's arguments; with them no shell reads the command.
+    #[oai(validator(max_items = 1024))]
+    pub args: Option<Vec<String>>,
+    /// Added to a clean environment, as `NAME=value`.
+    #[oai(validator(max_items = 1024))]
+    pub env: Option<Vec<String>>,
+    /// Its working folder; a scratch folder of its own if absent.
+    pub dir: Option<String>,
+    /// The machine that it must run on: key, beginning of the key, or name.
+    pub node: Option<String>,
+    /// The machine to prefer if it has room.
+    pub preferred_node: Option<String>,
+    /// Cores that it needs.
+    #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
+    pub cpus: Option<u16>,
+    /// Bytes of memory that it needs.
+    #[oai(validator(minimum(value = "0")))]
+    pub memory_bytes: Option<u64>,
+    /// Seconds after which it is ended.
+    #[oai(validator(minimum(value = "0")))]
+    pub timeout_s: Option<u64>,
+    /// `urgent`, `critical`, `high`, `normal`, `low` or `background`.
+    pub priority: Option<String>,
+    /// The same wishes under their documented names.
+    pub hints: Option<Hints>,
+}
+
+/// Wishes about where and how urgently a command runs.
+#[derive(Debug, Default, Object)]
+pub struct Hints {
+    /// `urgent`, `critical`, `high`, `normal`, `low` or `background`.
+    pub priority: Option<String>,
+    /// MiB of memory that it needs.
+    #[oai(validator(minimum(value = "0"), maximum(value = "1073741824")))]
+    pub min_ram_mb: Option<u64>,
+    /// The machine that it must run on.
+    pub node: Option<String>,
+}
+
+impl TryFrom<NewTask> for Spec {
+    type Error = Problem;
+
+    fn try_from(new: NewTask) -> Result<Spec, Problem> {
+        let hints = new.hints.unwrap_or_default();
+        let memory = new.memory_bytes.or(hints.min_ram_mb.map(|mb| mb << 20));
+        Ok(Spec {
+            command: new.command,
+            args: new.args.unwrap_or_default(),
+            env: environment(new.env.unwrap_or_default())?,
+            dir: new.dir,
+            node: new.node.or(hints.node),
+            preferred_node: new.preferred_node,
+            cpus: new.cpus.unwrap_or(0),
+            memory_bytes: memory.unwrap_or(0),
+            timeout_s: new.timeout_s.unwrap_or(0),
+            priority: priority(new.priority.or(hints.priority))?,
+        })
+    }
+}
+
+fn environment(pairs: Vec<String>) -> Result<BTreeMap<String, String>, Problem> {
+    let split = |pair: String| match pair.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Problem::invalid("env", "each entry is NAME=value")),
+    };
+    pairs.into_iter().map(split).collect()
+}
+
+fn priority(word: Option<String>) -> Result<scheduler::messages::Priority, Problem> {
+    use scheduler::messages::Priority as P;
+    Ok(match word.as_deref() {
+        None | Some("normal") => P::Normal,
+        Some("low" | "background") => P::Low,
+        Some("high") => P::High,
+        Some("critical") => P::Critical,
+        Some("urgent") => P::Urgent,
+        Some(other) => return Err(Problem::bad(format!("Invalid priority: {other}")).in_field("priority")),
+    })
+}
+
+impl From<scheduler::State> for Status {
+    fn from(state: scheduler::State) -> Status {
+        match state {
+            scheduler::State::Pending => Status::Pending,
+            scheduler::State::Running => Status::Running,
+            scheduler::State::Completed => Status::Completed,
+            scheduler::State::Failed => Status::Failed,
+            scheduler::State::Cancelled => Status::Cancelled,
+        }
+    }
+}
+
+impl From<Record> for Task {
+    fn from(record: Record) -> Task {
+        let spec = record.spec;
+        Task {
+            id: record.id.to_string(),
+            command: spec.command,
+            args: spec.args,
+            env: spec.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            priority: format!("{:?}", spec.priority).to_lowercase(),
+            preferred_node: spec.node.or(spec.preferred_node),
+            assigned_node: record.assigned.map(|node| node.to_string()),
+            owner_node: record.owner.to_string(),
+            status: record.state.into(),
+            exit_code: record.exit_code,
+            output: record.output,
+            output_bytes: record.output_bytes,
+            error: record.error,
+            requirements: Requirements { cpus: spec.cpus, memory_bytes: spec.memory_bytes, timeout_s: spec.timeout_s },
+            submitted_at: rfc3339(record.submitted_ms),
+            started_at: record.started_ms.map(rfc3339),
+            finished_at: record.finished_ms.map(rfc3339),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_documented_priority_has_its_class() {
+        use scheduler::messages::Priority as P;
+        let of = |word: &str| priority(Some(word.into())).unwrap();
+        assert_eq!((of("background"), of("low"), of("urgent")), (P::Low, P::Low, P::Urgent));
+        let problem = priority(Some("asap".into())).unwrap_err();
+        assert_eq!((problem.detail(), problem.field()), ("Invalid priority: asap", Some("priority")));
+    }
+
+    #[test]
+    fn an_environment_keeps_equal_signs_in_values() {
+        assert_eq!(environment(vec!["A=b=c".into()]).unwrap()["A"], "b=c");
+        assert_eq!(environment(vec!["A".into()]).unwrap_err().field(), Some("env"));
+    }
+}

@@ -1,0 +1,90 @@
+//! Who may come in.
+
+use crate::stage::{HOST, Stage, TOKEN, answer, problem};
+use poem::http::StatusCode;
+use skep_actors::node;
+
+const LOCKED: &str = "this needs the node's token (`skep token`) as `authorization: Bearer ...`";
+
+async fn stage() -> Stage {
+    let stage = Stage::new().await;
+    stage
+        .play(node::NAME, |message| {
+            if let node::Message::Summary(port) = message {
+                answer(port, node::Summary::default());
+            }
+        })
+        .await;
+    stage
+}
+
+#[tokio::test]
+async fn without_the_token_nothing_is_told_not_even_which_paths_there_are() {
+    let stage = stage().await;
+    for path in ["/api/status", "/api/nodes", "/metrics", "/api/health", "/no/such/path", "/API/status", "//api/status"]
+    {
+        let response = stage.bare().get(path).header("host", HOST).send().await;
+        response.assert_header("www-authenticate", "Bearer");
+        problem(response, 401, LOCKED).await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_no_token() {
+    let stage = stage().await;
+    for value in
+        ["Bearer ", "Bearer wrong", "Basic YTpi", TOKEN, &format!("Bearer {TOKEN}x"), &format!("Token {TOKEN}")]
+    {
+        let response =
+            stage.bare().get("/api/metrics").header("host", HOST).header("authorization", value).send().await;
+        response.assert_status(StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn what_tells_no_secret_is_open() {
+    let stage = stage().await;
+    for path in ["/health", "/openapi.json", "/docs", "/", "/ui/app.js"] {
+        let response = stage.bare().get(path).header("host", HOST).send().await;
+        assert_eq!(response.0.status(), StatusCode::OK, "{path}");
+        response.assert_header("x-content-type-options", "nosniff");
+    }
+}
+
+#[tokio::test]
+async fn another_name_or_another_sites_page_is_refused_on_every_method_even_with_the_token() {
+    let stage = stage().await;
+    let bearer = format!("Bearer {TOKEN}");
+    let rebound = stage.bare().get("/health").header("host", "evil.example").send().await;
+    rebound.assert_status(StatusCode::MISDIRECTED_REQUEST);
+    stage.bare().get("/health").send().await.assert_status(StatusCode::BAD_REQUEST);
+    for method in ["GET", "POST", "DELETE", "OPTIONS", "PUT"] {
+        let request = stage.bare().request(method.parse().unwrap(), "/api/tasks").header("host", HOST);
+        let request = request.header("authorization", &bearer).header("origin", "https://evil.example");
+        request.send().await.assert_status(StatusCode::FORBIDDEN);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_our_own_may_ask() {
+    let stage = stage().await;
+    let response = stage.get("/health").header("origin", format!("http://{HOST}")).send().await;
+    response.assert_status_is_ok();
+}
+
+#[tokio::test]
+async fn a_path_or_method_that_is_not_there_is_a_problem_too() {
+    let stage = stage().await;
+    problem(stage.get("/no/such/path").send().await, 404, "there is no such path: /docs lists them all").await;
+    let response = stage.delete("/api/tasks").send().await;
+    response.assert_header("allow", "GET, HEAD, POST");
+    problem(response, 405, "this path has only GET, HEAD, POST").await;
+}
+
+#[tokio::test]
+async fn an_actor_that_does_not_run_is_said_to_be_missing() {
+    let stage = Stage::new().await;
+    problem(stage.get("/api/tasks").send().await, 503, "no actor named scheduler on that node").await;
+    let response = stage.bare().get("/health").header("host", HOST).send().await;
+    problem(response, 503, "this node does not work").await;
+}

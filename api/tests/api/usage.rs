@@ -1,0 +1,76 @@
+//! Usage over HTTP, in both spellings.
+
+use crate::stage::{Stage, answer, json, problem};
+use serde_json::json;
+use skep_actors::{
+    budget::{self, Budget, BudgetError, Message, Usage, messages::Sum},
+    runtime::Wire,
+};
+use uuid::Uuid;
+
+const THREAD: Uuid = Uuid::from_u128(7);
+
+async fn stage() -> Stage {
+    let stage = Stage::new().await;
+    let owner = stage.context().directory.id();
+    let budget =
+        move || Budget { thread: THREAD, owner, max: 1000, prompt: 600, completion: 150, reserved: 50, leased: 0 };
+    let sum = Sum { prompt: 6, completion: 4, requests: 2, latency_ms: 30 };
+    let script = move |message| match message {
+        Message::Usage(port) => {
+            let by_model = vec![("hf:o/m".to_owned(), sum.clone())];
+            let usage =
+                Usage { total: sum.clone(), by_agent: vec![("chat".into(), sum.clone())], by_model, active_threads: 1 };
+            answer(port, usage);
+        }
+        Message::List(port) => answer(port, vec![budget()]),
+        Message::Get(Wire(id), port) => {
+            answer(port, if id == THREAD { Ok(budget()) } else { Err(BudgetError::NoSuchThread(id)) });
+        }
+        Message::ResetUsage(port) => answer(port, ()),
+        _ => {}
+    };
+    stage.play(budget::NAME, script).await;
+    stage
+}
+
+#[tokio::test]
+async fn totals_are_told_in_both_spellings() {
+    let (_, answer) = json(stage().await.get("/api/v1/usage").send().await).await;
+    let usage = &answer["usage"];
+    assert_eq!((&usage["totals"]["total_tokens"], &usage["totals"]["totalTokens"]), (&json!(10), &json!(10)));
+    assert_eq!(usage["totals"]["avgLatencyMs"], 15.0);
+    assert_eq!((&usage["byAgent"][0]["agentId"], &usage["activeThreads"]), (&json!("chat"), &json!(1)));
+    assert_eq!(usage["by_model"], usage["byModel"]);
+}
+
+#[tokio::test]
+async fn a_threads_budget_is_shown_and_an_unknown_one_is_not_made() {
+    let stage = stage().await;
+    let (_, list) = json(stage.get("/api/v1/usage/threads").send().await).await;
+    assert_eq!((&list["count"], &list["default_max_tokens"]), (&json!(1), &json!(100_000)));
+    let (_, budget) = json(stage.get(&format!("/api/v1/usage/threads/{THREAD}")).send().await).await;
+    assert_eq!(
+        (&budget["percent_used"], &budget["remaining"], &budget["is_exhausted"]),
+        (&json!(75.0), &json!(200), &json!(false))
+    );
+    assert_eq!((&budget["thread_id"], &budget["threadId"]), (&json!(THREAD.to_string()), &json!(THREAD.to_string())));
+    let gone = Uuid::from_u128(8);
+    let response = stage.get(&format!("/api/v1/usage/threads/{gone}")).send().await;
+    problem(response, 404, &format!("No budget found for thread: {gone}")).await;
+    let response = stage.get("/api/v1/usage/threads/x").send().await;
+    problem(response, 404, "No budget found for thread: x").await;
+}
+
+#[tokio::test]
+async fn whoever_is_not_known_has_used_nothing() {
+    let stage = stage().await;
+    let (_, agent) = json(stage.get("/api/v1/usage/agents/nobody").send().await).await;
+    assert_eq!((&agent["agent_id"], &agent["total_tokens"]), (&json!("nobody"), &json!(0)));
+    for path in ["hf:o/m", "hf:o%2Fm"] {
+        let (_, model) = json(stage.get(&format!("/api/v1/usage/models/{path}")).send().await).await;
+        assert_eq!((&model["model"], &model["request_count"]), (&json!("hf:o/m"), &json!(2)));
+    }
+    let (_, reset) = json(stage.post("/api/v1/usage/reset").send().await).await;
+    assert_eq!(reset, json!({"success": true, "message": "Usage tracking reset"}));
+}
