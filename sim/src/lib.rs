@@ -1,0 +1,29 @@
+//! Deterministic simulation of whole nodes: the same transport, roster, membership, supervisor and actors as
+//! production, under one paused tokio runtime, on a network and disks that are drawn from one `u64`.
+//!
+//! A failure that a seed found once it finds always, byte for byte. Not here: what a node does. This crate builds
+//! nodes, breaks what is around them, and looks.
+//!
+//! ```text
+//! run (one seed, one process) -> scenario -> world: start, join, crash, restart, stop, leave, evict
+//!                                               |-> node   -> transport::Env { net, quic, crypto, base }
+//!                                               |-> net    -> latency, loss, duplicates, cuts -> trace
+//!                                               `-> Medium: the disk, which outlives the node
+//!                                 property: what has to hold, each in a sentence beside its check
+//! ```
+//!
+//! Invariant: no thread, no real clock, no randomness but [`entropy`]; the one `unsafe` of it stands there.
+
+pub mod clock;
+pub mod crypto;
+pub mod entropy;
+pub mod net;
+pub mod node;
+pub mod property;
+pub mod run;
+pub mod scenario;
+pub mod trace;
+pub mod world;
+
+pub use run::{Outcome, run};
+pub use world::World;

@@ -1,0 +1,241 @@
+//! The network itself: ports, links, cuts, and the datagrams in flight between them.
+
+use super::{
+    Link,
+    neighbourhood::Neighbourhood,
+    socket::{Port, Socket},
+};
+use crate::trace::{Fate, Sums, Trace};
+use futures::stream::{self, BoxStream};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use skep_runtime::NodeId;
+use skep_transport::env::Sighting;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// Datagrams in flight; a world that has more is a loop, and loses them.
+const FLYING_DATAGRAMS_MAX: usize = 1 << 17;
+
+/// A network. Cheap to clone.
+#[derive(Clone)]
+pub struct Network(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+struct State {
+    rng: ChaCha8Rng,
+    usual: Link,
+    links: BTreeMap<(IpAddr, IpAddr), Link>,
+    /// Ordered pairs between which nothing passes.
+    cuts: BTreeSet<(IpAddr, IpAddr)>,
+    ports: BTreeMap<SocketAddr, Arc<Port>>,
+    neighbourhood: Neighbourhood,
+    flying: BinaryHeap<Reverse<Flight>>,
+    sent: u64,
+    trace: Trace,
+}
+
+/// Ordered by arrival, then by sending.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Flight {
+    at: Instant,
+    number: u64,
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+impl Network {
+    /// An empty network whose links are `usual` ones.
+    pub fn new(rng: ChaCha8Rng, usual: Link, trace: Trace) -> Network {
+        let state = State {
+            rng,
+            usual,
+            links: BTreeMap::new(),
+            cuts: BTreeSet::new(),
+            ports: BTreeMap::new(),
+            neighbourhood: Neighbourhood::default(),
+            flying: BinaryHeap::new(),
+            sent: 0,
+            trace,
+        };
+        Network(Arc::new(Shared { state: Mutex::new(state), wake: Notify::new() }))
+    }
+
+    /// Carries datagrams for as long as it is polled.
+    pub async fn carry(self) {
+        loop {
+            let next = self.state().flying.peek().map(|Reverse(flight)| flight.at);
+            match next {
+                None => self.0.wake.notified().await,
+                Some(at) if at > Instant::now() => tokio::select! {
+                    biased;
+                    () = sleep_until(at) => {}
+                    () = self.0.wake.notified() => {}
+                },
+                Some(_) => self.land(),
+            }
+        }
+    }
+
+    /// Makes the way from one machine to another, in this direction, a special one.
+    pub fn set_link(&self, from: IpAddr, to: IpAddr, link: Link) {
+        self.state().links.insert((from, to), link);
+    }
+
+    /// Cuts the way in this direction. What is in flight still arrives.
+    pub fn cut(&self, from: IpAddr, to: IpAddr) {
+        self.state().cuts.insert((from, to));
+    }
+
+    /// Mends all cuts; the neighbours hear of each other again.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.cuts.clear();
+        state.neighbourhood.tell(|_, _| true);
+    }
+
+    /// Whether datagrams pass in both directions.
+    pub fn connects(&self, one: IpAddr, other: IpAddr) -> bool {
+        let state = self.state();
+        state.passes(one, other) && state.passes(other, one)
+    }
+
+    /// Pulls the cable of whatever is bound to `at`: its owner may go on sending, to nobody.
+    pub fn unplug(&self, at: SocketAddr) {
+        self.state().ports.remove(&at);
+    }
+
+    /// Writes a line into the trace.
+    pub fn note(&self, what: &str) {
+        self.state().trace.note(what);
+    }
+
+    /// The trace's numbers so far.
+    pub fn sums(&self) -> Sums {
+        self.state().trace.sums()
+    }
+
+    pub(super) fn bind(&self, at: SocketAddr) -> io::Result<Arc<Socket>> {
+        let mut state = self.state();
+        if state.ports.contains_key(&at) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let port = Port::new(at);
+        state.ports.insert(at, port.clone());
+        Ok(Arc::new(Socket { network: self.clone(), port }))
+    }
+
+    pub(super) fn unbind(&self, port: &Arc<Port>) {
+        let mut state = self.state();
+        if state.is_plugged(port) {
+            state.ports.remove(&port.at);
+        }
+    }
+
+    pub(super) fn discover(&self, at: SocketAddr, node: NodeId) -> BoxStream<'static, Sighting> {
+        let mut state = self.state();
+        let State { neighbourhood, cuts, .. } = &mut *state;
+        let sightings = neighbourhood.show(at, node, |from, to| !cuts.contains(&(from.ip(), to.ip())));
+        let shown = Shown { network: self.clone(), at, node };
+        Box::pin(stream::unfold((sightings, shown), |(mut sightings, shown)| async move {
+            Some((sightings.recv().await?, (sightings, shown)))
+        }))
+    }
+
+    pub(super) fn send(&self, port: &Arc<Port>, to: SocketAddr, bytes: &[u8]) {
+        let mut state = self.state();
+        if !state.is_plugged(port) {
+            return;
+        }
+        let link = state.link(port.at.ip(), to.ip());
+        let fate = state.fate(&link, (port.at.ip(), to.ip()), bytes.len());
+        state.trace.datagram(port.at, to, bytes, fate);
+        let copies = match fate {
+            Fate::Arrives => 1,
+            Fate::Twice => 2,
+            Fate::Lost | Fate::Cut | Fate::TooLong => 0,
+        };
+        for _ in 0..copies {
+            let jitter_us = link.jitter.as_micros() as u64;
+            let at = Instant::now() + link.latency + Duration::from_micros(state.rng.random_range(0..=jitter_us));
+            state.sent += 1;
+            let sooner = state.flying.peek().is_none_or(|Reverse(first)| at < first.at);
+            let flight = Flight { at, number: state.sent, from: port.at, to, bytes: bytes.to_vec() };
+            state.flying.push(Reverse(flight));
+            if sooner {
+                self.0.wake.notify_one();
+            }
+        }
+    }
+
+    fn land(&self) {
+        let mut state = self.state();
+        let Some(Reverse(Flight { from, to, bytes, .. })) = state.flying.pop() else { return };
+        let port = state.ports.get(&to).cloned();
+        // The reader that this wakes may be about to send.
+        drop(state);
+        if let Some(port) = port {
+            port.deliver(from, bytes);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_plugged(&self, port: &Arc<Port>) -> bool {
+        self.ports.get(&port.at).is_some_and(|own| Arc::ptr_eq(own, port))
+    }
+
+    fn passes(&self, from: IpAddr, to: IpAddr) -> bool {
+        !self.cuts.contains(&(from, to))
+    }
+
+    fn link(&self, from: IpAddr, to: IpAddr) -> Link {
+        self.links.get(&(from, to)).copied().unwrap_or(self.usual)
+    }
+
+    fn fate(&mut self, link: &Link, (from, to): (IpAddr, IpAddr), bytes: usize) -> Fate {
+        if !self.passes(from, to) {
+            Fate::Cut
+        } else if bytes > link.mtu_bytes {
+            Fate::TooLong
+        } else if self.rng.random_bool(link.loss) || self.flying.len() >= FLYING_DATAGRAMS_MAX {
+            Fate::Lost
+        } else if self.rng.random_bool(link.duplication) {
+            Fate::Twice
+        } else {
+            Fate::Arrives
+        }
+    }
+}
+
+/// A beacon is shown for as long as this lives.
+struct Shown {
+    network: Network,
+    at: SocketAddr,
+    node: NodeId,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.network.state().neighbourhood.hide(self.at, self.node);
+    }
+}

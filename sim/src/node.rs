@@ -1,0 +1,181 @@
+//! One run of a node: composed as the program composes it (`skep::Node`), name for name, on a simulated environment
+//! and without the API.
+//!
+//! The order is the same on purpose: directory, members -> transport -> actors; stop: actors, goodbye, tasks, store.
+
+use crate::{crypto, net::Host};
+use anyhow::{Context as _, Result};
+use ractor::{Actor, ActorRef};
+use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
+use skep_actors::{
+    Context, agent, budget, model, node, scheduler,
+    runtime::{
+        Directory, Members, Metrics, NodeId, Swarm, Tasks,
+        store::{Medium, Store},
+        supervise::{self, Children, Start, Supervisor},
+        tasks::Spawner,
+    },
+};
+use skep_transport::{Env, Identity, Transport, TransportConfig};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+/// What a node is started with, instead of a configuration and a home.
+pub struct Parts {
+    /// The name that people see.
+    pub name: String,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its key, which survives restarts.
+    pub key: [u8; 32],
+    /// Everything random in this run.
+    pub seed: [u8; 32],
+    /// The wall clock at its start, since 1970.
+    pub wall: Duration,
+    /// Its disk, which survives it.
+    pub medium: Arc<Medium>,
+    /// Its cable.
+    pub host: Host,
+    /// A real and empty folder. Only the models' actor looks at it: it makes its folder and lists it.
+    pub home: PathBuf,
+    /// Whether it shows itself to the neighbourhood and looks for others there.
+    pub mdns: bool,
+}
+
+/// A running node.
+pub struct Node {
+    context: Context,
+    supervisor: ActorRef<supervise::Message>,
+    transport: Weak<Transport>,
+    tasks: Tasks,
+    quic: Tasks,
+}
+
+impl Node {
+    /// Starts it. Ready when its actors are.
+    pub async fn start(parts: Parts) -> Result<Node> {
+        let quic = Tasks::new(true);
+        let env = Env {
+            base: skep_actors::runtime::Env::seeded(parts.seed, parts.wall),
+            net: Arc::new(parts.host),
+            quic: Arc::new(Quic(quic.spawner())),
+            crypto: crypto::provider(),
+        };
+        let identity = Arc::new(Identity::from_seed(parts.key));
+        let store = Store::new(Arc::new(parts.medium.open().context("the disk")?))?;
+        let id = identity.id();
+        let (directory, members, metrics, tasks) = (Directory::new(id), Members::new(id), Metrics::default(), Tasks::new(true));
+
+        let network = TransportConfig { mdns: parts.mdns, ..TransportConfig::new(parts.name.clone(), parts.listen) };
+        let (shared, base) = ((directory.clone(), members.clone()), env.base.clone());
+        let transport = Transport::start(network, env, identity, shared.0, shared.1, store.clone()).await?;
+        let transport = Arc::new(transport);
+        let alive = Arc::downgrade(&transport);
+
+        let context = Context {
+            name: parts.name,
+            env: base,
+            directory,
+            members,
+            swarm: transport,
+            store,
+            metrics,
+            tasks: tasks.spawner(),
+            models: parts.home.join("models"),
+            home: parts.home,
+            exe: None,
+            labels: BTreeMap::new(),
+        };
+        let (supervisor, _) = Actor::spawn(None, Supervisor, children(&context)).await?;
+        Ok(Node { context, supervisor, transport: alive, tasks, quic })
+    }
+
+    /// Who it is.
+    pub fn id(&self) -> NodeId {
+        self.context.directory.id()
+    }
+
+    /// The way to every actor, here or elsewhere.
+    pub fn directory(&self) -> &Directory {
+        &self.context.directory
+    }
+
+    /// Who is in the swarm, as it sees it.
+    pub fn members(&self) -> &Members {
+        &self.context.members
+    }
+
+    /// Membership and trust.
+    pub fn swarm(&self) -> &dyn Swarm {
+        &*self.context.swarm
+    }
+
+    /// Says goodbye and closes everything, as `skep` does on a signal. Gives what must be gone soon.
+    pub async fn stop(self) -> Weak<Transport> {
+        let Node { supervisor, tasks, context, quic, transport } = self;
+        let _ = supervisor.call(supervise::Message::Stop, None).await;
+        let _ = context.swarm.leave(false).await;
+        tasks.stop().await;
+        let _ = context.store.close().await;
+        drop((context, quic));
+        transport
+    }
+
+    /// Ends it in the middle of whatever it does. Its cable and its disk are the caller's to cut first. Gives what
+    /// must be gone soon.
+    pub fn crash(self) -> Weak<Transport> {
+        self.supervisor.kill();
+        self.transport
+    }
+}
+
+/// The actors of a node, in the order in which they start: the program's own list.
+fn children(context: &Context) -> Children {
+    macro_rules! child {
+        ($name:expr, $start:path) => {{
+            let context = context.clone();
+            let start: Start = Box::new(move |parent| {
+                let context = context.clone();
+                Box::pin(async move { $start(&context, parent).await })
+            });
+            ($name, start)
+        }};
+    }
+    vec![
+        child!(node::NAME, node::start),
+        child!(scheduler::NAME, scheduler::start),
+        child!(budget::NAME, budget::start),
+        child!(model::NAME, model::start),
+        child!(agent::NAME, agent::start),
+    ]
+}
+
+/// quinn's tokio runtime follows the paused clock already; its tasks have to end with the node.
+#[derive(Debug)]
+struct Quic(Spawner);
+
+impl Runtime for Quic {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        TokioRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.0.spawn(task);
+    }
+
+    fn wrap_udp_socket(&self, _: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "a simulated node has no real socket"))
+    }
+
+    fn now(&self) -> Instant {
+        TokioRuntime.now()
+    }
+}

@@ -1,0 +1,13 @@
+//! What has to hold. Each check has its property in one sentence beside it.
+//!
+//! Properties look at running nodes through the doors that production has (members, directory), never inside.
+
+mod afterlife;
+mod budget;
+mod trust;
+mod view;
+
+pub use afterlife::nothing_outlives_its_node;
+pub use budget::Ledger;
+pub use trust::only_members_are_obeyed;
+pub use view::{view_becomes_truth, view_stays_truth};

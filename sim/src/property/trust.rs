@@ -1,0 +1,43 @@
+//! Trust: whose messages reach an actor.
+
+use crate::{World, clock};
+use anyhow::{Result, bail};
+use futures::future::join_all;
+use skep_actors::node::{self, Message};
+use std::time::Duration;
+
+/// How long an ask may take: two dials, and a few lost packets.
+const ASK_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long members that see each other up may not yet know where the other is: gossip is ahead of addresses.
+const REACH_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause before a member is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(250);
+
+/// A node's actors answer every member of its swarm that reaches it, [`REACH_TIMEOUT`] after it sees it up at the
+/// latest, and nobody else, ever.
+pub async fn only_members_are_obeyed(world: &World) -> Result<()> {
+    let running = world.running();
+    let pairs = running.iter().flat_map(|from| running.iter().map(move |to| (*from, *to)));
+    let pairs = pairs.filter(|(from, to)| from != to && world.reaches(*from, *to));
+    let start = clock::now();
+    join_all(pairs.map(|(from, to)| rightly(world, from, to))).await.into_iter().collect::<Result<()>>()?;
+    world.note(&format!("members are obeyed, others are not; it took {} ms", (clock::now() - start).as_millis()));
+    Ok(())
+}
+
+async fn rightly(world: &World, from: usize, to: usize) -> Result<()> {
+    let status = world.node(from)?.directory().at::<Message>(world.id(to), node::NAME);
+    let start = clock::now();
+    loop {
+        match (status.ask(ASK_TIMEOUT, Message::Status).await, world.together(from, to)) {
+            (Ok(status), true) if status.id == world.id(to) => return Ok(()),
+            (Ok(_), true) => bail!("{from} asked {to} and another node answered"),
+            (Ok(_), false) => bail!("{to} obeyed {from}, which is not on its roster"),
+            (Err(_), false) => return Ok(()),
+            (Err(error), true) if clock::now() - start >= REACH_TIMEOUT => {
+                bail!("{from} and {to} are members of one swarm, and {to} does not answer: {error}")
+            }
+            (Err(_), true) => world.pass(ASK_PAUSE).await,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Membership: what nodes see, against what is.
+
+use crate::{World, clock};
+use anyhow::{Result, bail};
+use skep_runtime::{NodeId, member::State};
+use std::{collections::BTreeMap, time::Duration};
+
+/// How long after the last fault the views may take: a crash is known after 8 s at the latest, and members that were
+/// down are greeted every 5 s, three at a time.
+const VIEW_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often is looked.
+const LOOK_PERIOD: Duration = Duration::from_millis(100);
+
+/// Within [`VIEW_TIMEOUT`] after the last fault every running node sees up exactly the members of its swarm that run
+/// and that it reaches, and lists nobody who is not on its roster: no ghosts. Gives how long it took.
+pub async fn view_becomes_truth(world: &World) -> Result<Duration> {
+    let start = clock::now();
+    loop {
+        let wrong = differences(world)?;
+        let took = clock::now() - start;
+        if wrong.is_empty() {
+            world.note(&format!("the views are true after {} ms", took.as_millis()));
+            return Ok(took);
+        }
+        if took >= VIEW_TIMEOUT {
+            bail!("{} s after the last fault the views are not true: {}", VIEW_TIMEOUT.as_secs(), wrong.join("; "));
+        }
+        world.pass(LOOK_PERIOD).await;
+    }
+}
+
+/// While nothing is broken, true views stay true: nobody is suspected for nothing.
+pub async fn view_stays_truth(world: &World, time: Duration) -> Result<()> {
+    let start = clock::now();
+    while clock::now() - start < time {
+        world.pass(LOOK_PERIOD).await;
+        let wrong = differences(world)?;
+        if !wrong.is_empty() {
+            bail!("nothing was broken, and yet: {}", wrong.join("; "));
+        }
+    }
+    world.note("the views stayed true");
+    Ok(())
+}
+
+fn differences(world: &World) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for number in world.running() {
+        let truth = truth(world, number);
+        let picture = world.node(number)?.members().now();
+        let seen: BTreeMap<NodeId, State> = picture.iter().map(|(id, member)| (*id, member.state)).collect();
+        for other in 0..world.count() {
+            let (is, sees) = (truth.get(&world.id(other)).copied(), seen.get(&world.id(other)).copied());
+            let right = match (is, sees) {
+                // It was told of no eviction: an old list is forgiven, obeyed it is nowhere.
+                (None, Some(state)) => world.is_ignorant(number) && state != State::Up,
+                (is, sees) => is == sees.map(|state| state == State::Up),
+            };
+            if !right {
+                let is = is.map_or("no member", |up| if up { "up" } else { "down" });
+                let sees = sees.map_or("no member".into(), |state| format!("{state:?}").to_lowercase());
+                wrong.push(format!("{number} sees {other} as {sees}, it is {is}"));
+            }
+        }
+        if seen.len() > world.count() {
+            wrong.push(format!("{number} sees a node that no machine has"));
+        }
+    }
+    Ok(wrong)
+}
+
+/// Everyone who is in this machine's swarm, and whether it should see them up.
+fn truth(world: &World, number: usize) -> BTreeMap<NodeId, bool> {
+    let running = world.running();
+    let members = (0..world.count()).filter(|other| world.together(number, *other));
+    members.map(|other| (world.id(other), running.contains(&other) && world.reaches(number, other))).collect()
+}

@@ -1,0 +1,28 @@
+//! Members are thrown out. One is told. One was away, comes back with its old roster, and must not be obeyed for it.
+
+use crate::{World, property};
+use anyhow::Result;
+use rand::RngExt;
+use std::time::Duration;
+
+pub(super) async fn run(world: &mut World) -> Result<()> {
+    world.form(5).await?;
+    property::view_becomes_truth(world).await?;
+    let nodes = world.shuffled();
+    let (by, told, away) = (nodes[0], nodes[1], nodes[2]);
+
+    world.evict(by, told).await?;
+    property::view_becomes_truth(world).await?;
+    property::only_members_are_obeyed(world).await?;
+
+    world.crash(away)?;
+    let pause = world.rng().random_range(0..10_000);
+    world.pass(Duration::from_millis(pause)).await;
+    world.evict(by, away).await?;
+    property::view_becomes_truth(world).await?;
+    world.start(away).await?;
+    property::view_becomes_truth(world).await?;
+    property::only_members_are_obeyed(world).await?;
+    property::view_stays_truth(world, Duration::from_secs(20)).await?;
+    property::nothing_outlives_its_node(world).await
+}

@@ -1,0 +1,96 @@
+//! What happened in a world, as two digests and, if wanted, as text: equal seeds have to give equal traces.
+//!
+//! One line a datagram (virtual time, from, to, length, fate) and a line for each thing that a scenario did or found.
+
+use crate::clock;
+use std::{fmt, io::Write, net::SocketAddr};
+
+/// What became of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives once.
+    Arrives,
+    /// It arrives twice.
+    Twice,
+    /// The link lost it.
+    Lost,
+    /// There is no way from here to there now.
+    Cut,
+    /// It is longer than the link carries.
+    TooLong,
+}
+
+/// The running digests of a world.
+pub struct Trace {
+    lines: Fnv,
+    contents: Fnv,
+    text: Option<Box<dyn Write + Send>>,
+    sums: Sums,
+}
+
+/// A whole run in numbers. Equal for equal seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// Digest of all lines.
+    pub lines: u64,
+    /// Digest of the datagrams' contents.
+    pub contents: u64,
+    /// Datagrams sent.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of them, those that did not arrive.
+    pub lost: u64,
+}
+
+impl Trace {
+    /// A trace that is also written to `text`.
+    pub fn new(text: Option<Box<dyn Write + Send>>) -> Trace {
+        Trace { lines: Fnv::default(), contents: Fnv::default(), text, sums: Sums::default() }
+    }
+
+    /// A datagram was sent.
+    pub fn datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8], fate: Fate) {
+        self.contents.add(bytes);
+        self.sums.datagrams += 1;
+        self.sums.bytes += bytes.len() as u64;
+        self.sums.lost += u64::from(!matches!(fate, Fate::Arrives | Fate::Twice));
+        self.line(format_args!("{from} > {to} {} {fate:?}", bytes.len()));
+    }
+
+    /// A scenario did or found something.
+    pub fn note(&mut self, what: &str) {
+        self.line(format_args!("== {what}"));
+    }
+
+    /// The numbers so far.
+    pub fn sums(&self) -> Sums {
+        Sums { lines: self.lines.0, contents: self.contents.0, ..self.sums }
+    }
+
+    fn line(&mut self, what: fmt::Arguments<'_>) {
+        let line = format!("{:12.6} {what}\n", clock::now().as_secs_f64());
+        self.lines.add(line.as_bytes());
+        if let Some(text) = &mut self.text {
+            // Whoever reads it may have seen enough: a closed pipe ends the text, not the run.
+            if text.write_all(line.as_bytes()).is_err() {
+                self.text = None;
+            }
+        }
+    }
+}
+
+/// FNV-1a, 64 bits: a digest against accidents, not against people.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    }
+}

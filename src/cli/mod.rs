@@ -1,0 +1,164 @@
+//! The command line: one subcommand a file. Each asks the running node over its HTTP API and shows the answer.
+//!
+//! Exit codes: 0 well; 1 it failed; 2 the command line is wrong; 3 no node is running; 4 no such thing; 5 refused.
+//! `skep run` exits as its command did, and 124 if that ran out of time.
+
+mod agent;
+mod agents;
+mod approve;
+mod budget;
+mod cancel;
+mod chat;
+mod completions;
+mod demo;
+mod doctor;
+mod drain;
+mod evict;
+mod invite;
+mod join;
+mod leave;
+mod logs;
+mod models;
+mod nodes;
+mod pull;
+mod run;
+mod screen;
+mod status;
+mod tasks;
+mod token;
+mod up;
+
+use crate::{client::{self, Client}, config::Mistakes, home::Home};
+use clap::{Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode};
+
+/// Turns the machines on a LAN into one: commands, agents and language models on all of them.
+#[derive(Parser)]
+#[command(name = "skep", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// Print the API's answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// The node's folder.
+    #[arg(long, global = true, env = "SKEP_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start this machine's node; it stays in the foreground until Ctrl-C.
+    Up(Box<up::Up>),
+    /// Three nodes on this machine: form a swarm, split a model over them, finish a goal.
+    Demo(demo::Demo),
+    /// Print an invite: one line for the other machine, valid for 10 minutes and once.
+    Invite(invite::Invite),
+    /// Join the swarm that an invite opens.
+    Join(join::Join),
+    /// Show the machines that wait, or let in the one whose screen shows the code.
+    Approve(approve::Approve),
+    /// Say goodbye to the swarm; with --forget, leave it for good.
+    Leave(leave::Leave),
+    /// Take a machine out of the swarm for good.
+    Evict(evict::Evict),
+    /// The swarm in a few lines.
+    Status(status::Status),
+    /// The machines of the swarm.
+    Nodes(nodes::Nodes),
+    /// Give a node no new work, or give it work again.
+    Drain(drain::Drain),
+    /// Run a command where there is room, and follow its output.
+    Run(run::Run),
+    /// The commands of the swarm.
+    Tasks(tasks::Tasks),
+    /// The output of a command.
+    Logs(logs::Logs),
+    /// End a command and all that it started.
+    Cancel(cancel::Cancel),
+    /// Give a goal to an agent and follow it.
+    Agent(agent::Agent),
+    /// The agents of the swarm.
+    Agents(agents::Agents),
+    /// Talk to a model that the swarm serves.
+    Chat(chat::Chat),
+    /// The models on this node.
+    Models(models::Models),
+    /// Fetch a model.
+    Pull(pull::Pull),
+    /// Token budgets of threads, or one of them.
+    Budget(budget::Budget),
+    /// Print the API's bearer token.
+    Token(token::Token),
+    /// Why don't I see my peers?
+    Doctor(doctor::Doctor),
+    /// Completions for your shell.
+    Completions(completions::Completions),
+}
+
+/// What every subcommand is given.
+pub(crate) struct Here {
+    home: Home,
+    json: bool,
+}
+
+impl Here {
+    /// The running node.
+    fn client(&self) -> Result<Client, client::Error> {
+        Client::of(&self.home)
+    }
+}
+
+/// Runs the command line and says how it went.
+pub async fn main(cli: Cli) -> ExitCode {
+    let here = Here { home: cli.home.map_or_else(Home::of_user, Home::at), json: cli.json };
+    let done = match cli.command {
+        Command::Up(c) => c.run(&here).await,
+        Command::Demo(c) => c.run(&here).await,
+        Command::Invite(c) => c.run(&here).await,
+        Command::Join(c) => c.run(&here).await,
+        Command::Approve(c) => c.run(&here).await,
+        Command::Leave(c) => c.run(&here).await,
+        Command::Evict(c) => c.run(&here).await,
+        Command::Status(c) => c.run(&here).await,
+        Command::Nodes(c) => c.run(&here).await,
+        Command::Drain(c) => c.run(&here).await,
+        Command::Run(c) => return c.run(&here).await.unwrap_or_else(failed),
+        Command::Tasks(c) => c.run(&here).await,
+        Command::Logs(c) => c.run(&here).await,
+        Command::Cancel(c) => c.run(&here).await,
+        Command::Agent(c) => c.run(&here).await,
+        Command::Agents(c) => c.run(&here).await,
+        Command::Chat(c) => c.run(&here).await,
+        Command::Models(c) => c.run(&here).await,
+        Command::Pull(c) => c.run(&here).await,
+        Command::Budget(c) => c.run(&here).await,
+        Command::Token(c) => c.run(&here),
+        Command::Doctor(c) => c.run(&here).await,
+        Command::Completions(c) => c.run(),
+    };
+    done.map_or_else(failed, |()| ExitCode::SUCCESS)
+}
+
+/// A piece of a URL's path: whatever the user typed is one segment, and can't become another route.
+fn path_part(text: &str) -> String {
+    let keep = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+    text.bytes().map(|b| if keep(b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// Says why, and picks the exit code.
+fn failed(error: anyhow::Error) -> ExitCode {
+    use owo_colors::OwoColorize;
+    screen::note!("{} {error:#}", "error:".red().bold());
+    if error.is::<Mistakes>() {
+        return ExitCode::from(2);
+    }
+    ExitCode::from(match error.downcast_ref::<client::Error>() {
+        Some(client::Error::Home(crate::home::Error::NotRunning(_))) => 3,
+        Some(client::Error::Refused { status: 404, .. }) => 4,
+        Some(client::Error::Refused { .. }) => 5,
+        _ => 1,
+    })
+}

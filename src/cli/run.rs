@@ -1,0 +1,90 @@
+//! `skep run`: a command where there is room, its output followed, its exit code ours.
+
+use super::{Here, logs, screen};
+use clap::Args;
+use serde_json::json;
+use std::process::ExitCode;
+
+/// What `timeout(1)` exits with, so that scripts know it.
+const TIMED_OUT: u8 = 124;
+
+#[derive(Args)]
+pub(crate) struct Run {
+    /// The machine that it must run on: its id, the beginning of its id, or its name.
+    #[arg(long, value_name = "NODE", conflicts_with = "prefer")]
+    on: Option<String>,
+
+    /// The machine to prefer if it has room.
+    #[arg(long, value_name = "NODE")]
+    prefer: Option<String>,
+
+    /// Cores that it needs.
+    #[arg(long, default_value_t = 0)]
+    cpus: u16,
+
+    /// Memory that it needs, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 0)]
+    memory: u64,
+
+    /// Seconds after which it is ended.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    timeout: u64,
+
+    /// urgent, critical, high, normal or low.
+    #[arg(long, default_value = "normal")]
+    priority: String,
+
+    /// Added to its environment, which is clean otherwise.
+    #[arg(long = "env", value_name = "KEY=VALUE")]
+    env: Vec<String>,
+
+    /// Print its id and don't wait for it.
+    #[arg(long)]
+    detach: bool,
+
+    /// One argument is a line for the shell; several are a program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Run {
+    pub(crate) async fn run(self, here: &Here) -> anyhow::Result<ExitCode> {
+        let client = here.client()?;
+        let (command, args) = self.command.split_first().expect("clap wants one");
+        let body = json!({
+            "command": command,
+            "args": args,
+            "env": self.env,
+            "node": self.on,
+            "preferred_node": self.prefer,
+            "priority": self.priority,
+            "timeout_s": self.timeout,
+            "cpus": self.cpus,
+            "memory_bytes": self.memory << 20,
+        });
+        let task = client.post("/api/tasks", &body).await?;
+        let id = screen::text(&task["id"]);
+        if self.detach {
+            if here.json { screen::json(&task) } else { screen::say!("{id}") }
+            return Ok(ExitCode::SUCCESS);
+        }
+        // Ctrl-C ends the command too: it is what the user sees in front of them.
+        let ended = tokio::select! {
+            ended = logs::follow(&client, &id, !here.json) => ended?,
+            _ = tokio::signal::ctrl_c() => client.delete(&format!("/api/tasks/{id}")).await?,
+        };
+        if here.json {
+            screen::json(&ended);
+        }
+        let code = ended["exit_code"].as_i64();
+        match (ended["status"].as_str(), code) {
+            (Some("completed"), _) => Ok(ExitCode::SUCCESS),
+            (_, Some(code)) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
+            (status, None) => {
+                let why = ended["error"].as_str().map_or_else(|| status.unwrap_or("ended").to_string(), screen::plain);
+                screen::note!("{why}");
+                Ok(ExitCode::from(if why.contains("ran out of time") { TIMED_OUT } else { 1 }))
+            }
+        }
+    }
+}

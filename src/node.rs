@@ -1,0 +1,291 @@
+//! The composition root: a whole node from a configuration, and its orderly end.
+//!
+//! ```text
+//! check config -> home, key, store -> directory, members -> transport -> actors -> api -> join -> node.json
+//! stop: node.json, api, actors (last first), goodbye, store
+//! ```
+//!
+//! Nothing is decided here; only this file and `sim` choose an environment.
+
+use crate::{
+    Config, Mistakes,
+    config::Secret,
+    home::{self, Home, Note},
+};
+use ractor::{Actor, ActorRef};
+use skep_actors::{
+    Context, agent, budget, model, node, scheduler,
+    runtime::{
+        Directory, Members, Metrics, NodeId, Swarm, Tasks, store,
+        supervise::{self, Children, Start, Supervisor},
+    },
+};
+use skep_transport::{Env, Identity, Transport, TransportConfig, join};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+/// How long the parts of a stopping node may take together; then the process ends anyway.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A running node. Dropping it stops it without a goodbye; [`Node::stop`] is the polite way.
+pub struct Node {
+    context: Context,
+    listens: SocketAddr,
+    supervisor: ActorRef<supervise::Message>,
+    api: Option<SocketAddr>,
+    home: Home,
+    tasks: Tasks,
+}
+
+/// Builds a [`Node`]. Nothing is needed: a node without options is what `skep up` starts.
+#[derive(Clone)]
+pub struct Builder {
+    config: Config,
+    api: bool,
+    program: Option<PathBuf>,
+}
+
+/// Why a node could not start. What was opened before is closed again.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong; nothing was opened.
+    #[error(transparent)]
+    Config(#[from] Mistakes),
+    /// The node's folder can't be used.
+    #[error(transparent)]
+    Home(#[from] home::Error),
+    /// The identity key can't be used.
+    #[error(transparent)]
+    Identity(#[from] skep_transport::identity::Error),
+    /// The store can't be opened.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The network can't be used.
+    #[error(transparent)]
+    Transport(#[from] skep_transport::swarm::StartError),
+    /// An actor didn't start.
+    #[error("the node's actors did not start: {0}")]
+    Actors(#[from] ractor::SpawnErr),
+    /// The API's address can't be used.
+    #[error("the API can't listen on {0}: {1}. Is a node running here already? `--api HOST:0` takes any free port")]
+    Api(SocketAddr, std::io::Error),
+    /// The swarm could not be joined. The node did not stay up.
+    #[error("could not join: {0}")]
+    Join(#[from] skep_actors::runtime::swarm::Error),
+}
+
+impl Node {
+    /// A node with the defaults of `skep up`.
+    pub fn builder() -> Builder {
+        Builder { config: Config::default(), api: true, program: None }
+    }
+
+    /// Who it is.
+    pub fn id(&self) -> NodeId {
+        self.context.directory.id()
+    }
+
+    /// Where other nodes reach it.
+    pub fn quic_addr(&self) -> SocketAddr {
+        self.listens
+    }
+
+    /// Where its API listens, if it has one.
+    pub fn api_addr(&self) -> Option<SocketAddr> {
+        self.api
+    }
+
+    /// The way to every actor, here or elsewhere; publish your own with [`Directory::spawn`].
+    pub fn directory(&self) -> &Directory {
+        &self.context.directory
+    }
+
+    /// Who is in the swarm.
+    pub fn members(&self) -> &Members {
+        &self.context.members
+    }
+
+    /// Membership and trust: invite, join, approve, evict.
+    pub fn swarm(&self) -> &dyn Swarm {
+        &*self.context.swarm
+    }
+
+    /// All that its own actors are given.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Drains, says goodbye and closes everything, within [`STOP_TIMEOUT`].
+    pub async fn stop(self) {
+        self.home.retract();
+        let Node { supervisor, tasks, context, .. } = self;
+        let orderly = async {
+            let _ = supervisor.call(supervise::Message::Stop, None).await;
+            let _ = context.swarm.leave(false).await;
+            tasks.stop().await;
+            if let Err(error) = context.store.close().await {
+                tracing::warn!(%error, "the store did not close well");
+            }
+        };
+        if tokio::time::timeout(STOP_TIMEOUT, orderly).await.is_err() {
+            tracing::warn!("not everything stopped in time");
+        }
+    }
+}
+
+impl Builder {
+    /// Takes over a whole configuration.
+    pub fn config(mut self, config: Config) -> Builder {
+        self.config = config;
+        self
+    }
+
+    /// The node's folder.
+    pub fn home(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.config.home = Home::at(path);
+        self
+    }
+
+    /// Its name.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.config.name = name.into();
+        self
+    }
+
+    /// Where other nodes reach it; port 0 takes any free one.
+    pub fn listen(mut self, at: SocketAddr) -> Builder {
+        self.config.listen = at;
+        self
+    }
+
+    /// Where its API listens; port 0 takes any free one.
+    pub fn api(mut self, at: SocketAddr) -> Builder {
+        self.config.api = at;
+        self.api = true;
+        self
+    }
+
+    /// No API: for programs that speak to the node's actors directly.
+    pub fn no_api(mut self) -> Builder {
+        self.api = false;
+        self
+    }
+
+    /// Whether to look for other nodes by mDNS.
+    pub fn mdns(mut self, on: bool) -> Builder {
+        self.config.mdns = on;
+        self
+    }
+
+    /// An invite to join by when it is up.
+    pub fn join(mut self, invite: impl Into<String>) -> Builder {
+        self.config.join = Some(Secret::new(invite));
+        self
+    }
+
+    /// The program that answers to the hidden subcommands of `skep`: with it, graphics processors are looked for in a
+    /// child process, and commands die with the node even if it is killed.
+    pub fn program(mut self, exe: impl Into<PathBuf>) -> Builder {
+        self.program = Some(exe.into());
+        self
+    }
+
+    /// Starts it. Ready when its API answers and, with an invite, when it is a member.
+    pub async fn start(self) -> Result<Node, StartError> {
+        let Builder { config, api, program } = self;
+        config.check()?;
+        crate::install_crypto();
+        let home = config.home.clone();
+        home.create()?;
+        let env = Env::machine();
+        let identity = Arc::new(Identity::load_or_create(&home.key(), &env)?);
+        let opened = store::open(&store::Config::new(config.store, home.store()))?;
+        let token = home.token(&env.base)?;
+        let id = identity.id();
+        let (directory, members, metrics, tasks) = (Directory::new(id), Members::new(id), Metrics::default(), Tasks::default());
+
+        let network = TransportConfig {
+            peers: config.peers.clone(),
+            mdns: config.mdns,
+            swarm_key: config.swarm_key.as_ref().and_then(|key| join::Secret::new(key.reveal()).ok()),
+            ..TransportConfig::new(config.name.clone(), config.listen)
+        };
+        let (shared, store) = ((directory.clone(), members.clone()), opened.store);
+        let transport = Transport::start(network, env.clone(), identity, shared.0, shared.1, store.clone()).await?;
+        let listens = transport.local_addr();
+
+        let models = config.models.clone().unwrap_or_else(|| home.models());
+        let context = Context {
+            name: config.name.clone(),
+            env: env.base.clone(),
+            directory,
+            members,
+            swarm: Arc::new(transport),
+            store,
+            metrics,
+            tasks: tasks.spawner(),
+            home: home.path().into(),
+            models,
+            exe: program,
+            labels: config.labels.iter().cloned().collect(),
+        };
+        let (supervisor, _) = Actor::spawn(None, Supervisor, children(&context)).await?;
+
+        let mut node = Node { context, listens, supervisor, api: None, home: home.clone(), tasks };
+        if api {
+            node.api = Some(serve(&node, &config, token).await?);
+        }
+        if let Some(invite) = &config.join {
+            node.swarm().join(invite.reveal().into()).await?;
+        }
+        home.announce(&Note {
+            node_id: node.id(),
+            name: config.name,
+            pid: std::process::id(),
+            api: node.api.map(|a| a.to_string()).unwrap_or_default(),
+            quic: node.quic_addr().to_string(),
+            token_path: home.token_path(),
+        })?;
+        Ok(node)
+    }
+}
+
+/// The actors of a node, in the order in which they start: later ones ask earlier ones.
+fn children(context: &Context) -> Children {
+    macro_rules! child {
+        ($name:expr, $start:path) => {{
+            let context = context.clone();
+            let start: Start = Box::new(move |parent| {
+                let context = context.clone();
+                Box::pin(async move { $start(&context, parent).await })
+            });
+            ($name, start)
+        }};
+    }
+    vec![
+        child!(node::NAME, node::start),
+        child!(scheduler::NAME, scheduler::start),
+        child!(budget::NAME, budget::start),
+        child!(model::NAME, model::start),
+        child!(agent::NAME, agent::start),
+    ]
+}
+
+async fn serve(node: &Node, config: &Config, token: String) -> Result<SocketAddr, StartError> {
+    let taken = |error| StartError::Api(config.api, error);
+    let api = skep_api::Config { bind: config.api, token: skep_api::Token::new(token).expect("a token that was read has its length"), allowed_hosts: config.api_hosts.clone() };
+    let listener = skep_api::Server::listen(&api).await.map_err(taken)?;
+    let at = listener.local_addr().map_err(taken)?;
+    let server = skep_api::Server::new(node.context.clone(), api);
+    let stopping = node.tasks.stopping();
+    node.tasks.spawn(async move {
+        if let Err(error) = server.serve(listener, stopping.cancelled_owned()).await {
+            tracing::error!(%error, "the API ended");
+        }
+    });
+    Ok(at)
+}

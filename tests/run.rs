@@ -1,0 +1,92 @@
+//! Commands on machines: placed, followed, ended with everything that they started.
+
+mod bee;
+
+use bee::{Hive, PATIENCE};
+use serde_json::json;
+use tokio::time::{Duration, Instant};
+
+#[tokio::test]
+async fn a_command_runs_on_the_chosen_machine_and_its_exit_code_is_ours() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    let ran = alder.run(&["run", "--on", "birch", "--", "echo", "hello from", "birch"]).await;
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "hello from birch\n");
+
+    let ran = alder.run(&["run", "--on", "birch", "exit 7"]).await;
+    assert_eq!(ran.status.code(), Some(7));
+
+    let tasks = birch.get("/api/tasks").await;
+    let tasks = bee::list(&tasks, "tasks");
+    assert_eq!(tasks.len(), 2, "every node shows the swarm's tasks");
+    assert!(tasks.iter().all(|t| t["assigned_node"] == birch.id()));
+}
+
+#[tokio::test]
+async fn a_cancelled_command_leaves_no_orphan() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    // Two generations, one of them in the background of the other.
+    let mark = format!("skep-orphan-{}", std::process::id());
+    let line = format!("exec -a {mark} sleep 300 & bash -c 'exec -a {mark} sleep 301' & echo ready; wait");
+    let task = alder.post("/api/tasks", json!({ "command": "bash", "args": ["-c", line], "node": birch.id() })).await;
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    alder.until("it runs", &path, |t| t["output"].as_str().is_some_and(|o| o.contains("ready"))).await;
+    let deadline = Instant::now() + PATIENCE;
+    while processes(&mark) < 2 {
+        assert!(Instant::now() < deadline, "both sleepers started");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    alder.skep(&["cancel", task["id"].as_str().unwrap()]).await;
+    let task = alder.get(&path).await;
+    assert_eq!(task["status"], "cancelled");
+    assert_eq!(processes(&mark), 0, "nothing of it is left when the cancel is answered");
+}
+
+#[tokio::test]
+async fn a_command_dies_with_its_machine() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    let mark = format!("skep-widow-{}", std::process::id());
+    let line = format!("exec -a {mark} sleep 300");
+    let task = alder.post("/api/tasks", json!({ "command": "bash", "args": ["-c", line], "node": birch.id() })).await;
+    let deadline = Instant::now() + PATIENCE;
+    while processes(&mark) < 1 {
+        assert!(Instant::now() < deadline, "it started");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    birch.kill().await;
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    let task = alder.until("its record says so", &path, |t| t["status"] == "failed").await;
+    assert!(task["error"].as_str().is_some_and(|e| !e.is_empty()), "{task}");
+    while processes(&mark) > 0 {
+        assert!(Instant::now() < deadline, "the command outlived its machine");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn mistakes_are_told_with_the_field() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let (code, problem) = alder.call("POST", "/api/tasks", Some(json!({ "preferred_node": "x" }))).await;
+    assert_eq!(code, 400, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("command"), "{problem}");
+    let (code, problem) = alder.call("GET", "/api/tasks/00000000-0000-4000-8000-000000000000", None).await;
+    assert_eq!((code, &problem["detail"]), (404, &problem["error"]), "{problem}");
+    assert!(!alder.run(&["run", "--on", "nobody", "true"]).await.status.success());
+}
+
+fn processes(mark: &str) -> usize {
+    let all = std::fs::read_dir("/proc").expect("a Linux machine").flatten();
+    all.filter(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        // The process's own name, not a shell whose argument mentions it.
+        line.split(|b| *b == 0).next().is_some_and(|name| name == mark.as_bytes())
+    })
+    .count()
+}
