@@ -30,7 +30,12 @@ impl Actor for Counter {
         Ok(0)
     }
 
-    async fn handle(&self, _: ActorRef<Message>, message: Message, total: &mut usize) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<Message>,
+        message: Message,
+        total: &mut usize,
+    ) -> Result<(), ActorProcessingErr> {
         let Message::Count(Wire(text), reply) = message;
         let words = text.split_whitespace().count();
         *total += words;

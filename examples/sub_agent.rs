@@ -23,7 +23,8 @@ async fn main() -> anyhow::Result<()> {
     let alder = node("alder").start().await?;
     let birch = node("birch").join(alder.swarm().invite().await?.line).start().await?;
 
-    let documents = [("bees", "Bees live in hives and make honey and wax."), ("ants", "Ants live in nests and farm fungi.")];
+    let documents =
+        [("bees", "Bees live in hives and make honey and wax."), ("ants", "Ants live in nests and farm fungi.")];
     let goal = Goal {
         goal: "What do these animals make or farm?".into(),
         strategy: Strategy::MapReduce,

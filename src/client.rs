@@ -86,12 +86,19 @@ impl Client {
     }
 
     /// The events of a stream that a GET opens.
-    pub(crate) async fn watch(&self, path: &str) -> Result<impl Stream<Item = Result<Event, Error>> + Unpin + use<>, Error> {
+    pub(crate) async fn watch(
+        &self,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<Event, Error>> + Unpin + use<>, Error> {
         self.events(self.request(Method::GET, path)).await
     }
 
     /// The events of a stream that a POST opens.
-    pub(crate) async fn watch_post(&self, path: &str, body: &Value) -> Result<impl Stream<Item = Result<Event, Error>> + Unpin + use<>, Error> {
+    pub(crate) async fn watch_post(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<impl Stream<Item = Result<Event, Error>> + Unpin + use<>, Error> {
         self.events(self.request(Method::POST, path).json(body)).await
     }
 
@@ -107,7 +114,10 @@ impl Client {
         response.json().await.map_err(|e| Error::Strange(e.to_string()))
     }
 
-    async fn events(&self, request: RequestBuilder) -> Result<impl Stream<Item = Result<Event, Error>> + Unpin + use<>, Error> {
+    async fn events(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<impl Stream<Item = Result<Event, Error>> + Unpin + use<>, Error> {
         let request = request.header("accept", "text/event-stream");
         let at = self.note.api.clone();
         let bytes = self.send(request).await?.bytes_stream().map_err(move |e| Error::Silent(at.clone(), e.to_string()));

@@ -122,7 +122,8 @@ impl Home {
     pub fn read_token(&self) -> Result<String, Error> {
         let path = self.token_path();
         let token = fs::read_to_string(&path).map_err(|error| Error::Io { path: path.clone(), error })?;
-        let loose = fs::metadata(&path).map_err(|error| Error::Io { path: path.clone(), error })?.permissions().mode() & 0o077;
+        let loose =
+            fs::metadata(&path).map_err(|error| Error::Io { path: path.clone(), error })?.permissions().mode() & 0o077;
         let token = token.trim();
         if loose != 0 || token.len() < 20 || !token.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(Error::Damaged(path));

@@ -14,19 +14,15 @@ use crate::{
 };
 use ractor::{Actor, ActorRef};
 use skep_actors::{
-    Context, agent, budget, model, node, scheduler,
+    Context, agent, budget, model, node,
     runtime::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks, store,
         supervise::{self, Children, Start, Supervisor},
     },
+    scheduler,
 };
 use skep_transport::{Env, Identity, Transport, TransportConfig, join};
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long the parts of a stopping node may take together; then the process ends anyway.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -206,7 +202,8 @@ impl Builder {
         let opened = store::open(&store::Config::new(config.store, home.store()))?;
         let token = home.token(&env.base)?;
         let id = identity.id();
-        let (directory, members, metrics, tasks) = (Directory::new(id), Members::new(id), Metrics::default(), Tasks::default());
+        let (directory, members, metrics, tasks) =
+            (Directory::new(id), Members::new(id), Metrics::default(), Tasks::default());
 
         let network = TransportConfig {
             peers: config.peers.clone(),
@@ -277,7 +274,11 @@ fn children(context: &Context) -> Children {
 
 async fn serve(node: &Node, config: &Config, token: String) -> Result<SocketAddr, StartError> {
     let taken = |error| StartError::Api(config.api, error);
-    let api = skep_api::Config { bind: config.api, token: skep_api::Token::new(token).expect("a token that was read has its length"), allowed_hosts: config.api_hosts.clone() };
+    let api = skep_api::Config {
+        bind: config.api,
+        token: skep_api::Token::new(token).expect("a token that was read has its length"),
+        allowed_hosts: config.api_hosts.clone(),
+    };
     let listener = skep_api::Server::listen(&api).await.map_err(taken)?;
     let at = listener.local_addr().map_err(taken)?;
     let server = skep_api::Server::new(node.context.clone(), api);

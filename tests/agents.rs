@@ -77,7 +77,11 @@ async fn a_sub_agent_whose_machine_dies_is_reported_and_started_elsewhere() {
     let run = alder.post("/api/agents", goal).await;
     let path = format!("/api/agents/{}", run["id"].as_str().unwrap());
     let id = birch.id().to_string();
-    alder.until("birch is at work", &path, |r| ended(r) || list(r, "children").iter().any(|c| c["node_id"] == id.as_str())).await;
+    alder
+        .until("birch is at work", &path, |r| {
+            ended(r) || list(r, "children").iter().any(|c| c["node_id"] == id.as_str())
+        })
+        .await;
     birch.kill().await;
     let run = alder.until("it is done", &path, ended).await;
     assert_eq!(run["status"], "completed", "{run:#}");

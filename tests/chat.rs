@@ -41,7 +41,11 @@ async fn a_chat_over_three_machines_equals_one_machine_s() {
     // Any machine may be asked; all reach the same pipeline.
     for bee in [&alder, &birch, &cedar] {
         let split = say(bee, model, "one two three").await;
-        assert_eq!(split["choices"][0]["message"]["content"], alone["choices"][0]["message"]["content"], "asked {}", bee.name);
+        assert_eq!(
+            split["choices"][0]["message"]["content"], alone["choices"][0]["message"]["content"],
+            "asked {}",
+            bee.name
+        );
         assert_eq!(split["usage"], alone["usage"]);
     }
 }

@@ -9,7 +9,8 @@ use tokio::process::Command;
 #[tokio::test]
 async fn without_a_node_every_question_says_what_to_do() {
     let hive = Hive::new();
-    let output = Command::new(bee::program()).args(["nodes"]).env("SKEP_HOME", hive.home("nobody")).output().await.unwrap();
+    let output =
+        Command::new(bee::program()).args(["nodes"]).env("SKEP_HOME", hive.home("nobody")).output().await.unwrap();
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("skep up"));
 }
@@ -40,7 +41,11 @@ async fn a_busy_port_is_said_and_the_node_that_has_it_goes_on() {
         .await
         .unwrap();
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("can't listen"), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("can't listen"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     alder.get("/api/health").await;
 }
 

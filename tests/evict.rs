@@ -17,7 +17,11 @@ async fn an_evicted_machine_is_refused_by_everyone() {
         bee.until("cedar is gone", "/api/nodes", |n| status(n, cedar.id()).is_none()).await;
     }
     // It is alone now, however often it tries.
-    cedar.until("the others are out of reach", "/api/nodes", |n| list(n, "nodes").iter().all(|n| n["id"] == cedar.id() || n["status"] != "online")).await;
+    cedar
+        .until("the others are out of reach", "/api/nodes", |n| {
+            list(n, "nodes").iter().all(|n| n["id"] == cedar.id() || n["status"] != "online")
+        })
+        .await;
 }
 
 #[tokio::test]

@@ -44,8 +44,14 @@ fn crates_depend_only_downwards() {
     let mut wrong = Vec::new();
     for package in metadata().packages {
         let name = package.name.as_str();
-        let may = allowed.get(name).unwrap_or_else(|| panic!("{name} is not in the house's plan: draw its edges first"));
-        wrong.extend(dependencies(&package).filter(|d| d.starts_with("skep")).filter(|d| !may.contains(d)).map(|d| format!("{name} -> {d}")));
+        let may =
+            allowed.get(name).unwrap_or_else(|| panic!("{name} is not in the house's plan: draw its edges first"));
+        wrong.extend(
+            dependencies(&package)
+                .filter(|d| d.starts_with("skep"))
+                .filter(|d| !may.contains(d))
+                .map(|d| format!("{name} -> {d}")),
+        );
     }
     assert!(wrong.is_empty(), "edges that the plan doesn't draw: {wrong:?}");
 }
@@ -76,12 +82,13 @@ fn every_source_file_opens_with_what_it_is_for() {
 }
 
 #[test]
-fn no_test_is_ignored_and_none_sleeps_and_hopes() {
+fn no_test_is_ignored_and_none_blocks_its_thread() {
     let ours = Path::new(file!()).file_name().unwrap();
     let mut wrong = Vec::new();
     for file in sources().into_iter().filter(|f| f.file_name() != Some(ours)) {
         let text = std::fs::read_to_string(&file).unwrap();
-        if text.contains("#[ignore") || text.contains("thread::sleep(") {
+        let tests = file.components().any(|part| part.as_os_str() == "tests");
+        if text.contains("#[ignore") || (tests && text.contains("thread::sleep(")) {
             wrong.push(file);
         }
     }
@@ -107,7 +114,9 @@ fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     let mut folders: Vec<PathBuf> =
-        ["src", "runtime", "transport", "actors", "api", "openapi", "sim", "tests", "examples"].map(|f| root.join(f)).into();
+        ["src", "runtime", "transport", "actors", "api", "openapi", "sim", "tests", "examples"]
+            .map(|f| root.join(f))
+            .into();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();

@@ -11,7 +11,11 @@ async fn a_machine_joins_by_an_invite_and_both_see_each_other() {
     let alder = hive.start("alder").await;
     let birch = hive.join("birch", &alder).await;
     for bee in [&alder, &birch] {
-        let nodes = bee.until("both are online", "/api/nodes", |n| list(n, "nodes").iter().filter(|n| n["status"] == "online").count() == 2).await;
+        let nodes = bee
+            .until("both are online", "/api/nodes", |n| {
+                list(n, "nodes").iter().filter(|n| n["status"] == "online").count() == 2
+            })
+            .await;
         assert_eq!(list(&nodes, "nodes").len(), 2);
     }
     assert!(alder.get("/api/status").await["node_count"] == 2);
@@ -52,9 +56,10 @@ async fn a_wrong_code_is_refused_and_the_tries_are_few() {
     let invite = alder.skep(&["invite"]).await;
     let right = invite["short_code"].as_str().unwrap();
     let at = alder.note["quic"].as_str().unwrap();
-    // A code of the same alphabet that is surely another one.
-    let wrong: String = right.chars().rev().collect::<String>() + "";
-    let wrong = if wrong == right { format!("{}{}", &right[1..], &right[..1]) } else { wrong };
+    // The first character names the invite, the rest is the secret: another secret for the same invite.
+    let secret: String = right[1..].chars().rev().collect();
+    let secret = if secret == right[1..] { format!("{}{}", &right[2..], &right[1..2]) } else { secret };
+    let wrong = format!("{}{secret}", &right[..1]);
     for _ in 0..3 {
         let refused = birch.try_skep(&["join", &format!("{wrong}@{at}")]).await;
         assert!(!refused.status.success());

@@ -36,10 +36,20 @@ async fn the_official_client_is_content() {
     let hive = Hive::new();
     // A virtual environment of the test's own: nothing is installed on the machine.
     let python = hive.folder.path().join("python");
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&python).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
-    let pip = Command::new(python.join("bin/pip")).args(["install", "-q", "--disable-pip-version-check", "openai>=1.60,<3"]).output();
+    let made = Command::new("python3")
+        .args(["-m", "venv"])
+        .arg(&python)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .await;
+    let pip = Command::new(python.join("bin/pip"))
+        .args(["install", "-q", "--disable-pip-version-check", "openai>=1.60,<3"])
+        .output();
     let installed = match made {
-        Ok(status) if status.success() => timeout(PATIENCE * 4, pip).await.is_ok_and(|o| o.is_ok_and(|o| o.status.success())),
+        Ok(status) if status.success() => {
+            timeout(PATIENCE * 4, pip).await.is_ok_and(|o| o.is_ok_and(|o| o.status.success()))
+        }
         _ => false,
     };
     if !installed {

@@ -1,7 +1,11 @@
 //! A node that is killed without a chance takes its commands with it. Without libtest's harness, because this program is
 //! also the node that is killed and the keeper of its command, by its first argument.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test ends at the first surprise, and reports by its output"
+)]
 
 use skep_actors::{
     Context,
@@ -13,7 +17,7 @@ use skep_actors::{
 };
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     process::{Command, ExitCode, Stdio},
     time::Duration,
 };
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
         Some("--list") => ExitCode::SUCCESS,
         _ => {
             killed_node_leaves_nothing();
-            let _ = writeln!(std::io::stdout(), "test a_node_that_is_killed_takes_its_commands_with_it ... ok");
+            println!("test a_node_that_is_killed_takes_its_commands_with_it ... ok");
             ExitCode::SUCCESS
         }
     }
@@ -90,7 +94,7 @@ fn node_to_be_killed() -> ExitCode {
             look.tick().await;
         }
         let folder = context.home.parent().unwrap().display();
-        writeln!(std::io::stdout(), "{}\n{}\n{folder}", record.id, keeper_of(record.id)).unwrap();
+        println!("{}\n{}\n{folder}", record.id, keeper_of(record.id));
         std::future::pending::<()>().await;
     });
     ExitCode::FAILURE

@@ -4,14 +4,8 @@
 //! Figures of a loaded machine are worth nothing; ratios within one run are worth something.
 //! `cargo bench -p skep-runtime --bench store`
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a benchmark's product is what it prints"
-)]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "it measures the machine's own time"
-)]
+#![expect(clippy::print_stdout, reason = "a benchmark's product is what it prints")]
+#![expect(clippy::disallowed_methods, reason = "it measures the machine's own time")]
 
 use futures::future::join_all;
 use skep_runtime::store::{self, Batch, Config, Kind, Store, Table};
@@ -28,25 +22,16 @@ const WRITERS: u64 = 64;
 const LASTS: Duration = Duration::from_secs(3);
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime can be built");
     let limit = raw();
     println!("{:<22} {limit:>9.0}/s", "write + fdatasync");
     for kind in [Kind::Redb, Kind::Sled] {
         for writers in [1, WRITERS] {
             let dir = TempDir::new().expect("a temporary folder can be made");
-            let store = store::open(&Config::new(kind, dir.path()))
-                .expect("the store opens")
-                .store;
+            let store = store::open(&Config::new(kind, dir.path())).expect("the store opens").store;
             let rate = runtime.block_on(commits(&store, writers));
-            println!(
-                "{:<22} {rate:>9.0}/s   {:>6.2} x the limit",
-                format!("{kind}, {writers} writers"),
-                rate / limit
-            );
+            println!("{:<22} {rate:>9.0}/s   {:>6.2} x the limit", format!("{kind}, {writers} writers"), rate / limit);
         }
     }
 }
@@ -73,9 +58,7 @@ async fn commits(store: &Store, writers: u64) -> f64 {
         while start.elapsed() < LASTS {
             let mut batch = Batch::new();
             let key = acknowledged * writers + lane;
-            batch
-                .put(RECORDS, &key, &"v".repeat(VALUE_BYTES))
-                .expect("it is small");
+            batch.put(RECORDS, &key, &"v".repeat(VALUE_BYTES)).expect("it is small");
             store.commit(batch).await.expect("the disk has room");
             acknowledged += 1;
         }

@@ -102,7 +102,9 @@ impl Directory {
     /// Opens the stream that `node` expects under `ticket`.
     pub async fn open(&self, node: NodeId, ticket: Ticket) -> Result<Stream, Error> {
         if node != self.id() {
-            return timeout(TICKET_TIMEOUT, self.carrier(node)?.open(node, ticket)).await.unwrap_or(Err(Error::Timeout));
+            return timeout(TICKET_TIMEOUT, self.carrier(node)?.open(node, ticket))
+                .await
+                .unwrap_or(Err(Error::Timeout));
         }
         let (near, far) = tokio::io::duplex(LOCAL_STREAM_BYTES);
         let stream = |pipe| {

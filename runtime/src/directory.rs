@@ -186,6 +186,19 @@ impl Directory {
         Ok(Arrived::Asked(answer, deadline))
     }
 
+    /// Passes on a message whose type this program doesn't know (a guest's), here or over the carrier. The answer's
+    /// bytes for a question, `None` for a tell.
+    pub async fn forward(&self, node: NodeId, envelope: Envelope) -> Result<Option<Vec<u8>>, Error> {
+        if node == self.id() {
+            return self.accept(envelope, Box::new(()))?.reply().await.transpose();
+        }
+        let carrier = self.carrier(node)?.clone();
+        match envelope.deadline {
+            Some(_) => carrier.ask(node, envelope).await.map(Some),
+            None => carrier.tell(node, envelope).await.map(|()| None),
+        }
+    }
+
     pub(crate) fn tickets(&self) -> &Tickets {
         &self.inner.tickets
     }

@@ -18,13 +18,15 @@ pub async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), value: &T) 
 /// Reads one value; `None` when the other side ended the stream between two frames.
 pub async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<T>, Error> {
     let Some(bytes) = read_bytes(from, FRAME_BYTES_MAX).await? else { return Ok(None) };
-    let value = wire::decode(&bytes, FRAME_BYTES_MAX).map_err(|e| Error::refused(format!("an unreadable frame: {e}")))?;
+    let value =
+        wire::decode(&bytes, FRAME_BYTES_MAX).map_err(|e| Error::refused(format!("an unreadable frame: {e}")))?;
     Ok(Some(value))
 }
 
 /// Writes one frame of raw bytes and flushes it.
 pub async fn write_bytes(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Error> {
-    let length = u32::try_from(bytes.len()).map_err(|_| Error::TooLarge { bytes: bytes.len(), max: u32::MAX as usize })?;
+    let length =
+        u32::try_from(bytes.len()).map_err(|_| Error::TooLarge { bytes: bytes.len(), max: u32::MAX as usize })?;
     let write = async {
         to.write_u32_le(length).await?;
         to.write_all(bytes).await?;

@@ -31,7 +31,11 @@ pub struct Gate {
 
 impl Gate {
     pub(crate) fn new(name: &str) -> Arc<Gate> {
-        Arc::new(Gate { name: name.into(), slips: Mutex::default(), room: Arc::new(Semaphore::new(MAILBOX_MESSAGES_MAX)) })
+        Arc::new(Gate {
+            name: name.into(),
+            slips: Mutex::default(),
+            room: Arc::new(Semaphore::new(MAILBOX_MESSAGES_MAX)),
+        })
     }
 
     /// Notes a message that is about to enter the mailbox. Refused when even senders that keep to their
@@ -87,7 +91,12 @@ impl<A: Actor> Actor for Gated<A> {
         self.inner.post_stop(me, state).await
     }
 
-    async fn handle(&self, me: ActorRef<A::Msg>, message: A::Msg, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        me: ActorRef<A::Msg>,
+        message: A::Msg,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
         // The slip lives until the message is handled: its credit is the promise of room.
         match self.gate.next() {
             Some(slip) => slip.trace.scope(&self.gate.name, self.inner.handle(me, message, state)).await,

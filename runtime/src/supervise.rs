@@ -65,7 +65,12 @@ impl Actor for Supervisor {
         Ok(state)
     }
 
-    async fn handle(&self, me: ActorRef<Message>, message: Message, state: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        me: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Restart(i) => match (state.children[i].start)(me.get_cell()).await {
                 Ok(cell) => state.children[i].cell = Some(cell),

@@ -79,7 +79,10 @@ impl Spawner {
     /// Runs `work`, which computes or blocks, off the executor's threads, and waits for its result. It can't be
     /// interrupted: pieces are to be short, or to look at a flag. Fails only when `work` panics.
     #[expect(clippy::disallowed_methods, reason = "this is the one place: simulation computes inline")]
-    pub fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> BoxFuture<'static, Result<T, Panicked>> {
+    pub fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, Panicked>> {
         if self.inline {
             return Box::pin(std::future::ready(Ok(work())));
         }

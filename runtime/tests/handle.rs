@@ -4,7 +4,8 @@ use futures::future::{BoxFuture, FutureExt};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster_derive::RactorClusterMessage;
 use skep_runtime::{
-    Carrier, Directory, Envelope, Error, NodeId, Reach, Stream, Ticket, Wire, defaults::MAILBOX_MESSAGES_MAX, trace::Trace,
+    Carrier, Directory, Envelope, Error, NodeId, Reach, Stream, Ticket, Wire, defaults::MAILBOX_MESSAGES_MAX,
+    trace::Trace,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
@@ -32,7 +33,12 @@ impl Actor for Teller {
         Ok(go)
     }
 
-    async fn handle(&self, _: ActorRef<Message>, message: Message, go: &mut Arc<Notify>) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<Message>,
+        message: Message,
+        go: &mut Arc<Notify>,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Double(Wire(n), reply) => drop(reply.send(Wire(n * 2))),
             Message::Forget(reply) => drop(reply),
@@ -108,7 +114,12 @@ async fn a_full_mailbox_makes_senders_wait_and_then_says_busy() {
 #[tokio::test(start_paused = true)]
 async fn foreign_bytes_are_refused_and_the_actor_lives() {
     let (_, far, _) = pair().await;
-    for (kind, body) in [("Double", vec![9; 3]), ("Double", vec![0, 0, 0, 0, 0, 0, 0, 1, 0xff]), ("Nonsense", vec![]), ("Hold", vec![1])] {
+    for (kind, body) in [
+        ("Double", vec![9; 3]),
+        ("Double", vec![0, 0, 0, 0, 0, 0, 0, 1, 0xff]),
+        ("Nonsense", vec![]),
+        ("Hold", vec![1]),
+    ] {
         let deadline = (kind != "Hold").then_some(SECOND);
         let envelope = Envelope { to: "teller".into(), kind: kind.into(), deadline, trace: Trace::default(), body };
         assert!(matches!(far.accept(envelope, Box::new(())), Err(Error::Refused(_))), "{kind}");

@@ -52,10 +52,7 @@ mod hook {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use std::{
-        collections::hash_map::RandomState,
-        hash::BuildHasher,
-    };
+    use std::{collections::hash_map::RandomState, hash::BuildHasher};
 
     #[expect(clippy::disallowed_methods, reason = "a thread has hash keys of its own, which is what is tested")]
     fn hash_of_a_new_thread(seeded: Option<u64>) -> u64 {

@@ -12,8 +12,9 @@
 //!                                 property: what has to hold, each in a sentence beside its check
 //! ```
 //!
-//! Invariant: no thread, no real clock, no randomness but [`entropy`]; the one `unsafe` of it stands there.
+//! Invariant: one thread, no real clock, no randomness but the seed's; the one `unsafe` stands in [`entropy`].
 
+pub mod alarm;
 pub mod clock;
 pub mod crypto;
 pub mod entropy;

@@ -4,13 +4,13 @@
 //! machine goes to standard error. `RUST_LOG` shows the nodes' own log, in virtual time.
 
 use anyhow::{Context, Result, bail};
-use skep_sim::{Outcome, clock, run, scenario};
+use skep_sim::{Outcome, alarm, clock, run, scenario};
 use std::{
     env,
     io::{self, Write},
     process::{Command, ExitCode},
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 const USAGE: &str = "usage: skep-sim SCENARIO [--seed N] [--seeds COUNT] [--trace]";
 
@@ -29,10 +29,12 @@ fn main() -> Result<ExitCode> {
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Wanted>> {
     let Some(name) = args.next().filter(|name| !name.starts_with('-')) else { return Ok(None) };
-    let scenario = scenario::find(&name).with_context(|| format!("no scenario {name}; without arguments all are listed"))?;
+    let scenario =
+        scenario::find(&name).with_context(|| format!("no scenario {name}; without arguments all are listed"))?;
     let mut wanted = Wanted { scenario, seed: 1, seeds: 1, trace: false };
     while let Some(arg) = args.next() {
-        let mut number = || args.next().and_then(|n| n.parse().ok()).with_context(|| format!("{arg} needs a number\n{USAGE}"));
+        let mut number =
+            || args.next().and_then(|n| n.parse().ok()).with_context(|| format!("{arg} needs a number\n{USAGE}"));
         match arg.as_str() {
             "--seed" => wanted.seed = number()?,
             "--seeds" => wanted.seeds = number()?,
@@ -71,10 +73,11 @@ fn each_in_a_process(wanted: &Wanted) -> Result<ExitCode> {
 
 fn one(wanted: &Wanted) -> Result<ExitCode> {
     let Wanted { scenario, seed, .. } = *wanted;
-    if env::var_os("RUST_LOG").is_some() {
-        let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env());
-        log.with_timer(clock::Virtual).with_writer(io::stderr).with_ansi(false).init();
-    }
+    let log = env::var_os("RUST_LOG").map(|_| {
+        let log = tracing_subscriber::fmt::layer().with_timer(clock::Virtual).with_writer(io::stderr).with_ansi(false);
+        log.with_filter(EnvFilter::from_default_env())
+    });
+    tracing_subscriber::registry().with(alarm::errors()).with(log).init();
     let text = wanted.trace.then(|| Box::new(io::BufWriter::new(io::stdout())) as Box<dyn Write + Send>);
     let Outcome { error, sums, virtual_time, processor_time } = run(scenario, seed, text)?;
     let verdict = if error.is_some() { "FAILED" } else { "ok" };

@@ -5,16 +5,17 @@
 
 use crate::{crypto, net::Host};
 use anyhow::{Context as _, Result};
-use ractor::{Actor, ActorRef};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
+use ractor::{Actor, ActorRef};
 use skep_actors::{
-    Context, agent, budget, model, node, scheduler,
+    Context, agent, budget, model, node,
     runtime::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks,
         store::{Medium, Store},
         supervise::{self, Children, Start, Supervisor},
         tasks::Spawner,
     },
+    scheduler,
 };
 use skep_transport::{Env, Identity, Transport, TransportConfig};
 use std::{
@@ -72,7 +73,8 @@ impl Node {
         let identity = Arc::new(Identity::from_seed(parts.key));
         let store = Store::new(Arc::new(parts.medium.open().context("the disk")?))?;
         let id = identity.id();
-        let (directory, members, metrics, tasks) = (Directory::new(id), Members::new(id), Metrics::default(), Tasks::new(true));
+        let (directory, members, metrics, tasks) =
+            (Directory::new(id), Members::new(id), Metrics::default(), Tasks::new(true));
 
         let network = TransportConfig { mdns: parts.mdns, ..TransportConfig::new(parts.name.clone(), parts.listen) };
         let (shared, base) = ((directory.clone(), members.clone()), env.base.clone());

@@ -2,12 +2,11 @@
 //!
 //! One run a process: tokio and ractor count in process globals, so a second run in a process is not the first one.
 
-use crate::{World, clock, entropy, scenario::Scenario, trace::Sums};
+use crate::{World, alarm, clock, entropy, scenario::Scenario, trace::Sums};
 use anyhow::{Error, Result, anyhow, ensure};
 use std::{
     io::Write,
-    panic,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -35,7 +34,7 @@ pub struct Outcome {
 pub fn run(scenario: &'static Scenario, seed: u64, text: Option<Box<dyn Write + Send>>) -> Result<Outcome> {
     static RAN: AtomicBool = AtomicBool::new(false);
     ensure!(!RAN.swap(true, Ordering::Relaxed), "one run a process: start another for the next seed");
-    count_panics();
+    alarm::arm();
     // A thread of its own: hash keys and generators are a thread's, and the caller's may be drawn already.
     let world = thread::Builder::new().name("world".into()).stack_size(STACK_BYTES);
     let world = world.spawn(move || play(scenario, seed, text))?;
@@ -50,7 +49,7 @@ fn play(scenario: &Scenario, seed: u64, text: Option<Box<dyn Write + Send>>) -> 
         let mut world = World::new(seed, text)?;
         let story = timeout(VIRTUAL_TIME_MAX, (scenario.run)(&mut world)).await;
         let story = story.unwrap_or_else(|_| Err(anyhow!("it did not end within {} s", VIRTUAL_TIME_MAX.as_secs())));
-        let error = story.and_then(|()| nobody_panicked()).err();
+        let error = story.and_then(|()| alarm::is_silent()).err();
         if let Some(error) = &error {
             world.note(&format!("FAILED: {error:#}"));
         }
@@ -62,22 +61,4 @@ fn play(scenario: &Scenario, seed: u64, text: Option<Box<dyn Write + Send>>) -> 
 fn processor_time() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
-}
-
-static PANICS: AtomicU32 = AtomicU32::new(0);
-
-/// tokio and ractor catch panics of tasks and actors: they are counted here, so that none goes unnoticed.
-fn count_panics() {
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        PANICS.fetch_add(1, Ordering::Relaxed);
-        usual(info);
-    }));
-}
-
-/// No code of a node panics, whatever happens around it.
-fn nobody_panicked() -> Result<()> {
-    let panics = PANICS.load(Ordering::Relaxed);
-    ensure!(panics == 0, "{panics} panics; their messages stand above");
-    Ok(())
 }

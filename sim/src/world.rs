@@ -153,6 +153,12 @@ impl World {
         Ok(())
     }
 
+    /// Pulls a machine's cable behind the world's back: what properties must notice.
+    #[cfg(test)]
+    pub(crate) fn unplug(&self, number: usize) {
+        self.network.unplug(self.machines[number].at);
+    }
+
     /// Stops a node in order: it says goodbye.
     pub async fn stop(&mut self, number: usize) -> Result<()> {
         self.note(&format!("stop {number}"));
@@ -167,8 +173,13 @@ impl World {
         let invite = self.node(door)?.swarm().invite().await.context("the invite")?;
         let joined = self.node(number)?.swarm().join(invite.line).await;
         joined.with_context(|| format!("machine {number} joins at {door}"))?;
-        self.machines[number].swarm = self.machines[door].swarm;
+        self.joined(number, door);
         Ok(())
+    }
+
+    /// Notes that a machine is in another's swarm: for scenarios that have brought it there themselves.
+    pub fn joined(&mut self, number: usize, door: usize) {
+        self.machines[number].swarm = self.machines[door].swarm;
     }
 
     /// A node takes itself off the roster and becomes a swarm of one.
@@ -208,6 +219,14 @@ impl World {
         }
     }
 
+    /// Makes the way between two machines, in both directions, a special one.
+    pub fn link(&self, one: usize, other: usize, link: Link) {
+        self.note(&format!("link {one} {other}: {link:?}"));
+        let (one, other) = (self.machines[one].at.ip(), self.machines[other].at.ip());
+        self.network.set_link(one, other, link);
+        self.network.set_link(other, one, link);
+    }
+
     /// Mends everything that [`World::partition`] and [`World::cut`] did.
     pub fn heal(&self) {
         self.note("heal");
@@ -239,11 +258,6 @@ impl World {
     /// The run's numbers so far.
     pub fn sums(&self) -> Sums {
         self.network.sums()
-    }
-
-    /// The network, for links that are not the usual ones.
-    pub fn network(&self) -> &Network {
-        &self.network
     }
 
     /// The node that runs on a machine.

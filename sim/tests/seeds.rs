@@ -66,6 +66,16 @@ fn both_sides_of_a_partition_may_admit() {
 }
 
 #[test]
+fn a_join_that_was_interrupted_can_be_tried_again() {
+    holds("join_interrupted");
+}
+
+#[test]
+fn after_a_storm_all_is_well() {
+    holds("storm");
+}
+
+#[test]
 fn who_goes_in_order_is_known_to_have_gone() {
     holds("leave");
 }

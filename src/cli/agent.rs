@@ -52,7 +52,11 @@ impl Agent {
         let run = client.post("/api/agents", &body).await?;
         let id = screen::text(&run["id"]);
         if self.detach {
-            if here.json { screen::json(&run) } else { screen::say!("{id}") }
+            if here.json {
+                screen::json(&run)
+            } else {
+                screen::say!("{id}")
+            }
             return Ok(());
         }
         // Ctrl-C ends the agent too; what it has so far is kept and shown.
@@ -111,7 +115,12 @@ impl Tree {
             *seen += 1;
             let what = step["result"].as_str().or(step["args"].as_str()).unwrap_or_default();
             let spent = self.budget.map_or(String::new(), |(spent, max)| format!("{spent}/{max} tokens"));
-            let line = format!("{branch}{:<8} {:<16} {}", node.cyan(), screen::text(&step["tool"]), screen::one_line(what, 60));
+            let line = format!(
+                "{branch}{:<8} {:<16} {}",
+                node.cyan(),
+                screen::text(&step["tool"]),
+                screen::one_line(what, 60)
+            );
             screen::note!("{line} {}", spent.dimmed());
         }
         let status = screen::text(&run["status"]);

@@ -24,13 +24,20 @@ impl Approve {
                 screen::note!("Nobody waits. Start `skep up` on the other machine; it is listed here within seconds.");
                 return Ok(());
             }
-            let rows: Vec<_> = waiting.iter().map(|w| vec![screen::text(&w["code"]), screen::text(&w["name"]), screen::text(&w["address"])]).collect();
+            let rows: Vec<_> = waiting
+                .iter()
+                .map(|w| vec![screen::text(&w["code"]), screen::text(&w["name"]), screen::text(&w["address"])])
+                .collect();
             screen::table(&["CODE", "NAME", "ADDRESS"], &rows);
             screen::note!("\nCompare the code with the other machine's screen, then: skep approve CODE");
             return Ok(());
         };
         let answer = client.post("/api/cluster/approve", &json!({ "code": code })).await?;
-        if here.json { screen::json(&answer) } else { screen::done(format!("node {} is in", screen::text(&answer["id"]))) }
+        if here.json {
+            screen::json(&answer)
+        } else {
+            screen::done(format!("node {} is in", screen::text(&answer["id"])))
+        }
         Ok(())
     }
 }

@@ -17,10 +17,16 @@ impl Cancel {
         let id = super::path_part(&self.id);
         let answer = match client.delete(&format!("/api/tasks/{id}")).await {
             // Ids are unique over tasks and agents, so the second question can't hit a stranger.
-            Err(Error::Refused { status: 404, .. }) => client.post(&format!("/api/agents/{id}/cancel"), &json!({})).await?,
+            Err(Error::Refused { status: 404, .. }) => {
+                client.post(&format!("/api/agents/{id}/cancel"), &json!({})).await?
+            }
             answer => answer?,
         };
-        if here.json { screen::json(&answer) } else { screen::done("ended") }
+        if here.json {
+            screen::json(&answer)
+        } else {
+            screen::done("ended")
+        }
         Ok(())
     }
 }

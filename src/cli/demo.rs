@@ -7,7 +7,10 @@ use super::{Here, agent, nodes, pull, screen};
 use crate::{
     Home, Node,
     actors::{
-        model::{self, messages::{Serve, Served}},
+        model::{
+            self,
+            messages::{Serve, Served},
+        },
         pipeline::{Chunk, Generate, Message as Pipeline, Sampling, Turn},
         runtime::{Wire, frames, member::State},
     },
@@ -25,7 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     signal::unix::{SignalKind, signal},
     time::{Instant, timeout},
 };
@@ -95,7 +98,13 @@ impl Demo {
         done
     }
 
-    async fn show(&self, here: &Here, folder: &Folder, swarm: &mut Option<Swarm>, documents: Vec<(String, String)>) -> anyhow::Result<()> {
+    async fn show(
+        &self,
+        here: &Here,
+        folder: &Folder,
+        swarm: &mut Option<Swarm>,
+        documents: Vec<(String, String)>,
+    ) -> anyhow::Result<()> {
         let models = self.models.clone().unwrap_or_else(|| Home::of_user().models());
         std::fs::create_dir_all(&models).with_context(|| format!("{}", models.display()))?;
         let swarm = swarm.insert(Swarm::start(&folder.0, &models).await?);
@@ -128,7 +137,10 @@ impl Demo {
         screen::done(format!("the goal is done: {} of {} tokens spent", spent["total_tokens"], spent["max_tokens"]));
         screen::note!("  api   {}/docs", client.url());
         if self.keep {
-            screen::note!("\nThe three nodes stay up until Ctrl-C. In another terminal:\n  export SKEP_HOME={}", folder.0.join(NAMES[0]).display());
+            screen::note!(
+                "\nThe three nodes stay up until Ctrl-C. In another terminal:\n  export SKEP_HOME={}",
+                folder.0.join(NAMES[0]).display()
+            );
             std::future::pending::<()>().await;
         }
         Ok(())
@@ -144,7 +156,9 @@ impl Demo {
             .filter_map(|entry| entry.ok().map(|e| e.path()).filter(|p| p.is_file()))
             .collect();
         files.sort();
-        let read = |path: &PathBuf| Some((path.file_name()?.to_string_lossy().into_owned(), cut(&std::fs::read_to_string(path).ok()?)));
+        let read = |path: &PathBuf| {
+            Some((path.file_name()?.to_string_lossy().into_owned(), cut(&std::fs::read_to_string(path).ok()?)))
+        };
         let documents: Vec<_> = files.iter().filter_map(read).take(DOCUMENTS_MAX).collect();
         if documents.is_empty() {
             bail!("--input {}: no text file is there", folder.display());
@@ -157,15 +171,18 @@ impl Demo {
 struct Swarm {
     node: Node,
     children: Vec<Child>,
+    /// Each child's standard input: it stops when this closes, whatever happens to this process.
+    leashes: Vec<ChildStdin>,
 }
 
 impl Swarm {
     async fn start(folder: &Path, models: &Path) -> anyhow::Result<Swarm> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let config = crate::Config { models: Some(models.into()), ..crate::Config::default() };
-        let node = Node::builder().config(config).home(folder.join(NAMES[0])).name(NAMES[0]).program(std::env::current_exe()?);
+        let node =
+            Node::builder().config(config).home(folder.join(NAMES[0])).name(NAMES[0]).program(std::env::current_exe()?);
         let node = node.api(any).listen(any).mdns(false).start().await?;
-        Ok(Swarm { node, children: Vec::new() })
+        Ok(Swarm { node, children: Vec::new(), leashes: Vec::new() })
     }
 
     /// Starts the other two with an invite each, and waits until all three are up.
@@ -175,8 +192,18 @@ impl Swarm {
             let invite = self.node.swarm().invite().await?;
             let home = folder.join(name);
             std::fs::create_dir_all(&home)?;
-            let child = Command::new(&program)
-                .args(["up", "--name", name, "--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns", "--until-stdin-closes"])
+            let mut child = Command::new(&program)
+                .args([
+                    "up",
+                    "--name",
+                    name,
+                    "--api",
+                    "127.0.0.1:0",
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--no-mdns",
+                    "--until-stdin-closes",
+                ])
                 .arg("--home")
                 .arg(&home)
                 .arg("--models")
@@ -190,10 +217,14 @@ impl Swarm {
                 .kill_on_drop(true)
                 .spawn()
                 .context("another node could not be started")?;
+            // Taken out: waiting for a child would close what it still holds.
+            self.leashes.extend(child.stdin.take());
             self.children.push(child);
         }
         let mut changes = self.node.members().changes();
-        let all_up = changes.wait_for(|picture| picture.values().filter(|m| m.state == State::Up && !m.card.is_empty()).count() == NAMES.len());
+        let all_up = changes.wait_for(|picture| {
+            picture.values().filter(|m| m.state == State::Up && !m.card.is_empty()).count() == NAMES.len()
+        });
         let [second, third] = &mut self.children[..] else { bail!("two nodes were started") };
         tokio::select! {
             up = timeout(FORM_TIMEOUT, all_up) => { up.context("the swarm did not form in time")??; }
@@ -218,8 +249,13 @@ impl Swarm {
         };
         let stages: Vec<_> = split.plan.stages.iter().map(place).collect();
         screen::done(format!("split by layers over three nodes: {}", stages.join(", ")));
-        let row = |what: &str, predicted: f64, measured: f64| vec![what.into(), format!("{predicted:.1}"), format!("{measured:.1}")];
-        let rows = [row("one node", alone.plan.predicted, alone_measured), row("three nodes", split.plan.predicted, split_measured)];
+        let row = |what: &str, predicted: f64, measured: f64| {
+            vec![what.into(), format!("{predicted:.1}"), format!("{measured:.1}")]
+        };
+        let rows = [
+            row("one node", alone.plan.predicted, alone_measured),
+            row("three nodes", split.plan.predicted, split_measured),
+        ];
         screen::table(&["TOKENS/S", "PREDICTED", "MEASURED"], &rows);
         screen::note!("{}", "One node would be faster: the model fits, and a split only costs hops. It is split to show that it can be.".dimmed());
         Ok(())
@@ -249,6 +285,8 @@ impl Swarm {
         let mut first = None;
         loop {
             match timeout(CHUNK_TIMEOUT, frames::read(&mut stream.reader)).await?? {
+                // An empty text only says that the model is still at work.
+                Some(Chunk::Text(text)) if text.is_empty() => {}
                 Some(Chunk::Text(_)) => {
                     first.get_or_insert_with(Instant::now);
                 }
@@ -264,9 +302,7 @@ impl Swarm {
 
     /// Ends the children first, so that they can still say goodbye.
     async fn stop(mut self) {
-        for child in &mut self.children {
-            drop(child.stdin.take());
-        }
+        self.leashes.clear();
         for child in &mut self.children {
             if timeout(CHILD_STOP_TIMEOUT, child.wait()).await.is_err() {
                 let _ = child.kill().await;

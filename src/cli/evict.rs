@@ -16,7 +16,11 @@ impl Evict {
     pub(crate) async fn run(self, here: &Here) -> anyhow::Result<()> {
         let path = format!("/api/nodes/{}?force={}", super::path_part(&self.node), self.force);
         let answer = here.client()?.delete(&path).await?;
-        if here.json { screen::json(&answer) } else { screen::done(format!("{} is out; its key is not let in again", self.node)) }
+        if here.json {
+            screen::json(&answer)
+        } else {
+            screen::done(format!("{} is out; its key is not let in again", self.node))
+        }
         Ok(())
     }
 }

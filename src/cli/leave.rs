@@ -14,7 +14,11 @@ pub(crate) struct Leave {
 impl Leave {
     pub(crate) async fn run(self, here: &Here) -> anyhow::Result<()> {
         let answer = here.client()?.post(&format!("/api/cluster/leave?forget={}", self.forget), &json!({})).await?;
-        if here.json { screen::json(&answer) } else { screen::done("said goodbye") }
+        if here.json {
+            screen::json(&answer)
+        } else {
+            screen::done("said goodbye")
+        }
         Ok(())
     }
 }

@@ -22,7 +22,11 @@ impl Logs {
         let id = super::path_part(&self.task);
         if here.json || self.no_follow {
             let task = client.get(&format!("/api/tasks/{id}")).await?;
-            if here.json { screen::json(&task) } else { screen::say!("{}", screen::text(&task["output"])) }
+            if here.json {
+                screen::json(&task)
+            } else {
+                screen::say!("{}", screen::text(&task["output"]))
+            }
             return Ok(());
         }
         follow(&client, &id, true).await?;
@@ -42,7 +46,10 @@ pub(crate) async fn follow(client: &Client, id: &str, show: bool) -> Result<Valu
                 let text = event.data["text"].as_str().unwrap_or_default();
                 let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
             }
-            "skipped" if show => screen::note!("[{} are no longer kept]", screen::bytes(event.data["bytes"].as_u64().unwrap_or_default())),
+            "skipped" if show => screen::note!(
+                "[{} are no longer kept]",
+                screen::bytes(event.data["bytes"].as_u64().unwrap_or_default())
+            ),
             _ => {}
         }
     }

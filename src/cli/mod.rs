@@ -28,7 +28,11 @@ mod tasks;
 mod token;
 mod up;
 
-use crate::{client::{self, Client}, config::Mistakes, home::Home};
+use crate::{
+    client::{self, Client},
+    config::Mistakes,
+    home::Home,
+};
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
 

@@ -22,7 +22,11 @@ impl Pull {
             _ => source,
         };
         let name = fetch(&here.client()?, &source).await?;
-        if here.json { screen::json(&json!({ "model": name })) } else { screen::done(format!("{name} is here; `skep chat` talks to it")) }
+        if here.json {
+            screen::json(&json!({ "model": name }))
+        } else {
+            screen::done(format!("{name} is here; `skep chat` talks to it"))
+        }
         Ok(())
     }
 }

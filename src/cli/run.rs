@@ -65,7 +65,11 @@ impl Run {
         let task = client.post("/api/tasks", &body).await?;
         let id = screen::text(&task["id"]);
         if self.detach {
-            if here.json { screen::json(&task) } else { screen::say!("{id}") }
+            if here.json {
+                screen::json(&task)
+            } else {
+                screen::say!("{id}")
+            }
             return Ok(ExitCode::SUCCESS);
         }
         // Ctrl-C ends the command too: it is what the user sees in front of them.

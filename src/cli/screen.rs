@@ -36,7 +36,10 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) {
         }
     }
     let line = |cells: &[String]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(shown(cell)))));
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(shown(cell)))));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_string()
     };
     say!("{}", line(&header.iter().map(|h| h.to_string()).collect::<Vec<_>>()).dimmed());

@@ -73,7 +73,17 @@ impl Hive {
     pub async fn try_start(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Result<Bee, String> {
         let home = self.home(name);
         let mut child = Command::new(program())
-            .args(["--json", "up", "--name", name, "--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--until-stdin-closes"])
+            .args([
+                "--json",
+                "up",
+                "--name",
+                name,
+                "--api",
+                "127.0.0.1:0",
+                "--listen",
+                "127.0.0.1:0",
+                "--until-stdin-closes",
+            ])
             .args(if args.contains(&"--mdns") { None } else { Some("--no-mdns") })
             .args(args.iter().filter(|a| **a != "--mdns"))
             .arg("--home")
@@ -110,7 +120,14 @@ impl Hive {
         let token = std::fs::read_to_string(home.join("token")).expect("a token");
         let stderr = child.stderr.take().expect("piped");
         forward(name.to_string(), stderr);
-        Ok(Bee { name: name.into(), home, note, token: token.trim().into(), child, http: reqwest::Client::builder().no_proxy().build().unwrap() })
+        Ok(Bee {
+            name: name.into(),
+            home,
+            note,
+            token: token.trim().into(),
+            child,
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+        })
     }
 }
 
@@ -132,7 +149,8 @@ impl Bee {
         let output = self.try_skep(args).await;
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "skep {args:?} failed: {error}");
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("skep {args:?}: {}", String::from_utf8_lossy(&output.stdout)))
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("skep {args:?}: {}", String::from_utf8_lossy(&output.stdout)))
     }
 
     /// A subcommand with `--json` against this node, however it ends.
@@ -142,8 +160,16 @@ impl Bee {
 
     /// A subcommand against this node, as a person types it.
     pub async fn run(&self, args: &[&str]) -> Output {
-        let run = Command::new(program()).args(args).env("SKEP_HOME", &self.home).stdin(Stdio::null()).kill_on_drop(true).output();
-        timeout(PATIENCE * 2, run).await.unwrap_or_else(|_| panic!("skep {args:?} took too long")).expect("the program starts")
+        let run = Command::new(program())
+            .args(args)
+            .env("SKEP_HOME", &self.home)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        timeout(PATIENCE * 2, run)
+            .await
+            .unwrap_or_else(|_| panic!("skep {args:?} took too long"))
+            .expect("the program starts")
     }
 
     /// A request to the API: status and JSON.

@@ -112,3 +112,26 @@ pub const KNOCKS_MAX: usize = 4;
 
 /// How often a static peer is tried while a member is missing.
 pub const STATIC_PEER_PERIOD: Duration = Duration::from_secs(5);
+
+// ---- Guests: programs on this machine ----
+
+/// Programs that may be attached at the same time, those that have yet to show the cookie included.
+pub const GUESTS_MAX: usize = 32;
+
+/// How long a program may take to show the cookie: two round trips on loopback, on a machine with much to do.
+pub const GUEST_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of one frame from a guest: a message and its address. A larger one ends the guest's session.
+pub const GUEST_FRAME_BYTES_MAX: u64 = (skep_runtime::defaults::MESSAGE_BYTES_MAX + (64 << 10)) as u64;
+
+/// Names that a node's guests may publish together.
+pub const GUEST_NAMES_MAX: usize = 256;
+
+/// Questions that one guest's actor may leave unanswered; further ones wait in its proxy's mailbox.
+pub const GUEST_ASKS_MAX: usize = 256;
+
+/// Calls of all guests that the gateway may have under way; further ones are told `Busy` at once.
+pub const GATEWAY_ASKS_MAX: usize = 1024;
+
+/// How long the door's own parts may take to start or to end: they only wait for a scheduler.
+pub const DOOR_TIMEOUT: Duration = Duration::from_secs(5);

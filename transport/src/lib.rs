@@ -14,6 +14,7 @@ pub mod defaults;
 pub mod discovery;
 pub mod endpoint;
 pub mod env;
+pub mod guest;
 pub mod identity;
 pub mod join;
 pub mod link;

@@ -10,14 +10,10 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum GgufError {
     /// The first four bytes are not `GGUF`.
-    #[error(
-        "this is not a GGUF file: it starts with {0:02x?}; download the model again, or convert it to GGUF"
-    )]
+    #[error("this is not a GGUF file: it starts with {0:02x?}; download the model again, or convert it to GGUF")]
     NotGguf([u8; 4]),
     /// A version other than 2 and 3; version 1 and big-endian files are rare and obsolete.
-    #[error(
-        "GGUF version {0} is not supported (2 and 3 are); convert the model again with a current converter"
-    )]
+    #[error("GGUF version {0} is not supported (2 and 3 are); convert the model again with a current converter")]
     Version(u32),
     /// The file ends inside its header, or a length field points behind the end.
     #[error(
@@ -128,9 +124,7 @@ pub enum LoadError {
     #[error("the model's hyperparameters are impossible: {0}")]
     Hyperparameters(String),
     /// A tensor is missing.
-    #[error(
-        "tensor {0:?} is missing; the file holds only a part of the model, or another architecture"
-    )]
+    #[error("tensor {0:?} is missing; the file holds only a part of the model, or another architecture")]
     MissingTensor(String),
     /// A tensor's shape is not what the hyperparameters say.
     #[error("tensor {name:?} has shape {found:?}, the model needs {wanted:?}")]
@@ -183,9 +177,7 @@ pub enum ForwardError {
         max: usize,
     },
     /// The rows do not continue the cache: truncate it, or rebuild it from the accepted tokens.
-    #[error(
-        "rows start at position {given}, but the cache holds {held} tokens; truncate or rebuild it"
-    )]
+    #[error("rows start at position {given}, but the cache holds {held} tokens; truncate or rebuild it")]
     Position {
         /// Position given.
         given: u32,
@@ -242,9 +234,7 @@ pub enum TokenizerError {
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// The vocabulary is of a kind that the engine does not read.
-    #[error(
-        "tokenizer model {0:?} is not supported; gpt2 (byte-level BPE) and llama (SentencePiece) are"
-    )]
+    #[error("tokenizer model {0:?} is not supported; gpt2 (byte-level BPE) and llama (SentencePiece) are")]
     Model(String),
     /// The splitting rule is unknown, and a wrong one would silently ruin answers.
     #[error("pre-tokenizer {0:?} is not supported")]

@@ -64,10 +64,7 @@ impl Chain {
         let mut edges = vec![0];
         edges.extend_from_slice(cuts);
         edges.push(model.card().layers);
-        let shards: Result<_, _> = edges
-            .windows(2)
-            .map(|pair| Shard::from_model(&model, pair[0]..pair[1]))
-            .collect();
+        let shards: Result<_, _> = edges.windows(2).map(|pair| Shard::from_model(&model, pair[0]..pair[1])).collect();
         Self::new(shards?)
     }
 
@@ -98,34 +95,16 @@ impl Chain {
 
     /// An empty state for a sequence of at most `tokens_max` tokens.
     pub fn state(&self, tokens_max: u32) -> ChainState {
-        ChainState {
-            caches: self
-                .shards
-                .iter()
-                .map(|shard| shard.cache(tokens_max))
-                .collect(),
-        }
+        ChainState { caches: self.shards.iter().map(|shard| shard.cache(tokens_max)).collect() }
     }
 
     /// One pass of `tokens` through all shards.
-    pub fn forward(
-        &self,
-        state: &mut ChainState,
-        tokens: &[u32],
-        logits: LogitRows,
-    ) -> Result<Logits, ForwardError> {
+    pub fn forward(&self, state: &mut ChainState, tokens: &[u32], logits: LogitRows) -> Result<Logits, ForwardError> {
         let position = state.tokens();
         let mut between: Option<Hidden> = None;
         for (shard, cache) in self.shards.iter().zip(&mut state.caches) {
-            let input = between
-                .as_ref()
-                .map_or(Input::Tokens(tokens), Input::Hidden);
-            let part = Part {
-                cache,
-                position,
-                input,
-                logits,
-            };
+            let input = between.as_ref().map_or(Input::Tokens(tokens), Input::Hidden);
+            let part = Part { cache, position, input, logits };
             match shard.forward(&mut [part])?.pop() {
                 Some(Output::Hidden(hidden)) => {
                     between = Some(Hidden::from_bytes(hidden.width(), &hidden.to_bytes())?);
@@ -149,11 +128,7 @@ impl Chain {
         let chunks = request.prompt.chunks(PREFILL_CHUNK_ROWS);
         let last = chunks.len();
         for (chunk, index) in chunks.zip(1..) {
-            let rows = if index == last {
-                LogitRows::Last
-            } else {
-                LogitRows::None
-            };
+            let rows = if index == last { LogitRows::Last } else { LogitRows::None };
             logits = Some(self.forward(state, chunk, rows)?);
         }
         let mut logits = logits.ok_or(GenerateError::EmptyPrompt)?;

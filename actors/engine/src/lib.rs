@@ -26,9 +26,7 @@ pub mod synthetic;
 mod tokenizer;
 
 pub use chat::{ChatTemplate, Message, Prompt, Role};
-pub use error::{
-    ChatError, ForwardError, GenerateError, GgufError, LoadError, SampleError, TokenizerError,
-};
+pub use error::{ChatError, ForwardError, GenerateError, GgufError, LoadError, SampleError, TokenizerError};
 pub use generate::{Chain, ChainState, Finish, Generated, Request};
 pub use kernel::threads;
 pub use measure::{Speed, Workload, measure};

@@ -23,10 +23,7 @@ pub struct Workload {
 impl Default for Workload {
     /// A second or so for a model of 100 M parameters on two cores.
     fn default() -> Self {
-        Self {
-            prefill_rows: 64,
-            decode_tokens: 16,
-        }
+        Self { prefill_rows: 64, decode_tokens: 16 }
     }
 }
 
@@ -44,15 +41,9 @@ pub struct Speed {
 /// Measures `shard`. `elapsed` tells the time since any fixed moment.
 ///
 /// The first pass of each kind is not counted: kernels arrange weights for themselves then.
-pub fn measure(
-    shard: &Shard,
-    workload: Workload,
-    elapsed: &dyn Fn() -> Duration,
-) -> Result<Speed, ForwardError> {
+pub fn measure(shard: &Shard, workload: Workload, elapsed: &dyn Fn() -> Duration) -> Result<Speed, ForwardError> {
     let prefill_rows = (workload.prefill_rows as usize).clamp(1, FORWARD_ROWS_MAX);
-    let tokens_max = (prefill_rows as u32)
-        .saturating_add(workload.decode_tokens)
-        .saturating_add(1);
+    let tokens_max = (prefill_rows as u32).saturating_add(workload.decode_tokens).saturating_add(1);
     let mut cache = shard.cache(tokens_max);
     let prefill_rows = prefill_rows.min(cache.tokens_max() as usize);
     let mut pass = |rows: usize, position: u32| -> Result<Duration, ForwardError> {
@@ -60,29 +51,12 @@ pub fn measure(
         let start = elapsed();
         let logits = LogitRows::Last;
         if shard.is_first() {
-            let tokens: Vec<u32> = (0..rows as u32)
-                .map(|at| at * 31 % shard.card().vocabulary)
-                .collect();
-            shard.forward(&mut [Part {
-                cache: &mut cache,
-                position,
-                input: Input::Tokens(&tokens),
-                logits,
-            }])?;
+            let tokens: Vec<u32> = (0..rows as u32).map(|at| at * 31 % shard.card().vocabulary).collect();
+            shard.forward(&mut [Part { cache: &mut cache, position, input: Input::Tokens(&tokens), logits }])?;
         } else {
             let width = shard.card().hidden as usize;
-            let hidden = Hidden::new(
-                width,
-                (0..rows * width)
-                    .map(|at| (at % 17) as f32 / 17.0 - 0.5)
-                    .collect(),
-            );
-            shard.forward(&mut [Part {
-                cache: &mut cache,
-                position,
-                input: Input::Hidden(&hidden),
-                logits,
-            }])?;
+            let hidden = Hidden::new(width, (0..rows * width).map(|at| (at % 17) as f32 / 17.0 - 0.5).collect());
+            shard.forward(&mut [Part { cache: &mut cache, position, input: Input::Hidden(&hidden), logits }])?;
         }
         Ok(elapsed().saturating_sub(start))
     };
@@ -106,9 +80,5 @@ pub fn measure(
 }
 
 fn per_second(count: usize, time: Duration) -> f64 {
-    if time.is_zero() {
-        0.0
-    } else {
-        count as f64 / time.as_secs_f64()
-    }
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }

@@ -50,42 +50,17 @@ impl Sampling {
     pub fn check(&self) -> Result<(), SampleError> {
         let in_100 = |value: f32| (-100.0..=100.0).contains(&value);
         for (name, value, is_good, range) in [
-            (
-                "temperature",
-                self.temperature,
-                (0.0..=100.0).contains(&self.temperature),
-                "from 0 to 100",
-            ),
-            (
-                "top_p",
-                self.top_p,
-                self.top_p > 0.0 && self.top_p <= 1.0,
-                "over 0 and at most 1",
-            ),
-            (
-                "min_p",
-                self.min_p,
-                (0.0..=1.0).contains(&self.min_p),
-                "from 0 to 1",
-            ),
+            ("temperature", self.temperature, (0.0..=100.0).contains(&self.temperature), "from 0 to 100"),
+            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "over 0 and at most 1"),
+            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1"),
             (
                 "repetition_penalty",
                 self.repetition_penalty,
                 self.repetition_penalty > 0.0 && self.repetition_penalty <= 100.0,
                 "over 0 and at most 100",
             ),
-            (
-                "presence_penalty",
-                self.presence_penalty,
-                in_100(self.presence_penalty),
-                "from -100 to 100",
-            ),
-            (
-                "frequency_penalty",
-                self.frequency_penalty,
-                in_100(self.frequency_penalty),
-                "from -100 to 100",
-            ),
+            ("presence_penalty", self.presence_penalty, in_100(self.presence_penalty), "from -100 to 100"),
+            ("frequency_penalty", self.frequency_penalty, in_100(self.frequency_penalty), "from -100 to 100"),
         ] {
             if !is_good {
                 return Err(SampleError::Parameter { name, value, range });
@@ -95,9 +70,7 @@ impl Sampling {
     }
 
     fn penalises(&self) -> bool {
-        self.repetition_penalty != 1.0
-            || self.presence_penalty != 0.0
-            || self.frequency_penalty != 0.0
+        self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
     }
 }
 
@@ -108,23 +81,14 @@ const NEGLIGIBLE: f32 = 24.0;
 /// Chooses the token at `position` of a sequence. `history` is what penalties count.
 ///
 /// Logits that are not numbers are never chosen; equal ones give the lower id.
-pub fn sample(
-    logits: &[f32],
-    history: &[u32],
-    position: u64,
-    sampling: &Sampling,
-) -> Result<u32, SampleError> {
+pub fn sample(logits: &[f32], history: &[u32], position: u64, sampling: &Sampling) -> Result<u32, SampleError> {
     sampling.check()?;
     let mut candidates: Vec<(f32, u32)> = logits.iter().copied().zip(0..).collect();
     if sampling.penalises() {
         penalise(&mut candidates, history, sampling);
     }
     candidates.retain(|(logit, _)| !logit.is_nan() && *logit > f32::NEG_INFINITY);
-    let best = candidates
-        .iter()
-        .copied()
-        .min_by(likelier)
-        .ok_or(SampleError::NoCandidate)?;
+    let best = candidates.iter().copied().min_by(likelier).ok_or(SampleError::NoCandidate)?;
     // An infinite logit leaves no choice, and a temperature this low leaves none either.
     if sampling.temperature < 1e-6 || best.0 == f32::INFINITY {
         return Ok(best.1);
@@ -132,19 +96,11 @@ pub fn sample(
     for (logit, _) in &mut candidates {
         *logit = (*logit - best.0) / sampling.temperature;
     }
-    let floor = (-NEGLIGIBLE).max(if sampling.min_p > 0.0 {
-        sampling.min_p.ln()
-    } else {
-        f32::MIN
-    });
+    let floor = (-NEGLIGIBLE).max(if sampling.min_p > 0.0 { sampling.min_p.ln() } else { f32::MIN });
     candidates.retain(|(logit, _)| *logit >= floor);
     keep_top_k(&mut candidates, sampling.top_k as usize);
     candidates.sort_unstable_by(likelier);
-    Ok(draw(
-        &candidates,
-        sampling.top_p,
-        uniform(sampling.seed, position),
-    ))
+    Ok(draw(&candidates, sampling.top_p, uniform(sampling.seed, position)))
 }
 
 /// A token with its probability.
@@ -158,33 +114,17 @@ pub struct LogProb {
 
 /// The probability of `chosen`, then those of the `top` likeliest tokens, likeliest first.
 pub fn log_probs(logits: &[f32], chosen: u32, top: usize) -> Vec<LogProb> {
-    let mut candidates: Vec<(f32, u32)> = logits
-        .iter()
-        .copied()
-        .zip(0..)
-        .filter(|(logit, _)| logit.is_finite())
-        .collect();
+    let mut candidates: Vec<(f32, u32)> =
+        logits.iter().copied().zip(0..).filter(|(logit, _)| logit.is_finite()).collect();
     let Some(best) = candidates.iter().copied().min_by(likelier) else {
         return Vec::new();
     };
-    let sum: f64 = candidates
-        .iter()
-        .map(|(logit, _)| f64::from(logit - best.0).exp())
-        .sum();
-    let log_prob = |(logit, token): (f32, u32)| LogProb {
-        token,
-        log_prob: logit - best.0 - sum.ln() as f32,
-    };
-    let own = logits
-        .get(chosen as usize)
-        .filter(|logit| logit.is_finite())
-        .map(|&logit| (logit, chosen));
+    let sum: f64 = candidates.iter().map(|(logit, _)| f64::from(logit - best.0).exp()).sum();
+    let log_prob = |(logit, token): (f32, u32)| LogProb { token, log_prob: logit - best.0 - sum.ln() as f32 };
+    let own = logits.get(chosen as usize).filter(|logit| logit.is_finite()).map(|&logit| (logit, chosen));
     keep_top_k(&mut candidates, top.max(1));
     candidates.sort_unstable_by(likelier);
-    own.into_iter()
-        .chain(candidates.into_iter().take(top))
-        .map(log_prob)
-        .collect()
+    own.into_iter().chain(candidates.into_iter().take(top)).map(log_prob).collect()
 }
 
 /// Orders the likelier first, and the lower id among equals.
@@ -200,11 +140,7 @@ fn penalise(candidates: &mut [(f32, u32)], history: &[u32], sampling: &Sampling)
     for (token, count) in counts {
         if let Some((logit, _)) = candidates.get_mut(token as usize) {
             let penalty = sampling.repetition_penalty;
-            *logit = if *logit > 0.0 {
-                *logit / penalty
-            } else {
-                *logit * penalty
-            };
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
             *logit -= sampling.presence_penalty + sampling.frequency_penalty * count as f32;
         }
     }
@@ -219,10 +155,7 @@ fn keep_top_k(candidates: &mut Vec<(f32, u32)>, top_k: usize) {
 
 /// Draws from `candidates`, sorted by logit, the likeliest at 0, cut where they reach `top_p`.
 fn draw(candidates: &[(f32, u32)], top_p: f32, uniform: f64) -> u32 {
-    let weights: Vec<f64> = candidates
-        .iter()
-        .map(|(logit, _)| f64::from(*logit).exp())
-        .collect();
+    let weights: Vec<f64> = candidates.iter().map(|(logit, _)| f64::from(*logit).exp()).collect();
     let goal = weights.iter().sum::<f64>() * f64::from(top_p);
     let mut kept = 0.0;
     let mut count = 0;
@@ -254,45 +187,27 @@ mod tests {
     use proptest::prelude::*;
 
     fn hot(seed: u64) -> Sampling {
-        Sampling {
-            temperature: 1.0,
-            seed,
-            ..Sampling::default()
-        }
+        Sampling { temperature: 1.0, seed, ..Sampling::default() }
     }
 
     #[test]
     fn greedy_takes_the_likeliest_and_the_lower_of_equals() {
-        assert_eq!(
-            sample(&[0.0, 2.0, 2.0, f32::NAN], &[], 0, &Sampling::default()),
-            Ok(1)
-        );
+        assert_eq!(sample(&[0.0, 2.0, 2.0, f32::NAN], &[], 0, &Sampling::default()), Ok(1));
         assert_eq!(sample(&[0.0, f32::INFINITY], &[], 0, &hot(3)), Ok(1));
     }
 
     #[test]
     fn nothing_usable_is_an_error_not_a_guess() {
         let broken = [f32::NAN, f32::NEG_INFINITY];
-        assert_eq!(
-            sample(&broken, &[], 0, &hot(1)),
-            Err(SampleError::NoCandidate)
-        );
-        assert_eq!(
-            sample(&[], &[], 0, &Sampling::default()),
-            Err(SampleError::NoCandidate)
-        );
+        assert_eq!(sample(&broken, &[], 0, &hot(1)), Err(SampleError::NoCandidate));
+        assert_eq!(sample(&[], &[], 0, &Sampling::default()), Err(SampleError::NoCandidate));
     }
 
     #[test]
     fn draws_follow_the_probabilities() {
         let logits = [0.0, 3.0_f32.ln(), f32::NEG_INFINITY];
-        let ones = (0..4000)
-            .filter(|&position| sample(&logits, &[], position, &hot(7)) == Ok(1))
-            .count();
-        assert!(
-            (2850..3150).contains(&ones),
-            "{ones} of 4000, not about 3000"
-        );
+        let ones = (0..4000).filter(|&position| sample(&logits, &[], position, &hot(7)) == Ok(1)).count();
+        assert!((2850..3150).contains(&ones), "{ones} of 4000, not about 3000");
     }
 
     #[test]
@@ -307,29 +222,17 @@ mod tests {
 
     #[test]
     fn penalties_push_used_tokens_down() {
-        let repeated = Sampling {
-            repetition_penalty: 2.0,
-            ..Sampling::default()
-        };
+        let repeated = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
         assert_eq!(sample(&[3.0, 2.0], &[0], 0, &repeated), Ok(1));
-        let frequent = Sampling {
-            frequency_penalty: 0.6,
-            ..Sampling::default()
-        };
+        let frequent = Sampling { frequency_penalty: 0.6, ..Sampling::default() };
         assert_eq!(sample(&[3.0, 2.0], &[0], 0, &frequent), Ok(0));
         assert_eq!(sample(&[3.0, 2.0], &[0, 0], 0, &frequent), Ok(1));
     }
 
     #[test]
     fn parameters_out_of_range_are_named() {
-        let broken = Sampling {
-            top_p: f32::NAN,
-            ..Sampling::default()
-        };
-        assert!(matches!(
-            broken.check(),
-            Err(SampleError::Parameter { name: "top_p", .. })
-        ));
+        let broken = Sampling { top_p: f32::NAN, ..Sampling::default() };
+        assert!(matches!(broken.check(), Err(SampleError::Parameter { name: "top_p", .. })));
     }
 
     #[test]

@@ -26,25 +26,15 @@ impl StopFilter {
     pub fn new(stops: Vec<String>) -> Result<Self, SampleError> {
         let fits = |stop: &String| (1..=STOP_STRING_BYTES_MAX).contains(&stop.len());
         if stops.len() > STOP_STRINGS_MAX || !stops.iter().all(fits) {
-            return Err(SampleError::StopStrings {
-                count_max: STOP_STRINGS_MAX,
-                bytes_max: STOP_STRING_BYTES_MAX,
-            });
+            return Err(SampleError::StopStrings { count_max: STOP_STRINGS_MAX, bytes_max: STOP_STRING_BYTES_MAX });
         }
-        Ok(Self {
-            stops,
-            pending: String::new(),
-            stopped: false,
-        })
+        Ok(Self { stops, pending: String::new(), stopped: false })
     }
 
     /// Takes more text; gives what can't be part of a stop string any more. Nothing passes after a stop.
     pub fn push(&mut self, text: &str) -> Passed {
         if self.stopped {
-            return Passed {
-                text: String::new(),
-                stopped_by: None,
-            };
+            return Passed { text: String::new(), stopped_by: None };
         }
         self.pending.push_str(text);
         let first = self
@@ -56,16 +46,10 @@ impl StopFilter {
         if let Some((at, index)) = first {
             self.stopped = true;
             self.pending.truncate(at);
-            return Passed {
-                text: std::mem::take(&mut self.pending),
-                stopped_by: Some(index),
-            };
+            return Passed { text: std::mem::take(&mut self.pending), stopped_by: Some(index) };
         }
         let rest = self.pending.split_off(self.pending.len() - self.held());
-        Passed {
-            text: std::mem::replace(&mut self.pending, rest),
-            stopped_by: None,
-        }
+        Passed { text: std::mem::replace(&mut self.pending, rest), stopped_by: None }
     }
 
     /// Ends the answer: gives what was held back.
@@ -80,17 +64,11 @@ impl StopFilter {
         let longest = |stop: &String| {
             let stop = stop.as_bytes();
             let most = text.len().min(stop.len() - 1);
-            (1..=most)
-                .rev()
-                .find(|&length| text.ends_with(&stop[..length]))
-                .unwrap_or(0)
+            (1..=most).rev().find(|&length| text.ends_with(&stop[..length])).unwrap_or(0)
         };
         let held = self.stops.iter().map(longest).max().unwrap_or(0);
         // A stop string starts at a character's first byte, so the cut is one between characters.
-        debug_assert!(
-            self.pending.is_char_boundary(text.len() - held),
-            "cuts fall between characters"
-        );
+        debug_assert!(self.pending.is_char_boundary(text.len() - held), "cuts fall between characters");
         held
     }
 }
@@ -101,8 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn run(stops: &[&str], parts: &[&str]) -> (String, Option<usize>) {
-        let mut filter =
-            StopFilter::new(stops.iter().map(|&stop| stop.to_owned()).collect()).unwrap();
+        let mut filter = StopFilter::new(stops.iter().map(|&stop| stop.to_owned()).collect()).unwrap();
         let mut text = String::new();
         for part in parts {
             let passed = filter.push(part);
@@ -117,18 +94,9 @@ mod tests {
 
     #[test]
     fn a_stop_string_is_found_across_parts_and_never_shown() {
-        assert_eq!(
-            run(&["END", "\n\n"], &["one E", "N", "D two"]),
-            ("one ".to_owned(), Some(0))
-        );
-        assert_eq!(
-            run(&["aab"], &["a", "a", "a", "b"]),
-            ("a".to_owned(), Some(0))
-        );
-        assert_eq!(
-            run(&["é!"], &["caf", "é", "!"]),
-            ("caf".to_owned(), Some(0))
-        );
+        assert_eq!(run(&["END", "\n\n"], &["one E", "N", "D two"]), ("one ".to_owned(), Some(0)));
+        assert_eq!(run(&["aab"], &["a", "a", "a", "b"]), ("a".to_owned(), Some(0)));
+        assert_eq!(run(&["é!"], &["caf", "é", "!"]), ("caf".to_owned(), Some(0)));
     }
 
     #[test]

@@ -44,23 +44,14 @@ fn parse(bytes: &[u8]) -> Result<Gguf, GgufError> {
     let before = TAKEN.with(Cell::get);
     let result = Gguf::parse(bytes, bytes.len() as u64);
     let taken = TAKEN.with(Cell::get) - before;
-    assert!(
-        taken <= 16 * bytes.len() + SLACK_BYTES,
-        "{taken} bytes for a file of {}",
-        bytes.len()
-    );
+    assert!(taken <= 16 * bytes.len() + SLACK_BYTES, "{taken} bytes for a file of {}", bytes.len());
     result
 }
 
 fn tiny() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
-    let options = Options {
-        layers: 1,
-        hidden: 32,
-        feed_forward: 32,
-        ..Options::default()
-    };
+    let options = Options { layers: 1, hidden: 32, feed_forward: 32, ..Options::default() };
     tiny_llama(&path, 1, &options).unwrap();
     std::fs::read(path).unwrap()
 }
@@ -79,10 +70,7 @@ fn a_file_cut_anywhere_in_its_header_is_refused() {
     let whole = parse(&bytes).unwrap();
     for length in 0..whole.data_offset as usize {
         let error = parse(&bytes[..length]).unwrap_err();
-        let fits = matches!(
-            error,
-            GgufError::Truncated { .. } | GgufError::Placement { .. }
-        );
+        let fits = matches!(error, GgufError::Truncated { .. } | GgufError::Placement { .. });
         assert!(fits, "cut to {length}: {error}");
     }
 }
@@ -92,31 +80,16 @@ fn a_file_cut_anywhere_in_its_data_is_refused() {
     let bytes = tiny();
     let start = parse(&bytes).unwrap().data_offset as usize;
     for length in (start..bytes.len()).step_by(97).chain([bytes.len() - 1]) {
-        assert!(
-            matches!(parse(&bytes[..length]), Err(GgufError::Placement { .. })),
-            "cut to {length}"
-        );
+        assert!(matches!(parse(&bytes[..length]), Err(GgufError::Placement { .. })), "cut to {length}");
     }
 }
 
 #[test]
 fn other_files_are_told_apart() {
-    assert!(matches!(
-        parse(b"PK\x03\x04 and more"),
-        Err(GgufError::NotGguf(_))
-    ));
-    assert!(matches!(
-        parse(&patched(4, &1_u32.to_le_bytes())),
-        Err(GgufError::Version(1))
-    ));
-    assert!(matches!(
-        parse(&patched(4, &3_u32.to_be_bytes())),
-        Err(GgufError::Version(_))
-    ));
-    assert!(matches!(
-        parse(b""),
-        Err(GgufError::Truncated { left: 0, .. })
-    ));
+    assert!(matches!(parse(b"PK\x03\x04 and more"), Err(GgufError::NotGguf(_))));
+    assert!(matches!(parse(&patched(4, &1_u32.to_le_bytes())), Err(GgufError::Version(1))));
+    assert!(matches!(parse(&patched(4, &3_u32.to_be_bytes())), Err(GgufError::Version(_))));
+    assert!(matches!(parse(b""), Err(GgufError::Truncated { left: 0, .. })));
 }
 
 #[test]
@@ -124,10 +97,7 @@ fn huge_counts_are_refused_before_memory_is_taken() {
     for count in [u64::MAX, u64::MAX / 8, 1 << 40, 60_000] {
         for at in [8, 16] {
             let error = parse(&patched(at, &count.to_le_bytes())).unwrap_err();
-            let fits = matches!(
-                error,
-                GgufError::TooMany { .. } | GgufError::Truncated { .. }
-            );
+            let fits = matches!(error, GgufError::TooMany { .. } | GgufError::Truncated { .. });
             assert!(fits, "count {count}: {error}");
         }
     }
@@ -145,89 +115,44 @@ fn huge_texts_and_arrays_are_refused_before_memory_is_taken() {
         bytes
     };
     for length in [u64::MAX, 1 << 33, 200] {
-        assert!(
-            parse(&header(&length.to_le_bytes())).is_err(),
-            "a key of {length} bytes"
-        );
+        assert!(parse(&header(&length.to_le_bytes())).is_err(), "a key of {length} bytes");
         let mut entry = 1_u64.to_le_bytes().to_vec();
         entry.push(b'k');
-        let text = [
-            entry.clone(),
-            8_u32.to_le_bytes().to_vec(),
-            length.to_le_bytes().to_vec(),
-        ]
-        .concat();
+        let text = [entry.clone(), 8_u32.to_le_bytes().to_vec(), length.to_le_bytes().to_vec()].concat();
         assert!(parse(&header(&text)).is_err(), "a text of {length} bytes");
         for kind in [0_u32, 4, 8, 12] {
             let kinds = [9_u32.to_le_bytes(), kind.to_le_bytes()].concat();
             let array = [entry.clone(), kinds, length.to_le_bytes().to_vec()].concat();
-            assert!(
-                parse(&header(&array)).is_err(),
-                "{length} items of kind {kind}"
-            );
+            assert!(parse(&header(&array)).is_err(), "{length} items of kind {kind}");
         }
     }
-    let nested = [
-        1_u64.to_le_bytes().to_vec(),
-        vec![b'k'],
-        [9_u32.to_le_bytes(), 9_u32.to_le_bytes()].concat(),
-    ];
-    assert!(matches!(
-        parse(&header(&nested.concat())),
-        Err(GgufError::UnknownKind { kind: 9, .. })
-    ));
+    let nested = [1_u64.to_le_bytes().to_vec(), vec![b'k'], [9_u32.to_le_bytes(), 9_u32.to_le_bytes()].concat()];
+    assert!(matches!(parse(&header(&nested.concat())), Err(GgufError::UnknownKind { kind: 9, .. })));
 }
 
 #[test]
 fn impossible_dimensions_are_refused() {
-    for dimensions in [
-        &[][..],
-        &[0],
-        &[4, 0],
-        &[u64::MAX, 2],
-        &[1 << 40, 1 << 40],
-        &[1 << 32; 4],
-    ] {
-        let bytes = Writer::new()
-            .raw_tensor("t", dimensions, F32, &[0; 64])
-            .bytes();
+    for dimensions in [&[][..], &[0], &[4, 0], &[u64::MAX, 2], &[1 << 40, 1 << 40], &[1 << 32; 4]] {
+        let bytes = Writer::new().raw_tensor("t", dimensions, F32, &[0; 64]).bytes();
         let error = parse(&bytes).unwrap_err();
-        assert!(
-            matches!(error, GgufError::Shape { .. } | GgufError::Placement { .. }),
-            "{dimensions:?}: {error}"
-        );
+        assert!(matches!(error, GgufError::Shape { .. } | GgufError::Placement { .. }), "{dimensions:?}: {error}");
     }
-    let five = Writer::new()
-        .raw_tensor("t", &[1; 5], F32, &[0; 64])
-        .bytes();
-    assert!(matches!(
-        parse(&five),
-        Err(GgufError::TooMany { found: 5, .. })
-    ));
+    let five = Writer::new().raw_tensor("t", &[1; 5], F32, &[0; 64]).bytes();
+    assert!(matches!(parse(&five), Err(GgufError::TooMany { found: 5, .. })));
     const Q8_0: u32 = 8;
     let broken_row = Writer::new().raw_tensor("t", &[33], Q8_0, &[0; 64]).bytes();
     assert!(matches!(parse(&broken_row), Err(GgufError::Shape { .. })));
     let unknown = Writer::new().raw_tensor("t", &[32], 4, &[0; 64]).bytes();
-    assert!(matches!(
-        parse(&unknown),
-        Err(GgufError::UnknownTensorType { kind: 4, .. })
-    ));
+    assert!(matches!(parse(&unknown), Err(GgufError::UnknownTensorType { kind: 4, .. })));
 }
 
 #[test]
 fn tensors_outside_the_file_or_over_each_other_are_refused() {
-    let place = |offset| {
-        Writer::new()
-            .raw_tensor("a", &[8], F32, &[0; 32])
-            .raw_tensor_at("b", &[8], F32, offset)
-            .bytes()
-    };
+    let place =
+        |offset| Writer::new().raw_tensor("a", &[8], F32, &[0; 32]).raw_tensor_at("b", &[8], F32, offset).bytes();
     assert!(parse(&Writer::new().raw_tensor("a", &[8], F32, &[0; 32]).bytes()).is_ok());
     for offset in [0, 16, 32, 64, 1 << 40, u64::MAX, u64::MAX - 31] {
-        assert!(
-            matches!(parse(&place(offset)), Err(GgufError::Placement { .. })),
-            "offset {offset}"
-        );
+        assert!(matches!(parse(&place(offset)), Err(GgufError::Placement { .. })), "offset {offset}");
     }
 }
 
@@ -235,10 +160,7 @@ fn tensors_outside_the_file_or_over_each_other_are_refused() {
 fn the_same_name_twice_is_refused() {
     let keys = Writer::new().number("k", 1).number("k", 2).bytes();
     assert!(matches!(parse(&keys), Err(GgufError::Duplicate(name)) if name == "k"));
-    let tensors = Writer::new()
-        .raw_tensor("t", &[8], F32, &[0; 32])
-        .raw_tensor("t", &[8], F32, &[0; 32])
-        .bytes();
+    let tensors = Writer::new().raw_tensor("t", &[8], F32, &[0; 32]).raw_tensor("t", &[8], F32, &[0; 32]).bytes();
     assert!(matches!(parse(&tensors), Err(GgufError::Duplicate(name)) if name == "t"));
 }
 
@@ -246,10 +168,7 @@ fn the_same_name_twice_is_refused() {
 fn a_wrong_alignment_is_refused() {
     for alignment in [0, 3, 4, 1 << 20] {
         let bytes = Writer::new().number("general.alignment", alignment).bytes();
-        assert!(
-            matches!(parse(&bytes), Err(GgufError::Alignment(_))),
-            "alignment {alignment}"
-        );
+        assert!(matches!(parse(&bytes), Err(GgufError::Alignment(_))), "alignment {alignment}");
     }
     let text = Writer::new().text("general.alignment", "32").bytes();
     assert!(matches!(parse(&text), Err(GgufError::WrongKind { .. })));
@@ -279,42 +198,21 @@ fn hyperparameters(file: &mut Writer, heads: u32, kv_heads: u32) {
 #[test]
 fn models_that_can_not_be_are_refused_by_name() {
     let missing = open(|_| ());
-    assert!(
-        missing.to_string().contains("general.architecture"),
-        "{missing}"
-    );
+    assert!(missing.to_string().contains("general.architecture"), "{missing}");
     let other = open(|file| {
         file.text("general.architecture", "mamba");
     });
     assert!(matches!(other, LoadError::Architecture(name) if name == "mamba"));
-    assert!(matches!(
-        open(|file| hyperparameters(file, 0, 1)),
-        LoadError::Hyperparameters(_)
-    ));
-    assert!(matches!(
-        open(|file| hyperparameters(file, 3, 1)),
-        LoadError::Hyperparameters(_)
-    ));
-    assert!(matches!(
-        open(|file| hyperparameters(file, 4, 3)),
-        LoadError::Hyperparameters(_)
-    ));
-    assert!(matches!(
-        open(|file| hyperparameters(file, u32::MAX, 1)),
-        LoadError::Hyperparameters(_)
-    ));
-    assert!(matches!(
-        open(|file| hyperparameters(file, 4, 2)),
-        LoadError::MissingTensor(_)
-    ));
+    assert!(matches!(open(|file| hyperparameters(file, 0, 1)), LoadError::Hyperparameters(_)));
+    assert!(matches!(open(|file| hyperparameters(file, 3, 1)), LoadError::Hyperparameters(_)));
+    assert!(matches!(open(|file| hyperparameters(file, 4, 3)), LoadError::Hyperparameters(_)));
+    assert!(matches!(open(|file| hyperparameters(file, u32::MAX, 1)), LoadError::Hyperparameters(_)));
+    assert!(matches!(open(|file| hyperparameters(file, 4, 2)), LoadError::MissingTensor(_)));
     let wrong_shape = open(|file| {
         hyperparameters(file, 4, 2);
         file.raw_tensor("blk.0.attn_norm.weight", &[32], F32, &[0; 128]);
     });
-    assert!(
-        matches!(wrong_shape, LoadError::TensorShape { .. }),
-        "{wrong_shape}"
-    );
+    assert!(matches!(wrong_shape, LoadError::TensorShape { .. }), "{wrong_shape}");
     let experts = open(|file| {
         hyperparameters(file, 4, 2);
         file.number("llama.expert_count", 8);
@@ -329,10 +227,7 @@ fn a_range_outside_the_model_is_refused() {
     tiny_llama(&path, 1, &Options::default()).unwrap();
     #[allow(clippy::reversed_empty_ranges, reason = "that is what is tested")]
     for layers in [0..0, 3..2, 0..5, 4..5, 7..u32::MAX] {
-        assert!(matches!(
-            Shard::load(&path, layers),
-            Err(LoadError::LayerRange { .. })
-        ));
+        assert!(matches!(Shard::load(&path, layers), Err(LoadError::LayerRange { .. })));
     }
 }
 

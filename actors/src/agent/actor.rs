@@ -77,7 +77,12 @@ impl Actor for Agents {
         Ok(())
     }
 
-    async fn handle(&self, me: ActorRef<Message>, message: Message, state: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        me: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
         let context = state.context.clone();
         match message {
             Message::Start(Wire(goal), reply) => {
@@ -111,7 +116,8 @@ impl Actor for Agents {
             tracing::error!(%why, "an agent's actor failed");
             let context = state.context.clone();
             let live: BTreeSet<String> = context.directory.names().into_iter().collect();
-            for mut run in records::unfinished(&context.store)?.into_iter().filter(|run| !live.contains(&run::name(run.id)))
+            for mut run in
+                records::unfinished(&context.store)?.into_iter().filter(|run| !live.contains(&run::name(run.id)))
             {
                 interrupt(
                     &mut run,
@@ -174,6 +180,9 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
     let documents = gather(context, &mut goal).await?;
     let folder = prepare(context, id, &goal, &documents).await?;
     let thread = goal.parent.map_or(id, |parent| parent.thread);
+    if goal.budget == 0 {
+        goal.budget = THREAD_TOKENS;
+    }
     open_budget(context, &goal, thread).await?;
     let run = Run {
         id,
@@ -212,7 +221,10 @@ fn check(goal: &Goal) -> Result<(), AgentError> {
     }
     if let Some(tool) = goal.tools.iter().find(|name| !tools::ALL.iter().any(|tool| tool.name == name.as_str())) {
         let known: Vec<&str> = tools::ALL.iter().map(|tool| tool.name).collect();
-        return invalid("tools", format!("there is no {}; there are {}", super::data::bounded(tool, 64), known.join(", ")));
+        return invalid(
+            "tools",
+            format!("there is no {}; there are {}", super::data::bounded(tool, 64), known.join(", ")),
+        );
     }
     if goal.tools.len() > tools::ALL.len() {
         return invalid("tools", "each is named once".into());
@@ -283,8 +295,8 @@ async fn open_budget(context: &Context, goal: &Goal, thread: Uuid) -> Result<(),
             Ok(budget.ask(ASK_TIMEOUT, |reply| budget::Message::Adopt(adopt, reply)).await?)
         }
         None => {
-            let tokens = if goal.budget == 0 { THREAD_TOKENS } else { goal.budget };
-            let opened = budget.ask(ASK_TIMEOUT, |reply| budget::Message::Open(Wire((thread, tokens)), reply)).await?;
+            let open = Wire((thread, goal.budget));
+            let opened = budget.ask(ASK_TIMEOUT, |reply| budget::Message::Open(open, reply)).await?;
             Ok(opened.map(drop)?)
         }
     }

@@ -173,7 +173,8 @@ impl Children {
         }
         self.slots[number].stand = Stand::Ended;
         let reason = || run.error.clone().unwrap_or_else(|| "it was cancelled".into());
-        let failure = (run.state != RunState::Completed).then(|| Failure { reason: reason(), exhausted: run.exhausted });
+        let failure =
+            (run.state != RunState::Completed).then(|| Failure { reason: reason(), exhausted: run.exhausted });
         Some(Gone::Ended(number, Outcome { output: run.output.clone(), failure }))
     }
 
@@ -274,7 +275,8 @@ mod tests {
         let mut children = Children::default();
         children.send(errands(1, None));
         for attempt in 1..=ATTEMPTS_MAX {
-            let start = with(&places(&[(1, 0), (2, 0)][..1 + attempt as usize % 2]), |world| children.due(world)).remove(0);
+            let start =
+                with(&places(&[(1, 0), (2, 0)][..1 + attempt as usize % 2]), |world| children.due(world)).remove(0);
             let gone = children.lost(start.id, "down").unwrap();
             assert_eq!(matches!(gone, Gone::Ended(0, _)), attempt == ATTEMPTS_MAX);
         }

@@ -162,7 +162,12 @@ impl Actor for Agent {
         Ok(())
     }
 
-    async fn handle(&self, me: ActorRef<Message>, message: Message, state: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        me: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Happened(event) => state.happened(&me, event).await,
             Message::Moved(run, reply) => {
@@ -175,8 +180,14 @@ impl Actor for Agent {
                 state.happened(&me, Event::Cancel).await;
             }
             Message::Follow(node, ticket, reply) => {
-                let follow =
-                    follow(state.context.clone(), node, ticket, state.life.run().thread, state.family.subscribe(), reply);
+                let follow = follow(
+                    state.context.clone(),
+                    node,
+                    ticket,
+                    state.life.run().thread,
+                    state.family.subscribe(),
+                    reply,
+                );
                 state.context.tasks.spawn(follow);
             }
             Message::Closed => {

@@ -236,8 +236,8 @@ impl Actor for Pipeline {
                     let completion_tokens = words(&kept.concat());
                     generated.fetch_add(completion_tokens, Ordering::SeqCst);
                     let _ = frames::write(&mut stream.writer, &Chunk::Text(kept.concat())).await;
-                    let _ =
-                        frames::write(&mut stream.writer, &Chunk::End { reason, prompt_tokens, completion_tokens }).await;
+                    let _ = frames::write(&mut stream.writer, &Chunk::End { reason, prompt_tokens, completion_tokens })
+                        .await;
                 });
             }
             _ => {}

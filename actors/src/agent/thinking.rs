@@ -126,7 +126,12 @@ impl Thinking {
     }
 
     /// Asks the model; spends at most `share` tokens. Given up when `stop` is cancelled.
-    pub(super) async fn think(&self, prompt: Prompt, share: u64, stop: &CancellationToken) -> Result<Thought, Unthought> {
+    pub(super) async fn think(
+        &self,
+        prompt: Prompt,
+        share: u64,
+        stop: &CancellationToken,
+    ) -> Result<Thought, Unthought> {
         let (mut tokens, mut tries) = (0, 0);
         loop {
             tries += 1;
@@ -347,7 +352,9 @@ async fn last_word(mut stream: Stream, count: u64) -> Cost {
                 Ok(Some(Chunk::End { prompt_tokens, completion_tokens, .. })) => {
                     return Some(Cost::Known(prompt_tokens, completion_tokens));
                 }
-                Ok(Some(Chunk::Failed { completion_tokens, .. })) => return Some(Cost::Known(count, completion_tokens)),
+                Ok(Some(Chunk::Failed { completion_tokens, .. })) => {
+                    return Some(Cost::Known(count, completion_tokens));
+                }
                 Ok(None) | Err(_) => return None,
             }
         }

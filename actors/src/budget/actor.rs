@@ -16,7 +16,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 use serde::{Deserialize, Serialize};
 use skep_runtime::{
-    NodeId, Tasks, Wire,
+    NodeId, Reach, Tasks, Wire,
     defaults::ASK_TIMEOUT,
     member::State as Standing,
     store::{Batch, Table},
@@ -50,9 +50,12 @@ enum Account {
     Held(Held),
 }
 
+/// What other nodes may say to this one: leases and what became of them. A thread is opened and spent where it is used.
+const REMOTE: Reach = Reach::Only(&["Lease", "Report", "Look", "Get"]);
+
 /// Starts the actor and publishes it.
 pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
-    let actor = context.directory.spawn(NAME, ThreadBudget, context.clone(), Some(supervisor)).await?;
+    let actor = context.directory.spawn_within(REMOTE, NAME, ThreadBudget, context.clone(), Some(supervisor)).await?;
     Ok(actor.get_cell())
 }
 
@@ -93,7 +96,12 @@ impl Actor for ThreadBudget {
         Ok(())
     }
 
-    async fn handle(&self, me: ActorRef<Message>, message: Message, state: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        me: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
         // Whoever asked and went away needs no answer, hence the results of `send` are dropped.
         match message {
             Message::Open(Wire((thread, max)), reply) => drop(reply.send(Wire(state.open(thread, max).await))),
@@ -356,7 +364,12 @@ impl State {
 
     /// Offers closed leases to their owner until it has them, or until it is no longer of the swarm. Who asked for
     /// it is answered after the first try: what it left is written down and goes on.
-    fn give_back(&self, me: &ActorRef<Message>, thread: Uuid, reply: Option<RpcReplyPort<Wire<Result<(), BudgetError>>>>) {
+    fn give_back(
+        &self,
+        me: &ActorRef<Message>,
+        thread: Uuid,
+        reply: Option<RpcReplyPort<Wire<Result<(), BudgetError>>>>,
+    ) {
         let (owner, mut reports) = match self.accounts.get(&thread) {
             Some(Account::Held(held)) => (held.owner(), held.returning(thread)),
             _ => (self.me(), Vec::new()),

@@ -56,7 +56,8 @@ impl Meter {
 
     /// The rows as they are after a reset.
     pub(super) fn marked(&self) -> Vec<(Row, Count)> {
-        let mark = |(row, count): (&Row, &Count)| (row.clone(), Count { all: count.all.clone(), mark: count.all.clone() });
+        let mark =
+            |(row, count): (&Row, &Count)| (row.clone(), Count { all: count.all.clone(), mark: count.all.clone() });
         self.rows.iter().map(mark).collect()
     }
 

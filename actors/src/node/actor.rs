@@ -13,7 +13,7 @@ use crate::Context;
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 use skep_runtime::{
-    Load, Tasks, Wire,
+    Load, Reach, Tasks, Wire,
     member::State as Liveness,
     store::{Batch, Table},
     swarm::{self, Finding},
@@ -60,12 +60,15 @@ struct Face {
     gpus: Option<Finding>,
 }
 
+/// What other nodes may ask of this one. The rest is its owner's, through API and command line.
+const REMOTE: Reach = Reach::Only(&["Status", "Summary", "List", "Get", "Health", "Metrics", "Drain"]);
+
 /// Starts the actor of this machine. Draining goes on over a restart.
 ///
 /// # Errors
 /// The store could not be read.
 pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
-    let actor = context.directory.spawn(NAME, NodeActor, context.clone(), Some(supervisor)).await?;
+    let actor = context.directory.spawn_within(REMOTE, NAME, NodeActor, context.clone(), Some(supervisor)).await?;
     Ok(actor.get_cell())
 }
 

@@ -6,8 +6,7 @@
 //! load (each second) -> gauges, swarm.report ------------------> other nodes' Members
 //! ```
 //!
-//! Messages marked "only for this node's owner" are meant for API and command line of this machine. Which member
-//! sent a message is not known here: until the runtime tells, they are refused to nobody on the roster.
+//! What other nodes may send it is listed where it is spawned; invitations and evictions are for this node's owner.
 
 mod actor;
 pub mod card;

@@ -15,7 +15,7 @@ use crate::Context;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use serde::{Serialize, de::DeserializeOwned};
 use skep_runtime::{
-    Tasks, Wire,
+    Reach, Tasks, Wire,
     store::{Error, Span, Store, Table},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -37,12 +37,15 @@ struct State {
     _tasks: Tasks,
 }
 
+/// What other nodes' schedulers say to this one, and what may be asked about its commands from elsewhere.
+const REMOTE: Reach = Reach::Only(&["Own", "Find", "Get", "Cancel", "Follow", "Run", "Stop", "Tap", "Moved", "Forget"]);
+
 /// Starts the scheduler of a node. What waited before a restart waits again; what ran on this node then is lost.
 ///
 /// # Errors
 /// The store could not be read.
 pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
-    let actor = context.directory.spawn(NAME, SchedulerActor, context.clone(), Some(supervisor)).await?;
+    let actor = context.directory.spawn_within(REMOTE, NAME, SchedulerActor, context.clone(), Some(supervisor)).await?;
     Ok(actor.get_cell())
 }
 

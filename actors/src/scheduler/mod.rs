@@ -11,8 +11,7 @@
 //! `core`, `queue`, `placement`, `breaker` and `runs` decide and do no I/O; `desk` holds them and executes what they
 //! say; `owner` and `runner` are its two halves. A command runs at least once: after a failure it may run twice.
 //!
-//! Any roster member may send any of these messages, [`Message::Submit`] above all: to be on the roster is to be
-//! trusted with commands. Which member sent a message is not known here.
+//! Any roster member may have a command run here: to be on the roster is to be trusted with commands.
 
 mod actor;
 pub mod breaker;

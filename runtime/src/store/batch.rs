@@ -49,11 +49,7 @@ impl Batch {
     {
         let key = key.to_bytes();
         let value = table.encode(&key, value)?;
-        self.push(Op {
-            table: Cow::Borrowed(table.name()),
-            key,
-            value: Some(value),
-        })
+        self.push(Op { table: Cow::Borrowed(table.name()), key, value: Some(value) })
     }
 
     /// Deletes what is under `key`, if anything is.
@@ -61,11 +57,7 @@ impl Batch {
     /// # Errors
     /// [`Error::TooLarge`]; the batch stays as it was.
     pub fn delete<K: Key, V>(&mut self, table: Table<K, V>, key: &K) -> Result<(), Error> {
-        self.push(Op {
-            table: Cow::Borrowed(table.name()),
-            key: key.to_bytes(),
-            value: None,
-        })
+        self.push(Op { table: Cow::Borrowed(table.name()), key: key.to_bytes(), value: None })
     }
 
     /// Its writes, in order.
@@ -90,11 +82,7 @@ impl Batch {
     pub(super) fn push(&mut self, op: Op) -> Result<(), Error> {
         at_most("a key in bytes", op.key.len(), KEY_BYTES_MAX)?;
         let value_bytes = op.value.as_ref().map_or(0, Vec::len);
-        at_most(
-            "a value in bytes",
-            value_bytes.saturating_sub(SEAL_BYTES),
-            VALUE_BYTES_MAX,
-        )?;
+        at_most("a value in bytes", value_bytes.saturating_sub(SEAL_BYTES), VALUE_BYTES_MAX)?;
         at_most("a batch in writes", self.ops.len() + 1, BATCH_OPS_MAX)?;
         let bytes = self.bytes + op.key.len() + value_bytes;
         at_most("a batch in bytes", bytes, BATCH_BYTES_MAX)?;
@@ -105,8 +93,7 @@ impl Batch {
 
     /// Whether `other` still fits in without passing the limits of one batch.
     pub(super) fn has_room_for(&self, other: &Batch) -> bool {
-        self.ops.len() + other.ops.len() <= BATCH_OPS_MAX
-            && self.bytes + other.bytes <= BATCH_BYTES_MAX
+        self.ops.len() + other.ops.len() <= BATCH_OPS_MAX && self.bytes + other.bytes <= BATCH_BYTES_MAX
     }
 
     /// Puts `other`'s writes behind its own: the group that is flushed once.
@@ -122,9 +109,5 @@ impl Batch {
 }
 
 fn at_most(what: &'static str, size: usize, limit: usize) -> Result<(), Error> {
-    if size > limit {
-        Err(Error::TooLarge { what, size, limit })
-    } else {
-        Ok(())
-    }
+    if size > limit { Err(Error::TooLarge { what, size, limit }) } else { Ok(()) }
 }

@@ -90,12 +90,7 @@ impl Rows {
     /// A page of at most `rows_max` rows, and never more than [`SCAN_ROWS_MAX`].
     #[must_use]
     pub fn new(rows_max: usize) -> Self {
-        Self {
-            rows: Vec::new(),
-            rows_max: rows_max.min(SCAN_ROWS_MAX),
-            bytes: 0,
-            more: false,
-        }
+        Self { rows: Vec::new(), rows_max: rows_max.min(SCAN_ROWS_MAX), bytes: 0, more: false }
     }
 
     /// Takes a row. `false`: the page is full, the row was not taken, stop scanning.

@@ -18,9 +18,7 @@ pub enum Error {
         path: String,
     },
     /// The disk or the engine failed. The engine is dropped and opened again by itself; repeat the batch.
-    #[error(
-        "{path}: {reason}: the store is being reopened, try again; if it keeps happening, check the disk"
-    )]
+    #[error("{path}: {reason}: the store is being reopened, try again; if it keeps happening, check the disk")]
     Io {
         /// The store's place.
         path: String,
@@ -28,19 +26,14 @@ pub enum Error {
         reason: String,
     },
     /// The engine was dropped after a failure and couldn't be opened again yet. The next commit tries again.
-    #[error(
-        "{path} is being reopened after a failure: try again, and look at the disk's health and free space"
-    )]
+    #[error("{path} is being reopened after a failure: try again, and look at the disk's health and free space")]
     Reopening {
         /// The store's place.
         path: String,
     },
     /// A record's bytes don't match its checksum: they were damaged at rest. Delete the record, or fetch it
     /// from whoever else has it, and look at the disk.
-    #[error(
-        "table {table}, key {}: the record is damaged (checksum mismatch): check the disk's health",
-        Hex(key)
-    )]
+    #[error("table {table}, key {}: the record is damaged (checksum mismatch): check the disk's health", Hex(key))]
     Corrupt {
         /// The table's name.
         table: String,
@@ -48,9 +41,7 @@ pub enum Error {
         key: Vec<u8>,
     },
     /// The record was written with another layout of its table. A newer program wrote it: upgrade this one.
-    #[error(
-        "table {table}: a record has layout {found}, this program reads {expected}: use the newer program"
-    )]
+    #[error("table {table}: a record has layout {found}, this program reads {expected}: use the newer program")]
     Layout {
         /// The table's name.
         table: String,
@@ -61,10 +52,7 @@ pub enum Error {
     },
     /// The bytes are as they were written, but not of the table's type: two tables share a name, or a type
     /// changed without a new layout number. A mistake in the program.
-    #[error(
-        "table {table}, key {}: the record can't be decoded ({reason}): please report this",
-        Hex(key)
-    )]
+    #[error("table {table}, key {}: the record can't be decoded ({reason}): please report this", Hex(key))]
     Undecodable {
         /// The table's name.
         table: String,
@@ -100,9 +88,7 @@ pub enum Error {
     },
     /// The store as a whole can't be read. Opening sets it aside and refills it from its export; while running,
     /// restart the node so that this happens.
-    #[error(
-        "{path} can't be read ({reason}): restart the node, it is set aside and refilled from its export"
-    )]
+    #[error("{path} can't be read ({reason}): restart the node, it is set aside and refilled from its export")]
     Unreadable {
         /// The store's place.
         path: String,
@@ -128,18 +114,12 @@ impl Error {
         let path = path.display().to_string();
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path },
-            _ => Self::Io {
-                path,
-                reason: error.to_string(),
-            },
+            _ => Self::Io { path, reason: error.to_string() },
         }
     }
 
     pub(super) fn unreadable(path: &Path, reason: impl fmt::Display) -> Self {
-        Self::Unreadable {
-            path: path.display().to_string(),
-            reason: reason.to_string(),
-        }
+        Self::Unreadable { path: path.display().to_string(), reason: reason.to_string() }
     }
 }
 
@@ -151,10 +131,6 @@ impl fmt::Display for Hex<'_> {
         const SHOWN_BYTES: usize = 32;
         let shown = &self.0[..self.0.len().min(SHOWN_BYTES)];
         f.write_str(&data_encoding::HEXLOWER.encode(shown))?;
-        if shown.len() < self.0.len() {
-            f.write_str("...")
-        } else {
-            Ok(())
-        }
+        if shown.len() < self.0.len() { f.write_str("...") } else { Ok(()) }
     }
 }

@@ -49,11 +49,7 @@ pub(super) fn write(disk: &dyn Disk, files: &Files) -> Result<Exported, Error> {
 /// Writes, flushes and reads back an export.
 fn write_to(disk: &dyn Disk, temporary: &Path) -> Result<Exported, Error> {
     let failed = |error: io::Error| Error::io(temporary, &error);
-    let mut out = Out {
-        file: File::create(temporary).map_err(failed)?,
-        crc: Hasher::new(),
-        bytes: 0,
-    };
+    let mut out = Out { file: File::create(temporary).map_err(failed)?, crc: Hasher::new(), bytes: 0 };
     out.frame(HEADER).map_err(failed)?;
     let mut records = 0;
     for table in disk.tables()? {
@@ -67,14 +63,7 @@ fn write_to(disk: &dyn Disk, temporary: &Path) -> Result<Exported, Error> {
                 seal::unseal(&table, &key, &value)?;
                 span = span.after(&key);
                 records += 1;
-                record::write(
-                    [&Op {
-                        table: table.clone().into(),
-                        key,
-                        value: Some(value),
-                    }],
-                    &mut body,
-                );
+                record::write([&Op { table: table.clone().into(), key, value: Some(value) }], &mut body);
             }
             out.frame(&body).map_err(failed)?;
             if !more {
@@ -90,10 +79,7 @@ fn write_to(disk: &dyn Disk, temporary: &Path) -> Result<Exported, Error> {
     if verify(temporary)? != records {
         return Err(bad(temporary, "it doesn't read back as it was written"));
     }
-    Ok(Exported {
-        records,
-        bytes: out.bytes,
-    })
+    Ok(Exported { records, bytes: out.bytes })
 }
 
 /// Reads all of an export and returns how many records it holds.
@@ -116,20 +102,17 @@ pub(super) fn refill(path: &Path, disk: &dyn Disk) -> Result<u64, Error> {
 /// The newest export that verifies, if any does.
 pub(super) fn newest(files: &Files) -> Option<PathBuf> {
     [files.export(), files.previous()].into_iter().filter(|path| path.exists()).find(|path| {
-        verify(path).inspect_err(|error| tracing::warn!(%error, "an export is damaged, trying the one before it")).is_ok()
+        verify(path)
+            .inspect_err(|error| tracing::warn!(%error, "an export is damaged, trying the one before it"))
+            .is_ok()
     })
 }
 
 /// Walks an export, checking frames, seals, count and checksum on the way.
 fn read(path: &Path, mut page: impl FnMut(Vec<Op>) -> Result<(), Error>) -> Result<u64, Error> {
     let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-    let mut input = Counted {
-        input: BufReader::new(file),
-        crc: Hasher::new(),
-    };
-    let next = |input: &mut Counted<_>| match frame::read(input)
-        .map_err(|error| Error::io(path, &error))?
-    {
+    let mut input = Counted { input: BufReader::new(file), crc: Hasher::new() };
+    let next = |input: &mut Counted<_>| match frame::read(input).map_err(|error| Error::io(path, &error))? {
         frame::Next::Body(body) => Ok(body),
         // The trailer comes before any end.
         frame::Next::End | frame::Next::Torn => Err(bad(path, "it is cut short")),
@@ -144,13 +127,9 @@ fn read(path: &Path, mut page: impl FnMut(Vec<Op>) -> Result<(), Error>) -> Resu
         let body = next(&mut input)?;
         match body.split_first() {
             Some((&RECORDS, body)) => {
-                let ops =
-                    record::read(body).ok_or_else(|| bad(path, "a frame holds no records"))?;
+                let ops = record::read(body).ok_or_else(|| bad(path, "a frame holds no records"))?;
                 for op in &ops {
-                    let value = op
-                        .value
-                        .as_deref()
-                        .ok_or_else(|| bad(path, "it holds a deletion"))?;
+                    let value = op.value.as_deref().ok_or_else(|| bad(path, "it holds a deletion"))?;
                     seal::unseal(&op.table, &op.key, value)?;
                 }
                 records += ops.len() as u64;
@@ -160,11 +139,7 @@ fn read(path: &Path, mut page: impl FnMut(Vec<Op>) -> Result<(), Error>) -> Resu
                 let mut expected = records.to_le_bytes().to_vec();
                 expected.extend_from_slice(&before.to_le_bytes());
                 let whole = trailer == expected;
-                return if whole {
-                    Ok(records)
-                } else {
-                    Err(bad(path, "its count or checksum doesn't match"))
-                };
+                return if whole { Ok(records) } else { Err(bad(path, "its count or checksum doesn't match")) };
             }
             _ => return Err(bad(path, "a frame is of no known sort")),
         }
@@ -203,8 +178,5 @@ impl<R: Read> Read for Counted<R> {
 }
 
 fn bad(path: &Path, reason: &str) -> Error {
-    Error::BadExport {
-        path: path.display().to_string(),
-        reason: reason.to_owned(),
-    }
+    Error::BadExport { path: path.display().to_string(), reason: reason.to_owned() }
 }

@@ -19,10 +19,7 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn new(dir: &Path, kind: Kind) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            kind,
-        }
+        Self { dir: dir.to_owned(), kind }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -65,26 +62,17 @@ impl Files {
             .open(&path)
             .map_err(|error| Error::io(&path, &error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock {
-                _file: Arc::new(file),
-            }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked {
-                path: self.dir.display().to_string(),
-            }),
+            Ok(()) => Ok(Lock { _file: Arc::new(file) }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: self.dir.display().to_string() }),
             Err(TryLockError::Error(error)) => Err(Error::io(&path, &error)),
         }
     }
 
     /// Renames the live store to a free name beside it. Nothing is ever deleted: someone may want to look.
     pub(super) fn set_aside(&self) -> Result<PathBuf, Error> {
-        let free = (1..=SET_ASIDE_MAX)
-            .map(|n| self.named(&format!("unreadable-{n}")))
-            .find(|path| !path.exists());
+        let free = (1..=SET_ASIDE_MAX).map(|n| self.named(&format!("unreadable-{n}"))).find(|path| !path.exists());
         let aside = free.ok_or_else(|| {
-            Error::unreadable(
-                &self.live(),
-                "too many unreadable stores lie beside it, move some away",
-            )
+            Error::unreadable(&self.live(), "too many unreadable stores lie beside it, move some away")
         })?;
         self.rename(&self.live(), &aside)?;
         Ok(aside)
@@ -99,15 +87,9 @@ impl Files {
     /// Removes what an interrupted refill left: a copy of an export, and never the only one of anything.
     pub(super) fn clear_refilling(&self) -> Result<(), Error> {
         let path = self.refilling();
-        let removed = if path.is_dir() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(&path, &error))
-            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path, &error)),
             _ => Ok(()),
         }
     }
@@ -125,7 +107,5 @@ pub(super) struct Lock {
 
 /// Makes a folder's entries durable: a new or renamed file isn't, before.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), Error> {
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|error| Error::io(dir, &error))
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| Error::io(dir, &error))
 }

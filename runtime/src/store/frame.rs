@@ -26,9 +26,7 @@ pub(super) enum Next {
 
 /// Appends `body` as a frame.
 pub(super) fn write(body: &[u8], out: &mut Vec<u8>) {
-    let length = u32::try_from(body.len())
-        .expect("a body is at most a batch long")
-        .to_le_bytes();
+    let length = u32::try_from(body.len()).expect("a body is at most a batch long").to_le_bytes();
     out.extend_from_slice(&length);
     out.extend_from_slice(&crc32fast::hash(&length).to_le_bytes());
     out.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
@@ -53,9 +51,7 @@ pub(super) fn read(input: &mut impl Read) -> io::Result<Next> {
     let [l0, l1, l2, l3, c0, c1, c2, c3, b0, b1, b2, b3] = head;
     let length = [l0, l1, l2, l3];
     let length_bytes = u32::from_le_bytes(length) as usize;
-    if crc32fast::hash(&length) != u32::from_le_bytes([c0, c1, c2, c3])
-        || length_bytes > BODY_BYTES_MAX
-    {
+    if crc32fast::hash(&length) != u32::from_le_bytes([c0, c1, c2, c3]) || length_bytes > BODY_BYTES_MAX {
         return Ok(Next::Damaged);
     }
     let mut body = Vec::new();
@@ -64,11 +60,7 @@ pub(super) fn read(input: &mut impl Read) -> io::Result<Next> {
         return Ok(Next::Torn);
     }
     let intact = crc32fast::hash(&body) == u32::from_le_bytes([b0, b1, b2, b3]);
-    Ok(if intact {
-        Next::Body(body)
-    } else {
-        Next::Damaged
-    })
+    Ok(if intact { Next::Body(body) } else { Next::Damaged })
 }
 
 #[cfg(test)]
@@ -79,10 +71,7 @@ mod tests {
     fn a_cut_is_torn_and_a_flip_is_damage() {
         let mut log = Vec::new();
         write(b"the only frame", &mut log);
-        assert_eq!(
-            read(&mut log.as_slice()).unwrap(),
-            Next::Body(b"the only frame".to_vec())
-        );
+        assert_eq!(read(&mut log.as_slice()).unwrap(), Next::Body(b"the only frame".to_vec()));
         assert_eq!(read(&mut &log[..0]).unwrap(), Next::End);
         for cut in 1..log.len() {
             assert_eq!(read(&mut &log[..cut]).unwrap(), Next::Torn, "{cut}");
@@ -90,11 +79,7 @@ mod tests {
         for bit in 0..log.len() * 8 {
             let mut damaged = log.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(
-                read(&mut damaged.as_slice()).unwrap(),
-                Next::Damaged,
-                "{bit}"
-            );
+            assert_eq!(read(&mut damaged.as_slice()).unwrap(), Next::Damaged, "{bit}");
         }
     }
 }

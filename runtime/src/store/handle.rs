@@ -1,9 +1,7 @@
 //! The store as everyone holds it: typed reads on the caller's thread, commits that are durable when they
 //! resolve. A cheap clone; the last one dropped closes the files.
 
-use super::{
-    Batch, Commits, Disk, Error, Exported, Key, Rows, Span, Table, files::Files, writer::Writer,
-};
+use super::{Batch, Commits, Disk, Error, Exported, Key, Rows, Span, Table, files::Files, writer::Writer};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, sync::Arc};
 
@@ -44,11 +42,7 @@ impl Store {
             Commits::Thread => Some(Arc::new(Writer::start(Arc::clone(&disk), files.clone())?)),
             Commits::Inline(_) => None,
         };
-        Ok(Self {
-            writer,
-            disk,
-            files,
-        })
+        Ok(Self { writer, disk, files })
     }
 
     /// The value under `key`. Blocks for microseconds (a page in memory), or as long as the disk takes.
@@ -70,33 +64,20 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Store::get`]. A damaged row fails the page and is named; `span.after(key)` goes on behind it.
-    pub fn scan<K, V>(
-        &self,
-        table: Table<K, V>,
-        span: &Span,
-        rows_max: usize,
-    ) -> Result<Page<K, V>, Error>
+    pub fn scan<K, V>(&self, table: Table<K, V>, span: &Span, rows_max: usize) -> Result<Page<K, V>, Error>
     where
         K: Key,
         V: Serialize + DeserializeOwned,
     {
         if span.is_empty() || rows_max == 0 {
-            return Ok(Page {
-                rows: Vec::new(),
-                rest: (!span.is_empty()).then(|| span.clone()),
-            });
+            return Ok(Page { rows: Vec::new(), rest: (!span.is_empty()).then(|| span.clone()) });
         }
         let mut rows = Rows::new(rows_max);
         self.heed(self.disk.scan(table.name(), span, &mut rows))?;
         let (rows, more) = rows.finish();
         let rest = rows.last().filter(|_| more).map(|(key, _)| span.after(key));
-        let decode = |(key, sealed): &(Vec<u8>, Vec<u8>)| {
-            Ok((table.decode_key(key)?, table.decode(key, sealed)?))
-        };
-        Ok(Page {
-            rows: rows.iter().map(decode).collect::<Result<_, Error>>()?,
-            rest,
-        })
+        let decode = |(key, sealed): &(Vec<u8>, Vec<u8>)| Ok((table.decode_key(key)?, table.decode(key, sealed)?));
+        Ok(Page { rows: rows.iter().map(decode).collect::<Result<_, Error>>()?, rest })
     }
 
     /// Makes the whole batch durable, or nothing of it. Batches of one caller that awaits each are in order.
@@ -169,8 +150,6 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
-            .field("files", &self.files)
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("files", &self.files).finish_non_exhaustive()
     }
 }

@@ -158,11 +158,7 @@ impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
 
 fn write_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     for &byte in bytes {
-        if byte == 0 {
-            out.extend_from_slice(&ZERO)
-        } else {
-            out.push(byte)
-        }
+        if byte == 0 { out.extend_from_slice(&ZERO) } else { out.push(byte) }
     }
     out.extend_from_slice(&END);
 }
@@ -176,10 +172,7 @@ mod tests {
         assert_eq!(a.cmp(b), a.to_bytes().cmp(&b.to_bytes()), "{a:?} {b:?}");
         assert_eq!(K::from_bytes(&a.to_bytes()).as_ref(), Some(a));
         if a != b {
-            assert!(
-                !b.to_bytes().starts_with(&a.to_bytes()),
-                "{a:?} is a prefix of {b:?}"
-            );
+            assert!(!b.to_bytes().starts_with(&a.to_bytes()), "{a:?} is a prefix of {b:?}");
         }
     }
 

@@ -68,9 +68,7 @@ impl Medium {
     pub fn open(self: &Arc<Self>) -> Result<Memory, Error> {
         let mut platter = self.platter();
         if platter.open {
-            return Err(Error::Locked {
-                path: PLACE.to_owned(),
-            });
+            return Err(Error::Locked { path: PLACE.to_owned() });
         }
         platter.recover()?;
         platter.open = true;
@@ -151,11 +149,7 @@ impl Medium {
     /// The platter, for the opening that may still use it.
     pub(super) fn session(&self, session: u64) -> Result<MutexGuard<'_, Platter>, Error> {
         let platter = self.platter();
-        if platter.open && platter.session == session {
-            Ok(platter)
-        } else {
-            Err(Error::Closed)
-        }
+        if platter.open && platter.session == session { Ok(platter) } else { Err(Error::Closed) }
     }
 
     fn platter(&self) -> MutexGuard<'_, Platter> {
@@ -171,20 +165,14 @@ impl Platter {
         let whole_bytes = loop {
             let read_bytes = self.flushed - rest.len();
             match frame::read(&mut rest).expect("memory is always readable") {
-                frame::Next::Body(body) => {
-                    apply(&mut live, record::read(&body).ok_or_else(damaged)?)
-                }
+                frame::Next::Body(body) => apply(&mut live, record::read(&body).ok_or_else(damaged)?),
                 frame::Next::End | frame::Next::Torn => break read_bytes,
                 frame::Next::Damaged => return Err(damaged()),
             }
         };
         self.log.truncate(whole_bytes);
         self.flushed = whole_bytes;
-        self.live_bytes = live
-            .values()
-            .flatten()
-            .map(|(key, value)| (key.len() + value.len()) as u64)
-            .sum();
+        self.live_bytes = live.values().flatten().map(|(key, value)| (key.len() + value.len()) as u64).sum();
         self.live = live;
         Ok(())
     }
@@ -192,14 +180,8 @@ impl Platter {
     pub(super) fn write(&mut self, batch: &Batch) -> Result<u64, Error> {
         let staged_bytes: usize = self.staged.iter().map(|(_, batch)| batch.bytes()).sum();
         let wanted_bytes = self.live_bytes + (staged_bytes + batch.bytes()) as u64;
-        if self
-            .capacity_bytes
-            .is_some_and(|capacity| wanted_bytes > capacity)
-            && !batch.only_deletes()
-        {
-            return Err(Error::Full {
-                path: PLACE.to_owned(),
-            });
+        if self.capacity_bytes.is_some_and(|capacity| wanted_bytes > capacity) && !batch.only_deletes() {
+            return Err(Error::Full { path: PLACE.to_owned() });
         }
         let mut body = Vec::with_capacity(batch.bytes());
         record::write(batch.ops(), &mut body);

@@ -26,21 +26,12 @@ impl Memory {
 impl Disk for Memory {
     fn read(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let platter = self.platter()?;
-        Ok(platter
-            .live
-            .get(table)
-            .and_then(|table| table.get(key))
-            .map(|value| value.to_vec()))
+        Ok(platter.live.get(table).and_then(|table| table.get(key)).map(|value| value.to_vec()))
     }
 
     fn scan(&self, table: &str, span: &Span, rows: &mut Rows) -> Result<(), Error> {
         let platter = self.platter()?;
-        for (key, value) in platter
-            .live
-            .get(table)
-            .iter()
-            .flat_map(|table| table.range::<[u8], _>(span.bounds()))
-        {
+        for (key, value) in platter.live.get(table).iter().flat_map(|table| table.range::<[u8], _>(span.bounds())) {
             if !rows.offer(key, value) {
                 break;
             }
@@ -78,8 +69,7 @@ impl Inline for Memory {
     }
 
     fn flush_delay(&self) -> Duration {
-        self.platter()
-            .map_or(Duration::ZERO, |platter| platter.flush_delay)
+        self.platter().map_or(Duration::ZERO, |platter| platter.flush_delay)
     }
 
     fn flush(&self, ticket: u64) -> Result<(), Error> {

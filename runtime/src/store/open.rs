@@ -48,11 +48,7 @@ impl Config {
     /// The store of this kind in this folder, with the default reserve.
     #[must_use]
     pub fn new(kind: Kind, dir: impl Into<PathBuf>) -> Self {
-        Self {
-            kind,
-            dir: dir.into(),
-            reserve_bytes: RESERVE_BYTES,
-        }
+        Self { kind, dir: dir.into(), reserve_bytes: RESERVE_BYTES }
     }
 }
 
@@ -63,11 +59,7 @@ impl Config {
 pub fn open(config: &Config) -> Result<Opened, Error> {
     if config.kind == Kind::Memory {
         let store = Store::new(Arc::new(Medium::new().open()?))?;
-        return Ok(Opened {
-            store,
-            set_aside: None,
-            refilled: None,
-        });
+        return Ok(Opened { store, set_aside: None, refilled: None });
     }
     let files = Files::new(&config.dir, config.kind);
     fs::create_dir_all(files.dir()).map_err(|error| Error::io(files.dir(), &error))?;
@@ -91,11 +83,7 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
     };
     sync_dir(files.dir())?;
     let store = Store::with_exports(disk, files)?;
-    Ok(Opened {
-        store,
-        set_aside,
-        refilled,
-    })
+    Ok(Opened { store, set_aside, refilled })
 }
 
 /// Builds a store from the newest good export, whole before it takes the live one's place.
@@ -113,10 +101,7 @@ fn refill(config: &Config, files: &Files, lock: &Lock) -> Result<Option<Refilled
 }
 
 fn engine(config: &Config, path: &Path, lock: Lock) -> Result<Arc<dyn Disk>, Error> {
-    let space = Space {
-        path: config.dir.clone(),
-        reserve_bytes: config.reserve_bytes,
-    };
+    let space = Space { path: config.dir.clone(), reserve_bytes: config.reserve_bytes };
     Ok(match config.kind {
         Kind::Redb => Arc::new(Redb::open(path, space, lock)?),
         Kind::Sled => Arc::new(Sled::open(path, space, lock)?),

@@ -12,10 +12,7 @@ const PUT: u8 = 1;
 /// Appends the writes.
 pub(super) fn write<'a>(ops: impl IntoIterator<Item = &'a Op>, out: &mut Vec<u8>) {
     for op in ops {
-        debug_assert!(
-            op.table.len() <= TABLE_NAME_BYTES_MAX && op.key.len() <= KEY_BYTES_MAX,
-            "a batch checks both"
-        );
+        debug_assert!(op.table.len() <= TABLE_NAME_BYTES_MAX && op.key.len() <= KEY_BYTES_MAX, "a batch checks both");
         out.push(op.table.len() as u8);
         out.extend_from_slice(op.table.as_bytes());
         out.extend_from_slice(&(op.key.len() as u16).to_le_bytes());
@@ -36,9 +33,7 @@ pub(super) fn read(mut body: &[u8]) -> Option<Vec<Op>> {
     let mut ops = Vec::new();
     while !body.is_empty() {
         let [table_bytes] = take_array(&mut body)?;
-        let table = std::str::from_utf8(take(&mut body, table_bytes as usize)?)
-            .ok()?
-            .to_owned();
+        let table = std::str::from_utf8(take(&mut body, table_bytes as usize)?).ok()?.to_owned();
         let key_bytes = u16::from_le_bytes(take_array(&mut body)?);
         let key = take(&mut body, key_bytes as usize)?.to_vec();
         let value = match take_array(&mut body)? {
@@ -49,15 +44,8 @@ pub(super) fn read(mut body: &[u8]) -> Option<Vec<Op>> {
             }
             _ => return None,
         };
-        let valid =
-            !table.is_empty() && table.len() <= TABLE_NAME_BYTES_MAX && key.len() <= KEY_BYTES_MAX;
-        valid.then(|| {
-            ops.push(Op {
-                table: Cow::Owned(table),
-                key,
-                value,
-            })
-        })?;
+        let valid = !table.is_empty() && table.len() <= TABLE_NAME_BYTES_MAX && key.len() <= KEY_BYTES_MAX;
+        valid.then(|| ops.push(Op { table: Cow::Owned(table), key, value }))?;
     }
     Some(ops)
 }

@@ -13,9 +13,7 @@ use super::{
     slot::{Slot, contained},
     space::Space,
 };
-use ::redb::{
-    Builder, Database, Durability, ReadableDatabase, TableDefinition, TableError, TableHandle,
-};
+use ::redb::{Builder, Database, Durability, ReadableDatabase, TableDefinition, TableError, TableHandle};
 use std::{collections::BTreeMap, io, path::Path};
 
 /// Memory for pages, in bytes: a node's whole state nearly always fits.
@@ -31,10 +29,7 @@ impl Redb {
     /// Opens or creates the file and checks all of it.
     pub(super) fn open(path: &Path, space: Space, lock: Lock) -> Result<Self, Error> {
         let engine = contained(path, || open(path, true))?;
-        Ok(Self {
-            slot: Slot::new(path.to_owned(), engine, lock),
-            space,
-        })
+        Ok(Self { slot: Slot::new(path.to_owned(), engine, lock), space })
     }
 
     fn failed(&self, error: impl Into<::redb::Error>) -> Error {
@@ -64,10 +59,7 @@ impl Disk for Redb {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(()),
                 Err(error) => return Err(self.failed(error)),
             };
-            for row in table
-                .range::<&[u8]>(span.bounds())
-                .map_err(|e| self.failed(e))?
-            {
+            for row in table.range::<&[u8]>(span.bounds()).map_err(|e| self.failed(e))? {
                 let (key, value) = row.map_err(|e| self.failed(e))?;
                 if !rows.offer(key.value(), value.value()) {
                     break;
@@ -96,13 +88,9 @@ impl Disk for Redb {
         }
         self.slot.with(|engine| {
             let mut transaction = engine.begin_write().map_err(|e| self.failed(e))?;
-            transaction
-                .set_durability(Durability::Immediate)
-                .map_err(|e| self.failed(e))?;
+            transaction.set_durability(Durability::Immediate).map_err(|e| self.failed(e))?;
             for (name, ops) in tables {
-                let mut table = transaction
-                    .open_table(definition(name))
-                    .map_err(|e| self.failed(e))?;
+                let mut table = transaction.open_table(definition(name)).map_err(|e| self.failed(e))?;
                 for op in ops {
                     match &op.value {
                         Some(value) => table.insert(op.key.as_slice(), value.as_slice()).map(drop),
@@ -145,22 +133,17 @@ fn classify(path: &Path, error: ::redb::Error) -> Error {
     match error {
         ::redb::Error::Io(error) => match error.kind() {
             // How redb says that a file is not, or no longer, one of its own.
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                Error::unreadable(path, error)
-            }
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Error::unreadable(path, error),
             _ => Error::io(path, &error),
         },
-        ::redb::Error::DatabaseAlreadyOpen | ::redb::Error::LockProtocolMismatch => Error::Locked {
-            path: path.display().to_string(),
-        },
+        ::redb::Error::DatabaseAlreadyOpen | ::redb::Error::LockProtocolMismatch => {
+            Error::Locked { path: path.display().to_string() }
+        }
         error @ (::redb::Error::Corrupted(_)
         | ::redb::Error::UpgradeRequired(_)
         | ::redb::Error::RepairAborted
         | ::redb::Error::TableTypeMismatch { .. }
         | ::redb::Error::TypeDefinitionChanged { .. }) => Error::unreadable(path, error),
-        error => Error::Io {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        },
+        error => Error::Io { path: path.display().to_string(), reason: error.to_string() },
     }
 }

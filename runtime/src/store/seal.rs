@@ -21,21 +21,11 @@ pub(super) fn seal(table: &str, key: &[u8], layout: u8, payload: &[u8]) -> Vec<u
 }
 
 /// The layout number and the payload; [`Error::Corrupt`] if any bit of them, or of the key, changed.
-pub(super) fn unseal<'a>(
-    table: &str,
-    key: &[u8],
-    sealed: &'a [u8],
-) -> Result<(u8, &'a [u8]), Error> {
-    let corrupt = || Error::Corrupt {
-        table: table.to_owned(),
-        key: key.to_vec(),
-    };
-    let (head, payload) = sealed
-        .split_first_chunk::<SEAL_BYTES>()
-        .ok_or_else(corrupt)?;
+pub(super) fn unseal<'a>(table: &str, key: &[u8], sealed: &'a [u8]) -> Result<(u8, &'a [u8]), Error> {
+    let corrupt = || Error::Corrupt { table: table.to_owned(), key: key.to_vec() };
+    let (head, payload) = sealed.split_first_chunk::<SEAL_BYTES>().ok_or_else(corrupt)?;
     let [format, layout, crc @ ..] = *head;
-    if format != FORMAT || u32::from_le_bytes(crc) != checksum(table, key, format, layout, payload)
-    {
+    if format != FORMAT || u32::from_le_bytes(crc) != checksum(table, key, format, layout, payload) {
         return Err(corrupt());
     }
     Ok((layout, payload))
@@ -60,20 +50,11 @@ mod tests {
     #[test]
     fn every_single_flipped_bit_is_noticed() {
         let sealed = seal("tasks", b"key", 3, b"a value of some bytes");
-        assert_eq!(
-            unseal("tasks", b"key", &sealed),
-            Ok((3, b"a value of some bytes".as_slice()))
-        );
+        assert_eq!(unseal("tasks", b"key", &sealed), Ok((3, b"a value of some bytes".as_slice())));
         for bit in 0..sealed.len() * 8 {
             let mut damaged = sealed.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                matches!(
-                    unseal("tasks", b"key", &damaged),
-                    Err(Error::Corrupt { .. })
-                ),
-                "bit {bit}"
-            );
+            assert!(matches!(unseal("tasks", b"key", &damaged), Err(Error::Corrupt { .. })), "bit {bit}");
         }
     }
 

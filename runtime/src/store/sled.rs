@@ -54,10 +54,7 @@ impl Sled {
     /// Opens or creates the folder.
     pub(super) fn open(path: &Path, space: Space, lock: Lock) -> Result<Self, Error> {
         let engine = contained(path, || Engine::open(path))?;
-        Ok(Self {
-            slot: Slot::new(path.to_owned(), engine, lock),
-            space,
-        })
+        Ok(Self { slot: Slot::new(path.to_owned(), engine, lock), space })
     }
 
     fn failed(&self, error: ::sled::Error) -> Error {
@@ -68,10 +65,7 @@ impl Sled {
 impl Disk for Sled {
     fn read(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.slot.with(|engine| {
-            let value = engine
-                .db
-                .get(full_key(table, key))
-                .map_err(|e| self.failed(e))?;
+            let value = engine.db.get(full_key(table, key)).map_err(|e| self.failed(e))?;
             Ok(value.map(|value| value.to_vec()))
         })
     }
@@ -151,31 +145,20 @@ impl Disk for Sled {
 
 impl Sled {
     fn foreign(&self) -> Error {
-        Error::unreadable(
-            self.slot.path(),
-            "it holds keys that this program did not write",
-        )
+        Error::unreadable(self.slot.path(), "it holds keys that this program did not write")
     }
 }
 
 impl Engine {
     fn open(path: &Path) -> Result<Self, Error> {
         let db = open_when_released(path)?;
-        let log = File::options()
-            .write(true)
-            .open(path.join("db"))
-            .map_err(|e| Error::io(path, &e))?;
+        let log = File::options().write(true).open(path.join("db")).map_err(|e| Error::io(path, &e))?;
         // Once: the entries of the folder itself, which no flush of a file covers.
         sync_dir(path)?;
         if let Some(parent) = path.parent() {
             sync_dir(parent)?;
         }
-        Ok(Self {
-            db,
-            log,
-            blobs: path.join("blobs"),
-            flushed: Mutex::default(),
-        })
+        Ok(Self { db, log, blobs: path.join("blobs"), flushed: Mutex::default() })
     }
 
     /// Makes durable what sled's own flush handed to the system.
@@ -205,17 +188,11 @@ impl Engine {
 }
 
 /// Opens sled; our own lock file proves that whoever holds its lock is on the way out.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "called while the node starts, or on the writer's own thread"
-)]
+#[expect(clippy::disallowed_methods, reason = "called while the node starts, or on the writer's own thread")]
 fn open_when_released(path: &Path) -> Result<Db, Error> {
     let mut tries = 0;
     loop {
-        let opened = ::sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            .open();
+        let opened = ::sled::Config::new().path(path).cache_capacity(CACHE_BYTES).open();
         match opened.map_err(|error| classify(path, error)) {
             Err(Error::Locked { .. }) if tries < OPEN_TRIES => {
                 tries += 1;
@@ -240,9 +217,7 @@ fn classify(path: &Path, error: ::sled::Error) -> Error {
     match error {
         // It has no error of its own for a held lock.
         ::sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
-            Error::Locked {
-                path: path.display().to_string(),
-            }
+            Error::Locked { path: path.display().to_string() }
         }
         ::sled::Error::Io(error) => Error::io(path, &error),
         error @ (::sled::Error::Corruption { .. }

@@ -29,15 +29,8 @@ struct State<E> {
 
 impl<E> Slot<E> {
     pub(super) fn new(path: PathBuf, engine: E, lock: Lock) -> Self {
-        let state = State {
-            engine: Some(engine),
-            lock: Some(lock),
-        };
-        Self {
-            path,
-            state: RwLock::new(state),
-            suspect: AtomicBool::new(false),
-        }
+        let state = State { engine: Some(engine), lock: Some(lock) };
+        Self { path, state: RwLock::new(state), suspect: AtomicBool::new(false) }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -50,9 +43,7 @@ impl<E> Slot<E> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let Some(engine) = &state.engine else {
             return Err(if state.lock.is_some() {
-                Error::Reopening {
-                    path: self.path.display().to_string(),
-                }
+                Error::Reopening { path: self.path.display().to_string() }
             } else {
                 Error::Closed
             });
@@ -93,12 +84,8 @@ impl<E> Drop for Slot<E> {
 }
 
 /// Runs a call into an engine; its panic becomes [`Error::Unreadable`].
-pub(super) fn contained<T>(
-    path: &Path,
-    call: impl FnOnce() -> Result<T, Error>,
-) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|panic| Err(Error::unreadable(path, message(&*panic))))
+pub(super) fn contained<T>(path: &Path, call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(Error::unreadable(path, message(&*panic))))
 }
 
 /// Drops an engine, which may panic if it failed before.
@@ -113,9 +100,6 @@ fn discard<E>(path: &Path, engine: Option<E>) {
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("its engine panicked: {}", text.unwrap_or("no message"))
 }

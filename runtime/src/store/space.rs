@@ -25,14 +25,11 @@ impl Space {
         if self.reserve_bytes == 0 || batch.only_deletes() {
             return Ok(());
         }
-        let disk = rustix::fs::statvfs(&self.path)
-            .map_err(|error| Error::io(&self.path, &error.into()))?;
+        let disk = rustix::fs::statvfs(&self.path).map_err(|error| Error::io(&self.path, &error.into()))?;
         let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
         let wanted_bytes = (batch.bytes() as u64).saturating_mul(WRITE_FACTOR);
         if free_bytes < self.reserve_bytes.saturating_add(wanted_bytes) {
-            return Err(Error::Full {
-                path: self.path.display().to_string(),
-            });
+            return Err(Error::Full { path: self.path.display().to_string() });
         }
         Ok(())
     }

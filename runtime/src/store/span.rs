@@ -14,19 +14,13 @@ impl Span {
     /// The whole table.
     #[must_use]
     pub fn all() -> Self {
-        Self {
-            start: Bound::Unbounded,
-            end: Bound::Unbounded,
-        }
+        Self { start: Bound::Unbounded, end: Bound::Unbounded }
     }
 
     /// The keys of a Rust range: `Span::of(&(from..to))`.
     #[must_use]
     pub fn of<K: Key>(range: &impl RangeBounds<K>) -> Self {
-        Self {
-            start: range.start_bound().map(Key::to_bytes),
-            end: range.end_bound().map(Key::to_bytes),
-        }
+        Self { start: range.start_bound().map(Key::to_bytes), end: range.end_bound().map(Key::to_bytes) }
     }
 
     /// The keys that begin with `prefix`: of a table keyed by `(A, B)`, all with this `A`.
@@ -34,28 +28,19 @@ impl Span {
     pub fn under<K: Key>(prefix: &K) -> Self {
         let start = prefix.to_bytes();
         let end = successor(start.clone()).map_or(Bound::Unbounded, Bound::Excluded);
-        Self {
-            start: Bound::Included(start),
-            end,
-        }
+        Self { start: Bound::Included(start), end }
     }
 
     /// What is left of this span behind the key with these bytes.
     #[must_use]
     pub fn after(&self, key: &[u8]) -> Self {
-        Self {
-            start: Bound::Excluded(key.to_vec()),
-            end: self.end.clone(),
-        }
+        Self { start: Bound::Excluded(key.to_vec()), end: self.end.clone() }
     }
 
     /// Both ends, as the engines take them.
     #[must_use]
     pub fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
-        (
-            self.start.as_ref().map(Vec::as_slice),
-            self.end.as_ref().map(Vec::as_slice),
-        )
+        (self.start.as_ref().map(Vec::as_slice), self.end.as_ref().map(Vec::as_slice))
     }
 
     /// Whether no key can be in it. Engines panic on an inverted range, so nobody hands them one.
@@ -63,10 +48,9 @@ impl Span {
     pub fn is_empty(&self) -> bool {
         match self.bounds() {
             (Bound::Included(start), Bound::Included(end)) => start > end,
-            (
-                Bound::Included(start) | Bound::Excluded(start),
-                Bound::Included(end) | Bound::Excluded(end),
-            ) => start >= end,
+            (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => {
+                start >= end
+            }
             (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         }
     }

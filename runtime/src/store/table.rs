@@ -26,26 +26,15 @@ impl<K, V> Table<K, V> {
     /// If the name is empty or longer than [`TABLE_NAME_BYTES_MAX`]: at compile time for a constant.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        assert!(
-            !name.is_empty() && name.len() <= TABLE_NAME_BYTES_MAX,
-            "a table's name has 1 to 64 bytes"
-        );
-        Self {
-            name,
-            layout: 1,
-            types: PhantomData,
-        }
+        assert!(!name.is_empty() && name.len() <= TABLE_NAME_BYTES_MAX, "a table's name has 1 to 64 bytes");
+        Self { name, layout: 1, types: PhantomData }
     }
 
     /// The same table with another layout number. Raise it when `V` changes, so that old bytes are refused
     /// ([`Error::Layout`]) and never misread.
     #[must_use]
     pub const fn layout(self, layout: u8) -> Self {
-        Self {
-            name: self.name,
-            layout,
-            types: PhantomData,
-        }
+        Self { name: self.name, layout, types: PhantomData }
     }
 
     /// Its name.
@@ -69,32 +58,22 @@ impl<K: Key, V: Serialize + DeserializeOwned> Table<K, V> {
     pub(super) fn decode(&self, key: &[u8], sealed: &[u8]) -> Result<V, Error> {
         let (layout, payload) = seal::unseal(self.name, key, sealed)?;
         if layout != self.layout {
-            return Err(Error::Layout {
-                table: self.name.to_owned(),
-                found: layout,
-                expected: self.layout,
-            });
+            return Err(Error::Layout { table: self.name.to_owned(), found: layout, expected: self.layout });
         }
         self.decode_payload(key, payload)
     }
 
     /// The key that these bytes are.
     pub(super) fn decode_key(&self, key: &[u8]) -> Result<K, Error> {
-        K::from_bytes(key)
-            .ok_or_else(|| self.undecodable(key, "the key is of another type".to_owned()))
+        K::from_bytes(key).ok_or_else(|| self.undecodable(key, "the key is of another type".to_owned()))
     }
 
     fn decode_payload(&self, key: &[u8], payload: &[u8]) -> Result<V, Error> {
-        wire::decode(payload, VALUE_BYTES_MAX)
-            .map_err(|error| self.undecodable(key, error.to_string()))
+        wire::decode(payload, VALUE_BYTES_MAX).map_err(|error| self.undecodable(key, error.to_string()))
     }
 
     fn undecodable(&self, key: &[u8], reason: String) -> Error {
-        Error::Undecodable {
-            table: self.name.to_owned(),
-            key: key.to_vec(),
-            reason,
-        }
+        Error::Undecodable { table: self.name.to_owned(), key: key.to_vec(), reason }
     }
 }
 

@@ -60,10 +60,7 @@ impl Writer {
         let thread = Builder::new()
             .name("store".to_owned())
             .spawn(move || run(&*disk, files.as_ref(), queue, ends))
-            .map_err(|error| Error::Io {
-                path: "the store's thread".to_owned(),
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| Error::Io { path: "the store's thread".to_owned(), reason: error.to_string() })?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
             room: Arc::new(Semaphore::new(QUEUE_KIB_MAX)),
@@ -75,16 +72,9 @@ impl Writer {
         let jobs = self.jobs()?;
         in_time(async {
             let kib = u32::try_from(batch.bytes() / 1024 + 1).expect("a batch is at most 64 MiB");
-            let room = Arc::clone(&self.room)
-                .acquire_many_owned(kib)
-                .await
-                .map_err(|_| Error::Closed)?;
+            let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Error::Closed)?;
             let (done, answer) = oneshot::channel();
-            let job = Job::Commit(Waiting {
-                batch,
-                done,
-                _room: room,
-            });
+            let job = Job::Commit(Waiting { batch, done, _room: room });
             jobs.send(job).await.map_err(|_| Error::Closed)?;
             answer.await.map_err(|_| Error::Closed)?
         })
@@ -95,9 +85,7 @@ impl Writer {
         let jobs = self.jobs()?;
         in_time(async {
             let (done, answer) = oneshot::channel();
-            jobs.send(Job::Export(done))
-                .await
-                .map_err(|_| Error::Closed)?;
+            jobs.send(Job::Export(done)).await.map_err(|_| Error::Closed)?;
             answer.await.map_err(|_| Error::Closed)?
         })
         .await
@@ -112,46 +100,27 @@ impl Writer {
     }
 
     pub(super) async fn close(&self) -> Result<(), Error> {
-        let Some(jobs) = self
-            .jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        else {
+        let Some(jobs) = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Ok(());
         };
         in_time(async {
             let (done, answer) = oneshot::channel();
-            jobs.send(Job::Close(done))
-                .await
-                .map_err(|_| Error::Closed)?;
+            jobs.send(Job::Close(done)).await.map_err(|_| Error::Closed)?;
             answer.await.map_err(|_| Error::Closed)
         })
         .await
     }
 
     fn jobs(&self) -> Result<mpsc::Sender<Job>, Error> {
-        self.jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-            .ok_or(Error::Closed)
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::Closed)
     }
 }
 
 impl Drop for Writer {
     /// Waits for the thread, so that the files are free when the last handle is gone.
     fn drop(&mut self) {
-        self.jobs
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some((thread, ended)) = self
-            .thread
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        else {
+        self.jobs.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((thread, ended)) = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take() else {
             return;
         };
         match ended.recv_timeout(DROP_WAIT) {
@@ -168,11 +137,7 @@ impl Drop for Writer {
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    timeout(DISK_WAIT, work)
-        .await
-        .unwrap_or(Err(Error::Stalled {
-            seconds: DISK_WAIT.as_secs(),
-        }))
+    timeout(DISK_WAIT, work).await.unwrap_or(Err(Error::Stalled { seconds: DISK_WAIT.as_secs() }))
 }
 
 /// The thread. `_ends` is dropped with it, which is how `Drop` knows.
@@ -196,12 +161,7 @@ fn run(disk: &dyn Disk, files: Option<&Files>, mut queue: mpsc::Receiver<Job>, _
 }
 
 /// Commits `first` and what waits behind it with one flush; returns a job that didn't fit.
-fn commit_group(
-    disk: &dyn Disk,
-    first: Waiting,
-    queue: &mut mpsc::Receiver<Job>,
-    failing: &mut bool,
-) -> Option<Job> {
+fn commit_group(disk: &dyn Disk, first: Waiting, queue: &mut mpsc::Receiver<Job>, failing: &mut bool) -> Option<Job> {
     // On a full disk deletes go by themselves: they are admitted where writes are not.
     let apart = failing.then(|| first.batch.only_deletes());
     let mut group = first.batch;
@@ -280,11 +240,7 @@ mod tests {
         }
 
         fn commit(&self, batch: &Batch) -> Result<(), Error> {
-            self.entered
-                .lock()
-                .unwrap()
-                .send(batch.ops().len())
-                .unwrap();
+            self.entered.lock().unwrap().send(batch.ops().len()).unwrap();
             self.outcomes.lock().unwrap().recv().unwrap()?;
             self.memory.commit(batch)
         }
@@ -309,17 +265,12 @@ mod tests {
     }
 
     fn full() -> Result<(), Error> {
-        Err(Error::Full {
-            path: "here".to_owned(),
-        })
+        Err(Error::Full { path: "here".to_owned() })
     }
 
     /// Queues `batches` behind a commit that is held until all are queued, then lets one outcome after the other
     /// happen. Returns what each batch was told, and the sizes of the groups.
-    async fn groups(
-        batches: Vec<Batch>,
-        outcomes: Vec<Result<(), Error>>,
-    ) -> (Vec<Result<(), Error>>, Vec<usize>) {
+    async fn groups(batches: Vec<Batch>, outcomes: Vec<Result<(), Error>>) -> (Vec<Result<(), Error>>, Vec<usize>) {
         let (entered, enters) = channel();
         let (outcome, outcomes_in) = channel();
         let disk = Gated {
@@ -356,13 +307,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_flush_is_told_to_its_whole_group_and_the_next_is_tried() {
-        let (results, sizes) =
-            groups((0..300).map(put).collect(), vec![Ok(()), full(), Ok(())]).await;
+        let (results, sizes) = groups((0..300).map(put).collect(), vec![Ok(()), full(), Ok(())]).await;
         assert_eq!(sizes, [256, 44]);
-        assert_eq!(
-            results.iter().filter(|result| **result == full()).count(),
-            256
-        );
+        assert_eq!(results.iter().filter(|result| **result == full()).count(), 256);
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 44);
     }
 

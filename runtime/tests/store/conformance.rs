@@ -3,8 +3,7 @@
 use crate::place::{LEFT, Place, RIGHT, count, data_file, look, pair, value};
 use futures::future::join_all;
 use skep_runtime::store::{
-    BATCH_BYTES_MAX, BATCH_OPS_MAX, Batch, Error, KEY_BYTES_MAX, Kind, Page, Span, Table,
-    VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, BATCH_OPS_MAX, Batch, Error, KEY_BYTES_MAX, Kind, Page, Span, Table, VALUE_BYTES_MAX,
 };
 use std::collections::BTreeMap;
 
@@ -66,10 +65,7 @@ async fn scans_go_in_key_order_within_their_bounds(place: Place) {
     let store = place.open();
     let mut model = BTreeMap::new();
     let mut batch = Batch::new();
-    for (at, name) in ["", "a", "a\0", "a\0b", "aa", "b", "\u{ff}"]
-        .into_iter()
-        .enumerate()
-    {
+    for (at, name) in ["", "a", "a\0", "a\0b", "aa", "b", "\u{ff}"].into_iter().enumerate() {
         for number in [i64::MIN, -1, 0, 1, i64::MAX] {
             let key = (name.to_owned(), number);
             batch.put(NAMED, &key, &(at as u32)).unwrap();
@@ -77,46 +73,18 @@ async fn scans_go_in_key_order_within_their_bounds(place: Place) {
         }
     }
     // A neighbour whose name continues the table's must not show up.
-    batch
-        .put(Table::<u64, u32>::new("namedother"), &1, &1)
-        .unwrap();
+    batch.put(Table::<u64, u32>::new("namedother"), &1, &1).unwrap();
     store.commit(batch).await.unwrap();
     let all: Vec<_> = model.clone().into_iter().collect();
-    assert_eq!(
-        store.scan(NAMED, &Span::all(), 1_000),
-        Ok(Page {
-            rows: all.clone(),
-            rest: None
-        })
-    );
+    assert_eq!(store.scan(NAMED, &Span::all(), 1_000), Ok(Page { rows: all.clone(), rest: None }));
 
     let (low, high) = (all[7].0.clone(), all[20].0.clone());
-    let expect = |rows: &[((String, i64), u32)]| {
-        Ok(Page {
-            rows: rows.to_vec(),
-            rest: None,
-        })
-    };
-    assert_eq!(
-        store.scan(NAMED, &Span::of(&(low.clone()..high.clone())), 100),
-        expect(&all[7..20])
-    );
-    assert_eq!(
-        store.scan(NAMED, &Span::of(&(low.clone()..=high.clone())), 100),
-        expect(&all[7..=20])
-    );
-    assert_eq!(
-        store.scan(NAMED, &Span::of(&(high.clone()..low.clone())), 100),
-        expect(&[])
-    );
-    assert_eq!(
-        store.scan(NAMED, &Span::of(&(..low.clone())), 100),
-        expect(&all[..7])
-    );
-    assert_eq!(
-        store.scan(NAMED, &Span::under(&"a\0".to_owned()), 100),
-        expect(&all[10..15])
-    );
+    let expect = |rows: &[((String, i64), u32)]| Ok(Page { rows: rows.to_vec(), rest: None });
+    assert_eq!(store.scan(NAMED, &Span::of(&(low.clone()..high.clone())), 100), expect(&all[7..20]));
+    assert_eq!(store.scan(NAMED, &Span::of(&(low.clone()..=high.clone())), 100), expect(&all[7..=20]));
+    assert_eq!(store.scan(NAMED, &Span::of(&(high.clone()..low.clone())), 100), expect(&[]));
+    assert_eq!(store.scan(NAMED, &Span::of(&(..low.clone())), 100), expect(&all[..7]));
+    assert_eq!(store.scan(NAMED, &Span::under(&"a\0".to_owned()), 100), expect(&all[10..15]));
 
     // In pages of four, from both kinds of start.
     let (mut span, mut seen) = (Some(Span::of(&(low..))), Vec::new());
@@ -127,13 +95,7 @@ async fn scans_go_in_key_order_within_their_bounds(place: Place) {
         span = page.rest;
     }
     assert_eq!(seen, all[7..]);
-    assert_eq!(
-        store
-            .scan(Table::<u64, u32>::new("never written"), &Span::all(), 9)
-            .unwrap()
-            .rows,
-        []
-    );
+    assert_eq!(store.scan(Table::<u64, u32>::new("never written"), &Span::all(), 9).unwrap().rows, []);
 }
 
 async fn deletes_and_overwrites_take_the_order_of_the_batch(place: Place) {
@@ -145,19 +107,14 @@ async fn deletes_and_overwrites_take_the_order_of_the_batch(place: Place) {
     batch.put(LEFT, &2, &b"never seen".to_vec()).unwrap();
     batch.delete(LEFT, &2).unwrap();
     batch.delete(LEFT, &3).unwrap();
-    batch
-        .put(LEFT, &3, &b"after its deletion".to_vec())
-        .unwrap();
+    batch.put(LEFT, &3, &b"after its deletion".to_vec()).unwrap();
     store.commit(batch).await.unwrap();
     drop(store);
     let store = place.open();
     assert_eq!(store.get(LEFT, &1), Ok(Some(b"second".to_vec())));
     assert_eq!(store.get(RIGHT, &1), Ok(None));
     assert_eq!(store.get(LEFT, &2), Ok(None));
-    assert_eq!(
-        store.get(LEFT, &3),
-        Ok(Some(b"after its deletion".to_vec()))
-    );
+    assert_eq!(store.get(LEFT, &3), Ok(Some(b"after its deletion".to_vec())));
 }
 
 async fn many_writers_are_all_acknowledged(place: Place) {
@@ -168,10 +125,7 @@ async fn many_writers_are_all_acknowledged(place: Place) {
             for n in 0..8 {
                 store.commit(pair(writer * 8 + n)).await.unwrap();
                 // A writer sees its own write at once.
-                assert_eq!(
-                    store.get(LEFT, &(writer * 8 + n)),
-                    Ok(Some(value(writer * 8 + n)))
-                );
+                assert_eq!(store.get(LEFT, &(writer * 8 + n)), Ok(Some(value(writer * 8 + n))));
             }
         }
     });
@@ -185,17 +139,8 @@ async fn what_is_too_large_is_refused_and_changes_nothing(place: Place) {
     let store = place.open();
     let mut batch = pair(1);
     let before = batch.clone();
-    let too_large = |result| {
-        matches!(
-            result,
-            Err(Error::TooLarge { .. } | Error::Undecodable { .. })
-        )
-    };
-    assert!(too_large(batch.put(
-        BY_NAME,
-        &"k".repeat(KEY_BYTES_MAX),
-        &vec![]
-    )));
+    let too_large = |result| matches!(result, Err(Error::TooLarge { .. } | Error::Undecodable { .. }));
+    assert!(too_large(batch.put(BY_NAME, &"k".repeat(KEY_BYTES_MAX), &vec![])));
     assert!(too_large(batch.put(LEFT, &2, &vec![0; VALUE_BYTES_MAX])));
     assert_eq!(batch, before);
     let mut many = Batch::new();
@@ -210,11 +155,7 @@ async fn what_is_too_large_is_refused_and_changes_nothing(place: Place) {
 async fn the_largest_batch_comes_back(place: Place) {
     const VALUE_BYTES: usize = 2 << 20;
     const TEXTS: Table<u64, String> = Table::new("texts");
-    let text = |n: u64| {
-        n.to_string()
-            .repeat(VALUE_BYTES)
-            .split_off(VALUE_BYTES * (n.to_string().len() - 1))
-    };
+    let text = |n: u64| n.to_string().repeat(VALUE_BYTES).split_off(VALUE_BYTES * (n.to_string().len() - 1));
     let store = place.open();
     let mut batch = Batch::new();
     let mut written = 0;
@@ -224,26 +165,11 @@ async fn the_largest_batch_comes_back(place: Place) {
             Err(error) => break error,
         }
     };
-    assert!(
-        matches!(
-            refused,
-            Error::TooLarge {
-                limit: BATCH_BYTES_MAX,
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, Error::TooLarge { limit: BATCH_BYTES_MAX, .. }), "{refused}");
     assert_eq!(written, 31);
     store.commit(batch).await.unwrap();
     for n in 0..written {
-        assert!(
-            store
-                .get(TEXTS, &n)
-                .unwrap()
-                .is_some_and(|found| found == text(n)),
-            "{n}"
-        );
+        assert!(store.get(TEXTS, &n).unwrap().is_some_and(|found| found == text(n)), "{n}");
     }
 }
 
@@ -251,22 +177,10 @@ async fn a_record_of_another_layout_or_type_is_refused(place: Place) {
     let store = place.open();
     let mut batch = Batch::new();
     batch.put(LEFT.layout(2), &1, &b"newer".to_vec()).unwrap();
-    batch
-        .put(Table::<u64, (u64, u8)>::new("left"), &2, &(u64::MAX, 1))
-        .unwrap();
+    batch.put(Table::<u64, (u64, u8)>::new("left"), &2, &(u64::MAX, 1)).unwrap();
     store.commit(batch).await.unwrap();
-    assert_eq!(
-        store.get(LEFT, &1),
-        Err(Error::Layout {
-            table: "left".to_owned(),
-            found: 2,
-            expected: 1
-        })
-    );
-    assert!(matches!(
-        store.get(LEFT, &2),
-        Err(Error::Undecodable { .. })
-    ));
+    assert_eq!(store.get(LEFT, &1), Err(Error::Layout { table: "left".to_owned(), found: 2, expected: 1 }));
+    assert!(matches!(store.get(LEFT, &2), Err(Error::Undecodable { .. })));
     assert_eq!(store.get(LEFT.layout(2), &1), Ok(Some(b"newer".to_vec())));
 }
 
@@ -300,22 +214,13 @@ async fn a_record_altered_behind_the_engines_back_is_named() {
         store.commit(pair(0)).await.unwrap();
         store.commit(pair(1)).await.unwrap();
         drop(store);
-        let Place::Files(_, dir) = &place else {
-            unreachable!()
-        };
+        let Place::Files(_, dir) = &place else { unreachable!() };
         alter(kind, dir.path());
         let store = place.open();
-        let corrupt = Error::Corrupt {
-            table: "left".to_owned(),
-            key: 1_u64.to_be_bytes().to_vec(),
-        };
+        let corrupt = Error::Corrupt { table: "left".to_owned(), key: 1_u64.to_be_bytes().to_vec() };
         assert_eq!(store.get(LEFT, &1), Err(corrupt.clone()));
         assert_eq!(store.scan(LEFT, &Span::all(), 9), Err(corrupt.clone()));
-        assert_eq!(
-            store.export().await,
-            Err(corrupt),
-            "a damaged record never replaces a good export"
-        );
+        assert_eq!(store.export().await, Err(corrupt), "a damaged record never replaces a good export");
         assert_eq!(store.get(LEFT, &0), Ok(Some(value(0))));
         let mut batch = Batch::new();
         batch.delete(LEFT, &1).unwrap();

@@ -34,12 +34,7 @@ fn kill_and_look(kind: Kind) {
     let mut start = 0;
     for kill in 0..KILLS {
         let mut writer = Command::new(env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "crash::the_process_that_dies",
-                "--nocapture",
-                "--test-threads=1",
-            ])
+            .args(["--exact", "crash::the_process_that_dies", "--nocapture", "--test-threads=1"])
             .env(WRITER, format!("{kind} {start} {}", dir.path().display()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -47,34 +42,23 @@ fn kill_and_look(kind: Kind) {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
-        let mut numbers = lines
-            .by_ref()
-            .filter_map(|line| line.unwrap().strip_prefix("ack ")?.parse::<u64>().ok());
+        let mut numbers = lines.by_ref().filter_map(|line| line.unwrap().strip_prefix("ack ")?.parse::<u64>().ok());
         let before = acknowledged.len();
         acknowledged.extend(numbers.by_ref().take(ACKS + kill * 37));
         writer.kill().unwrap();
         // What is still in the pipe was acknowledged before it died.
         acknowledged.extend(numbers);
         writer.wait().unwrap();
-        assert!(
-            acknowledged.len() > before,
-            "the writer acknowledged nothing"
-        );
+        assert!(acknowledged.len() > before, "the writer acknowledged nothing");
 
         let opened = open(kind, dir.path()).unwrap();
-        assert_eq!(
-            opened.set_aside, None,
-            "kill -9 never makes a store unreadable"
-        );
+        assert_eq!(opened.set_aside, None, "kill -9 never makes a store unreadable");
         start = acknowledged.iter().max().unwrap() + 100;
         let found = look(&opened.store, start);
         assert_eq!(found.refused, []);
         assert_eq!(found.half, [] as [u64; 0], "a batch was torn");
         for n in &acknowledged {
-            assert!(
-                found.whole.binary_search(n).is_ok(),
-                "{n} was acknowledged and is gone"
-            );
+            assert!(found.whole.binary_search(n).is_ok(), "{n} was acknowledged and is gone");
         }
     }
 }
@@ -94,11 +78,7 @@ async fn write_for_ever(store: Store, start: u64) {
     for n in (start..).step_by(8) {
         store.commit(pair(n)).await.unwrap();
         // One write, so that a line is whole or absent.
-        if std::io::stdout()
-            .lock()
-            .write_all(format!("ack {n}\n").as_bytes())
-            .is_err()
-        {
+        if std::io::stdout().lock().write_all(format!("ack {n}\n").as_bytes()).is_err() {
             return;
         }
         std::io::stdout().flush().unwrap();
@@ -118,20 +98,14 @@ async fn a_simulated_crash_takes_only_what_was_not_acknowledged() {
         let flushing = futures::future::join_all((2..5).map(|n| store.commit(pair(n))));
         assert!(tokio::time::timeout(FLUSH / 2, flushing).await.is_err());
         medium.crash(Tear::At(draw * 97));
-        assert!(
-            store.get(LEFT, &0).is_err(),
-            "the dead node's handle is dead"
-        );
+        assert!(store.get(LEFT, &0).is_err(), "the dead node's handle is dead");
 
         let store = Store::new(Arc::new(medium.open().unwrap())).unwrap();
         let found = look(&store, 5);
         assert_eq!(found.half, [] as [u64; 0]);
         assert!(found.whole.len() >= 2);
         // What survives is what was written first.
-        assert_eq!(
-            found.whole,
-            (0..found.whole.len() as u64).collect::<Vec<_>>()
-        );
+        assert_eq!(found.whole, (0..found.whole.len() as u64).collect::<Vec<_>>());
         store.commit(pair(9)).await.unwrap();
         assert_eq!(store.get(LEFT, &9), Ok(Some(value(9))));
     }
@@ -147,11 +121,7 @@ async fn a_clean_simulated_crash_leaves_exactly_what_was_acknowledged() {
         store.commit(pair(n)).await.unwrap();
     }
     medium.set_flush_delay(Duration::from_secs(1));
-    assert!(
-        tokio::time::timeout(Duration::from_millis(1), store.commit(pair(1_000)))
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(1), store.commit(pair(1_000))).await.is_err());
     medium.crash(Tear::Clean);
     let found = look(&place.open(), 1_001);
     assert_eq!(found.whole.len(), 1_000);

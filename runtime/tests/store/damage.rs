@@ -33,8 +33,7 @@ async fn written(kind: Kind) -> TempDir {
 
 fn cut(file: &Path, bytes: u64) {
     let file = File::options().write(true).open(file).unwrap();
-    file.set_len(file.metadata().unwrap().len() - bytes)
-        .unwrap();
+    file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
 }
 
 fn flip(file: &Path, draw: u64) {
@@ -42,8 +41,7 @@ fn flip(file: &Path, draw: u64) {
     let bit = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (file.metadata().unwrap().len() * 8);
     let mut byte = [0];
     file.read_exact_at(&mut byte, bit / 8).unwrap();
-    file.write_all_at(&[byte[0] ^ (1 << (bit % 8))], bit / 8)
-        .unwrap();
+    file.write_all_at(&[byte[0] ^ (1 << (bit % 8))], bit / 8).unwrap();
 }
 
 /// The store was set aside, kept, and refilled with what the export had; it can be written.
@@ -51,22 +49,13 @@ async fn assert_refilled(opened: Opened, dir: &Path, kind: Kind) {
     let aside = opened.set_aside.unwrap();
     assert!(aside.exists(), "an unreadable store is never deleted");
     let export = dir.join(format!("{kind}.export"));
-    assert_eq!(
-        opened.refilled,
-        Some(Refilled {
-            export,
-            records: EXPORTED * 2
-        })
-    );
+    assert_eq!(opened.refilled, Some(Refilled { export, records: EXPORTED * 2 }));
     let found = look(&opened.store, PAIRS);
     assert_eq!(found.whole, (0..EXPORTED).collect::<Vec<_>>());
     assert_eq!(found.missing, (EXPORTED..PAIRS).collect::<Vec<_>>());
     opened.store.commit(pair(PAIRS)).await.unwrap();
     drop(opened.store);
-    assert_eq!(
-        look(&open(kind, dir).unwrap().store, PAIRS + 1).whole.len() as u64,
-        EXPORTED + 1
-    );
+    assert_eq!(look(&open(kind, dir).unwrap().store, PAIRS + 1).whole.len() as u64, EXPORTED + 1);
 }
 
 #[tokio::test]
@@ -75,12 +64,7 @@ async fn redb_refuses_a_file_that_was_cut_and_is_refilled() {
     for bytes in CUTS {
         let dir = copy(whole.path());
         cut(&data_file(Kind::Redb, dir.path()), bytes);
-        assert_refilled(
-            open(Kind::Redb, dir.path()).unwrap(),
-            dir.path(),
-            Kind::Redb,
-        )
-        .await;
+        assert_refilled(open(Kind::Redb, dir.path()).unwrap(), dir.path(), Kind::Redb).await;
     }
 }
 
@@ -97,16 +81,8 @@ async fn sled_loses_the_end_of_a_log_that_was_cut() {
             continue;
         }
         let found = look(&opened.store, PAIRS);
-        assert_eq!(
-            found.half,
-            [] as [u64; 0],
-            "one tree for all tables keeps batches whole"
-        );
-        assert_eq!(
-            found.whole,
-            (0..found.whole.len() as u64).collect::<Vec<_>>(),
-            "only the end is lost"
-        );
+        assert_eq!(found.half, [] as [u64; 0], "one tree for all tables keeps batches whole");
+        assert_eq!(found.whole, (0..found.whole.len() as u64).collect::<Vec<_>>(), "only the end is lost");
         opened.store.commit(pair(PAIRS)).await.unwrap();
     }
 }
@@ -123,15 +99,8 @@ async fn memory_loses_exactly_the_batches_that_were_cut() {
         let store = Store::new(Arc::new(medium.open().unwrap())).unwrap();
         let found = look(&store, 100);
         assert_eq!(found.half, [] as [u64; 0]);
-        assert_eq!(
-            found.whole,
-            (0..found.whole.len() as u64).collect::<Vec<_>>()
-        );
-        assert!(
-            !found.missing.is_empty() && found.missing.len() <= 1 + bytes / 100,
-            "{:?}",
-            found.missing
-        );
+        assert_eq!(found.whole, (0..found.whole.len() as u64).collect::<Vec<_>>());
+        assert!(!found.missing.is_empty() && found.missing.len() <= 1 + bytes / 100, "{:?}", found.missing);
     }
 }
 
@@ -153,10 +122,7 @@ async fn redb_never_hides_a_flipped_bit() {
         assert_eq!((found.half, found.missing), (vec![], vec![]));
         refused += found.refused.len();
     }
-    assert!(
-        refilled + refused > 0,
-        "no flip fell on anything: the test says nothing"
-    );
+    assert!(refilled + refused > 0, "no flip fell on anything: the test says nothing");
 }
 
 // Known limit: sled drops what it can't read, so records vanish, of the middle too. None is ever wrong.
@@ -170,16 +136,8 @@ async fn sled_may_lose_records_to_a_flipped_bit_but_none_is_wrong() {
         if opened.set_aside.is_some() {
             assert_refilled(opened, dir.path(), Kind::Sled).await;
         } else {
-            let Found {
-                whole,
-                half,
-                missing,
-                refused,
-            } = look(&opened.store, PAIRS);
-            assert_eq!(
-                whole.len() + half.len() + missing.len() + refused.len(),
-                PAIRS as usize
-            );
+            let Found { whole, half, missing, refused } = look(&opened.store, PAIRS);
+            assert_eq!(whole.len() + half.len() + missing.len() + refused.len(), PAIRS as usize);
         }
     }
 }
@@ -217,13 +175,7 @@ async fn a_damaged_export_is_passed_over_for_the_one_before_it() {
         let opened = open(kind, dir.path()).unwrap();
         if kind == Kind::Redb {
             let previous = dir.path().join("redb.export-previous");
-            assert_eq!(
-                opened.refilled,
-                Some(Refilled {
-                    export: previous,
-                    records: 0
-                })
-            );
+            assert_eq!(opened.refilled, Some(Refilled { export: previous, records: 0 }));
         }
         assert_eq!(look(&opened.store, PAIRS).whole, [] as [u64; 0]);
         opened.store.commit(pair(0)).await.unwrap();
@@ -238,16 +190,9 @@ async fn a_store_that_is_missing_beside_its_export_is_refilled() {
         let live = dir.path().join(format!("{kind}.store"));
         fs::rename(&live, dir.path().join("gone")).unwrap();
         // What an interrupted refill left is no obstacle.
-        fs::write(
-            dir.path().join(format!("{kind}.refilling")),
-            b"half a store",
-        )
-        .unwrap();
+        fs::write(dir.path().join(format!("{kind}.refilling")), b"half a store").unwrap();
         let opened = open(kind, dir.path()).unwrap();
-        assert_eq!(
-            opened.refilled.map(|refilled| refilled.records),
-            Some(EXPORTED * 2)
-        );
+        assert_eq!(opened.refilled.map(|refilled| refilled.records), Some(EXPORTED * 2));
         assert_eq!(opened.set_aside, None);
         assert_eq!(look(&opened.store, PAIRS).whole.len() as u64, EXPORTED);
     }
@@ -259,10 +204,7 @@ async fn an_unreadable_store_without_an_export_is_kept_and_begun_anew() {
     fs::write(dir.path().join("redb.store"), vec![7; 100_000]).unwrap();
     for n in 1..=2 {
         let opened = open(Kind::Redb, dir.path()).unwrap();
-        assert_eq!(
-            opened.set_aside,
-            Some(dir.path().join(format!("redb.unreadable-{n}")))
-        );
+        assert_eq!(opened.set_aside, Some(dir.path().join(format!("redb.unreadable-{n}"))));
         assert_eq!(opened.refilled, None);
         assert_eq!(opened.store.get(LEFT, &0), Ok(None));
         opened.store.commit(pair(0)).await.unwrap();

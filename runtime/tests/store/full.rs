@@ -17,10 +17,7 @@ impl SmallDisk {
     fn mount() -> Option<Self> {
         let dir = TempDir::new().unwrap();
         let size = format!("size={DISK_MIB}m");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(dir.path())
-            .output();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
         if mounted.is_ok_and(|mounted| mounted.status.success()) {
             return Some(Self(dir));
         }
@@ -47,8 +44,7 @@ async fn fill(store: &Store) -> (u64, Error) {
     let mut n = 0;
     for group in [16, 1] {
         loop {
-            let results =
-                futures::future::join_all((n..n + group).map(|n| store.commit(pair(n)))).await;
+            let results = futures::future::join_all((n..n + group).map(|n| store.commit(pair(n)))).await;
             n += results.iter().take_while(|result| result.is_ok()).count() as u64;
             match results.into_iter().find_map(Result::err) {
                 Some(error) if group == 1 => return (n, error),
@@ -68,30 +64,20 @@ async fn a_full_disk_is_said_before_the_engine_meets_it() {
         };
         let filler = disk.path().join("filler");
         fs::write(&filler, vec![1; FILLER_BYTES]).unwrap();
-        let config = Config {
-            reserve_bytes: 4 << 20,
-            ..Config::new(kind, disk.path().join("store"))
-        };
+        let config = Config { reserve_bytes: 4 << 20, ..Config::new(kind, disk.path().join("store")) };
         let store = store::open(&config).unwrap().store;
         let (acknowledged, error) = fill(&store).await;
         assert!(matches!(error, Error::Full { .. }), "{kind}: {error}");
         assert!(acknowledged > 100, "{kind}: {acknowledged}");
         let found = look(&store, acknowledged);
-        assert_eq!(
-            found.whole.len() as u64,
-            acknowledged,
-            "{kind}: reads go on while the disk is full"
-        );
+        assert_eq!(found.whole.len() as u64, acknowledged, "{kind}: reads go on while the disk is full");
 
         // Deletes may use the reserve: they are the way out, also while others try to write.
         let mut batch = Batch::new();
         batch.delete(LEFT, &0).unwrap();
         batch.delete(RIGHT, &0).unwrap();
         let (write, delete) = tokio::join!(store.commit(pair(acknowledged)), store.commit(batch));
-        assert!(
-            matches!(write, Err(Error::Full { .. })),
-            "{kind}: {write:?}"
-        );
+        assert!(matches!(write, Err(Error::Full { .. })), "{kind}: {write:?}");
         assert_eq!(delete, Ok(()), "{kind}");
 
         fs::remove_file(&filler).unwrap();
@@ -117,19 +103,12 @@ async fn an_engine_that_ran_out_of_space_is_reopened_and_goes_on() {
         let (acknowledged, error) = fill(&store).await;
         assert!(matches!(error, Error::Full { .. }), "{kind}: {error}");
         assert!(acknowledged > 100, "{kind}: {acknowledged}");
-        assert!(
-            store.commit(pair(1_000_000)).await.is_err(),
-            "{kind}: still full"
-        );
+        assert!(store.commit(pair(1_000_000)).await.is_err(), "{kind}: still full");
 
         // Known limit: on a full disk redb can be opened again, sled can't and answers nothing. Hence the reserve.
         let found = look(&store, acknowledged);
         assert_eq!((found.half, found.missing), (vec![], vec![]), "{kind}");
-        assert!(
-            found.refused.is_empty() || kind == Kind::Sled,
-            "{kind}: {:?}",
-            found.refused
-        );
+        assert!(found.refused.is_empty() || kind == Kind::Sled, "{kind}: {:?}", found.refused);
 
         fs::remove_file(&filler).unwrap();
         // The same process, the same handle.
@@ -139,11 +118,7 @@ async fn an_engine_that_ran_out_of_space_is_reopened_and_goes_on() {
         drop(store);
         let opened = open(kind, &dir).unwrap();
         assert_eq!(opened.set_aside, None, "{kind}");
-        assert_eq!(
-            look(&opened.store, acknowledged + 1).whole.len() as u64,
-            acknowledged + 1,
-            "{kind}"
-        );
+        assert_eq!(look(&opened.store, acknowledged + 1).whole.len() as u64, acknowledged + 1, "{kind}");
     }
 }
 
@@ -159,8 +134,5 @@ async fn a_simulated_disk_is_full_at_its_capacity() {
     medium.set_capacity_bytes(None);
     store.commit(pair(acknowledged)).await.unwrap();
     drop(store);
-    assert_eq!(
-        look(&place.open(), acknowledged + 1).whole.len() as u64,
-        acknowledged + 1
-    );
+    assert_eq!(look(&place.open(), acknowledged + 1).whole.len() as u64, acknowledged + 1);
 }

@@ -45,10 +45,7 @@ impl Place {
 
 /// Opens with no reserve: tests run on disks of any fullness.
 pub(crate) fn open(kind: Kind, dir: &Path) -> Result<Opened, Error> {
-    store::open(&Config {
-        reserve_bytes: 0,
-        ..Config::new(kind, dir)
-    })
+    store::open(&Config { reserve_bytes: 0, ..Config::new(kind, dir) })
 }
 
 /// The bytes that belong under `n`: 1 to 2,000 of them, of no pattern that a compressor or a zeroed page has.
@@ -87,10 +84,7 @@ pub(crate) fn look(store: &Store, end: u64) -> Found {
     for n in 0..end {
         match (store.get(LEFT, &n), store.get(RIGHT, &n)) {
             (Ok(left), Ok(right)) => {
-                assert!(
-                    left.as_ref().is_none_or(|left| *left == value(n)),
-                    "a wrong value under {n}, on the left"
-                );
+                assert!(left.as_ref().is_none_or(|left| *left == value(n)), "a wrong value under {n}, on the left");
                 assert!(
                     right.as_ref().is_none_or(|right| *right == value(!n)),
                     "a wrong value under {n}, on the right"

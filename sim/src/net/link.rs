@@ -21,8 +21,13 @@ pub struct Link {
 
 impl Link {
     /// A quiet wired network: 1 ms, nothing lost, Ethernet's 1500 bytes less IPv4's and UDP's headers.
-    pub const WIRED: Link =
-        Link { latency: Duration::from_millis(1), jitter: Duration::ZERO, loss: 0.0, duplication: 0.0, mtu_bytes: 1472 };
+    pub const WIRED: Link = Link {
+        latency: Duration::from_millis(1),
+        jitter: Duration::ZERO,
+        loss: 0.0,
+        duplication: 0.0,
+        mtu_bytes: 1472,
+    };
 
     /// Some network that people have: from a switch to a bad Wi-Fi behind a tunnel.
     pub fn drawn(rng: &mut ChaCha8Rng) -> Link {

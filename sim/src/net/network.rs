@@ -239,3 +239,87 @@ impl Drop for Shown {
         self.network.state().neighbourhood.hide(self.at, self.node);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quinn::{
+        AsyncUdpSocket,
+        udp::{RecvMeta, Transmit},
+    };
+    use rand::SeedableRng;
+    use skep_runtime::Tasks;
+    use std::{future::poll_fn, io::IoSliceMut, net::Ipv4Addr};
+    use tokio::time::timeout;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A network with this link, its carrier, and two sockets on it.
+    fn two(usual: Link) -> (Network, Tasks, Arc<Socket>, Arc<Socket>) {
+        let network = Network::new(ChaCha8Rng::seed_from_u64(7), usual, Trace::new(None));
+        let tasks = Tasks::new(true);
+        tasks.spawn(network.clone().carry());
+        let at = |host| SocketAddr::new(Ipv4Addr::new(10, 0, 0, host).into(), 1);
+        let (one, two) = (network.bind(at(1)).unwrap(), network.bind(at(2)).unwrap());
+        (network, tasks, one, two)
+    }
+
+    fn send(from: &Socket, to: &Socket, bytes: &[u8]) {
+        let destination = to.port.at;
+        let transmit = Transmit { destination, ecn: None, contents: bytes, segment_size: None, src_ip: None };
+        from.try_send(&transmit).unwrap();
+    }
+
+    /// The next datagram within a second.
+    async fn next(at: &Socket) -> Option<Vec<u8>> {
+        let mut buffer = [0; 2000];
+        let read = poll_fn(|cx| {
+            let mut meta = [RecvMeta::default()];
+            at.poll_recv(cx, &mut [IoSliceMut::new(&mut buffer)], &mut meta).map(|read| read.map(|_| meta[0].len))
+        });
+        let bytes = timeout(SECOND, read).await.ok()?.unwrap();
+        Some(buffer[..bytes].to_vec())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_datagram_takes_the_links_time() {
+        let (_network, _tasks, one, two) = two(Link { latency: Duration::from_millis(5), ..Link::WIRED });
+        let start = Instant::now();
+        send(&one, &two, b"hello");
+        assert_eq!(next(&two).await.unwrap(), b"hello");
+        assert_eq!(start.elapsed(), Duration::from_millis(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cut_lets_nothing_pass_in_its_direction_alone() {
+        let (network, _tasks, one, two) = two(Link::WIRED);
+        network.cut(one.port.at.ip(), two.port.at.ip());
+        send(&one, &two, b"there");
+        send(&two, &one, b"back");
+        assert_eq!((next(&two).await, next(&one).await), (None, Some(b"back".to_vec())));
+        network.heal();
+        send(&one, &two, b"there");
+        assert!(next(&two).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_long_for_the_link_vanishes() {
+        let (_network, _tasks, one, two) = two(Link { mtu_bytes: 1252, ..Link::WIRED });
+        send(&one, &two, &[0; 1253]);
+        assert!(next(&two).await.is_none());
+        send(&one, &two, &[0; 1252]);
+        assert!(next(&two).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unplugged_socket_sends_to_nobody_and_its_address_is_free() {
+        let (network, _tasks, one, two) = two(Link::WIRED);
+        network.unplug(one.port.at);
+        send(&one, &two, b"hello");
+        assert!(next(&two).await.is_none());
+        let again = network.bind(one.port.at).unwrap();
+        drop(one);
+        send(&two, &again, b"hello");
+        assert!(next(&again).await.is_some(), "the old socket's end must not unplug the new one");
+    }
+}

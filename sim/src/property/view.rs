@@ -75,3 +75,21 @@ fn truth(world: &World, number: usize) -> BTreeMap<NodeId, bool> {
     let members = (0..world.count()).filter(|other| world.together(number, *other));
     members.map(|other| (world.id(other), running.contains(&other) && world.reaches(number, other))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_that_vanished_without_the_worlds_knowledge_is_missed() {
+        entropy::seed(7);
+        clock::start();
+        let mut world = World::new(7, None).unwrap();
+        world.form(2).await.unwrap();
+        view_becomes_truth(&world).await.unwrap();
+        world.unplug(1);
+        let missed = view_stays_truth(&world, VIEW_TIMEOUT).await.unwrap_err().to_string();
+        assert!(missed.contains("0 sees 1 as down, it is up"), "{missed}");
+    }
+}

@@ -1,6 +1,9 @@
 //! All scenarios, by name.
 
-use super::{budget, command, crash_one, evict, form, gather, join_during_partition, leave, partition_and_heal, rolling_restart};
+use super::{
+    budget, command, crash_one, evict, form, gather, join_during_partition, join_interrupted, leave,
+    partition_and_heal, rolling_restart, storm,
+};
 use crate::World;
 use anyhow::Result;
 use futures::future::LocalBoxFuture;
@@ -38,17 +41,30 @@ pub const ALL: &[Scenario] = &[
         run: |world| Box::pin(evict::run(world)),
     },
     Scenario { name: "form_1", about: "a node that is alone", run: |world| Box::pin(form::run(world, 1)) },
-    Scenario { name: "form_3", about: "three nodes become a swarm by invites", run: |world| Box::pin(form::run(world, 3)) },
-    Scenario { name: "form_10", about: "ten nodes become a swarm by invites", run: |world| Box::pin(form::run(world, 10)) },
+    Scenario {
+        name: "form_3",
+        about: "three nodes become a swarm by invites",
+        run: |world| Box::pin(form::run(world, 3)),
+    },
+    Scenario {
+        name: "form_10",
+        about: "ten nodes become a swarm by invites",
+        run: |world| Box::pin(form::run(world, 10)),
+    },
     Scenario {
         name: "gather",
-        about: "a swarm of invited nodes finds itself by discovery after everyone forgot everyone's address",
+        about: "neighbours that discovery shows stay strangers until they are invited; then all crash and come back",
         run: |world| Box::pin(gather::run(world)),
     },
     Scenario {
         name: "join_during_partition",
         about: "both sides of a partition admit somebody, then it heals",
         run: |world| Box::pin(join_during_partition::run(world)),
+    },
+    Scenario {
+        name: "join_interrupted",
+        about: "the network fails in the middle of a join, which is tried again when it is healed",
+        run: |world| Box::pin(join_interrupted::run(world)),
     },
     Scenario {
         name: "leave",
@@ -64,6 +80,11 @@ pub const ALL: &[Scenario] = &[
         name: "rolling_restart",
         about: "each of five nodes is restarted in turn, in order or by a crash",
         run: |world| Box::pin(rolling_restart::run(world)),
+    },
+    Scenario {
+        name: "storm",
+        about: "six nodes in two minutes of crashes, restarts, partitions, cuts and bad links",
+        run: |world| Box::pin(storm::run(world)),
     },
 ];
 

@@ -11,8 +11,10 @@ mod evict;
 mod form;
 mod gather;
 mod join_during_partition;
+mod join_interrupted;
 mod leave;
 mod partition_and_heal;
 mod rolling_restart;
+mod storm;
 
 pub use catalogue::{ALL, Scenario, find};

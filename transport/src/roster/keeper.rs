@@ -36,7 +36,9 @@ impl Keeper {
             Ok(_) => None,
             Err(_) if empty => None,
             Err(e) => {
-                return Err(Error::Store(format!("{e}: restore the store from its export, or delete it to join again")));
+                return Err(Error::Store(format!(
+                    "{e}: restore the store from its export, or delete it to join again"
+                )));
             }
         };
         let fresh = roster.is_none();

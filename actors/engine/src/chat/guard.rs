@@ -34,11 +34,7 @@ impl Prompt {
 
     /// `text` without marks.
     pub(crate) fn unmark(text: &str) -> Cow<'_, str> {
-        if text.contains(MARK) {
-            text.replace(MARK, "").into()
-        } else {
-            text.into()
-        }
+        if text.contains(MARK) { text.replace(MARK, "").into() } else { text.into() }
     }
 }
 

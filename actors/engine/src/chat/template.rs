@@ -10,8 +10,7 @@ use super::guard::{Guard, Prompt};
 use super::message::Message;
 use super::methods;
 use crate::defaults::{
-    CHAT_MESSAGES_MAX, ENCODE_BYTES_MAX, PROMPT_BYTES_MAX, TEMPLATE_DEPTH_MAX,
-    TEMPLATE_FUEL_INSTRUCTIONS,
+    CHAT_MESSAGES_MAX, ENCODE_BYTES_MAX, PROMPT_BYTES_MAX, TEMPLATE_DEPTH_MAX, TEMPLATE_FUEL_INSTRUCTIONS,
 };
 use crate::error::ChatError;
 use crate::gguf::Gguf;
@@ -36,20 +35,13 @@ impl ChatTemplate {
     /// Parses a file's template, or takes ChatML when it has none.
     pub(crate) fn from_gguf(gguf: &Gguf) -> Result<Self, ChatError> {
         let damaged = |error: &dyn std::fmt::Display| ChatError::Template(error.to_string());
-        let source = gguf
-            .text("tokenizer.chat_template")
-            .map_err(|error| damaged(&error))?;
+        let source = gguf.text("tokenizer.chat_template").map_err(|error| damaged(&error))?;
         let vocabulary = Vocabulary::read(gguf).map_err(|error| damaged(&error))?;
         let text = |token: Option<u32>| {
-            token
-                .and_then(|token| vocabulary.texts.get(token as usize))
-                .unwrap_or_default()
-                .to_owned()
+            token.and_then(|token| vocabulary.texts.get(token as usize)).unwrap_or_default().to_owned()
         };
         let mut environment = environment();
-        environment
-            .add_template_owned(NAME, source.unwrap_or(CHAT_ML).to_owned())
-            .map_err(|error| damaged(&error))?;
+        environment.add_template_owned(NAME, source.unwrap_or(CHAT_ML).to_owned()).map_err(|error| damaged(&error))?;
         Ok(Self {
             environment,
             guard: Guard::new(&Splitter::new(vocabulary.controls())),
@@ -63,10 +55,9 @@ impl ChatTemplate {
     /// Contents are limited to [`ENCODE_BYTES_MAX`] in sum, messages to [`CHAT_MESSAGES_MAX`].
     pub fn render(&self, messages: &[Message]) -> Result<Prompt, ChatError> {
         let bytes = messages.iter().map(|message| message.content.len()).sum();
-        for (what, found, max) in [
-            ("messages", messages.len(), CHAT_MESSAGES_MAX),
-            ("bytes of text", bytes, ENCODE_BYTES_MAX),
-        ] {
+        for (what, found, max) in
+            [("messages", messages.len(), CHAT_MESSAGES_MAX), ("bytes of text", bytes, ENCODE_BYTES_MAX)]
+        {
             if found > max {
                 return Err(ChatError::TooLong { what, found, max });
             }
@@ -86,12 +77,8 @@ impl ChatTemplate {
             bos_token => self.bos,
             eos_token => self.eos,
         };
-        template
-            .render_captured_to(names, &mut output)
-            .map_err(refused)?;
-        String::from_utf8(output.bytes)
-            .map(Prompt::new)
-            .map_err(|error| ChatError::Render(error.to_string()))
+        template.render_captured_to(names, &mut output).map_err(refused)?;
+        String::from_utf8(output.bytes).map(Prompt::new).map_err(|error| ChatError::Render(error.to_string()))
     }
 }
 

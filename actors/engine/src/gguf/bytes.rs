@@ -15,11 +15,7 @@ pub(super) struct Bytes<R> {
 impl<R: Read> Bytes<R> {
     /// Reads from the start of a file of `file_bytes` bytes.
     pub(super) fn new(inner: R, file_bytes: u64) -> Self {
-        Self {
-            inner,
-            position: 0,
-            file_bytes,
-        }
+        Self { inner, position: 0, file_bytes }
     }
 
     /// Bytes read so far.
@@ -31,20 +27,13 @@ impl<R: Read> Bytes<R> {
     pub(super) fn require(&self, what: &'static str, wanted: u64) -> Result<(), GgufError> {
         let left = self.file_bytes.saturating_sub(self.position);
         if wanted > left {
-            return Err(GgufError::Truncated {
-                what,
-                at: self.position,
-                wanted,
-                left,
-            });
+            return Err(GgufError::Truncated { what, at: self.position, wanted, left });
         }
         match self.position.checked_add(wanted) {
             Some(end) if end <= HEADER_BYTES_MAX => Ok(()),
-            end => Err(GgufError::TooMany {
-                what: "header bytes",
-                found: end.unwrap_or(u64::MAX),
-                max: HEADER_BYTES_MAX,
-            }),
+            end => {
+                Err(GgufError::TooMany { what: "header bytes", found: end.unwrap_or(u64::MAX), max: HEADER_BYTES_MAX })
+            }
         }
     }
 
@@ -57,25 +46,14 @@ impl<R: Read> Bytes<R> {
         count_max: u64,
     ) -> Result<usize, GgufError> {
         if count > count_max {
-            return Err(GgufError::TooMany {
-                what,
-                found: count,
-                max: count_max,
-            });
+            return Err(GgufError::TooMany { what, found: count, max: count_max });
         }
         self.require(what, count.saturating_mul(item_bytes))?;
-        usize::try_from(count).map_err(|_| GgufError::TooMany {
-            what,
-            found: count,
-            max: count_max,
-        })
+        usize::try_from(count).map_err(|_| GgufError::TooMany { what, found: count, max: count_max })
     }
 
     /// The next `N` bytes.
-    pub(super) fn array<const N: usize>(
-        &mut self,
-        what: &'static str,
-    ) -> Result<[u8; N], GgufError> {
+    pub(super) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], GgufError> {
         self.require(what, N as u64)?;
         let mut bytes = [0; N];
         self.inner.read_exact(&mut bytes)?;
@@ -94,12 +72,7 @@ impl<R: Read> Bytes<R> {
     }
 
     /// Appends the next `count` bytes, after they were required.
-    pub(super) fn append(
-        &mut self,
-        what: &'static str,
-        count: u64,
-        into: &mut Vec<u8>,
-    ) -> Result<(), GgufError> {
+    pub(super) fn append(&mut self, what: &'static str, count: u64, into: &mut Vec<u8>) -> Result<(), GgufError> {
         self.require(what, count)?;
         let start = into.len();
         // `require` has bounded `count` by the header's limit, which fits a usize.
@@ -114,11 +87,7 @@ impl<R: Read> Bytes<R> {
         let at = self.position;
         let length = self.u64(what)?;
         if length > bytes_max {
-            return Err(GgufError::TooMany {
-                what: "bytes in a text",
-                found: length,
-                max: bytes_max,
-            });
+            return Err(GgufError::TooMany { what: "bytes in a text", found: length, max: bytes_max });
         }
         let mut bytes = Vec::new();
         self.append(what, length, &mut bytes)?;

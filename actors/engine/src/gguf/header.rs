@@ -49,19 +49,9 @@ impl Gguf {
         let alignment = alignment(&metadata)?;
         let data_offset = bytes.position().next_multiple_of(alignment);
         if !tensors.is_empty() {
-            tensor::check_placement(
-                tensors.iter(),
-                alignment,
-                file_bytes.saturating_sub(data_offset),
-            )?;
+            tensor::check_placement(tensors.iter(), alignment, file_bytes.saturating_sub(data_offset))?;
         }
-        Ok(Self {
-            version,
-            data_offset,
-            file_bytes,
-            metadata,
-            tensors,
-        })
+        Ok(Self { version, data_offset, file_bytes, metadata, tensors })
     }
 
     /// The text at `key`, if there is one.
@@ -114,26 +104,15 @@ impl Gguf {
     ) -> Result<Option<T>, GgufError> {
         match self.metadata.get(key) {
             None => Ok(None),
-            Some(value) => read(value).map(Some).ok_or_else(|| GgufError::WrongKind {
-                key: key.to_owned(),
-                wanted,
-            }),
+            Some(value) => read(value).map(Some).ok_or_else(|| GgufError::WrongKind { key: key.to_owned(), wanted }),
         }
     }
 }
 
-fn read_metadata<R: Read>(
-    bytes: &mut Bytes<R>,
-    count: u64,
-) -> Result<BTreeMap<String, Value>, GgufError> {
+fn read_metadata<R: Read>(bytes: &mut Bytes<R>, count: u64) -> Result<BTreeMap<String, Value>, GgufError> {
     const ENTRY_BYTES_MIN: u64 = 8 + 1 + 4 + 1;
     let mut metadata = BTreeMap::new();
-    for _ in 0..bytes.require_items(
-        "metadata entries",
-        count,
-        ENTRY_BYTES_MIN,
-        METADATA_ENTRIES_MAX,
-    )? {
+    for _ in 0..bytes.require_items("metadata entries", count, ENTRY_BYTES_MIN, METADATA_ENTRIES_MAX)? {
         let key = bytes.text("a metadata key", NAME_BYTES_MAX)?;
         let value = value::read(bytes, &key)?;
         if metadata.contains_key(&key) {
@@ -144,10 +123,7 @@ fn read_metadata<R: Read>(
     Ok(metadata)
 }
 
-fn read_tensors<R: Read>(
-    bytes: &mut Bytes<R>,
-    count: u64,
-) -> Result<BTreeMap<String, Tensor>, GgufError> {
+fn read_tensors<R: Read>(bytes: &mut Bytes<R>, count: u64) -> Result<BTreeMap<String, Tensor>, GgufError> {
     let mut tensors = BTreeMap::new();
     for _ in 0..bytes.require_items("tensors", count, tensor::ENTRY_BYTES_MIN, TENSORS_MAX)? {
         let (name, tensor) = tensor::read(bytes)?;
@@ -164,10 +140,8 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, GgufError> {
     let Some(value) = metadata.get(KEY) else {
         return Ok(ALIGNMENT_DEFAULT);
     };
-    let stated = value.as_u64().ok_or_else(|| GgufError::WrongKind {
-        key: KEY.to_owned(),
-        wanted: "a whole number",
-    })?;
+    let stated =
+        value.as_u64().ok_or_else(|| GgufError::WrongKind { key: KEY.to_owned(), wanted: "a whole number" })?;
     if stated.is_power_of_two() && (8..=65_536).contains(&stated) {
         Ok(stated)
     } else {

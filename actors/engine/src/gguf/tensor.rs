@@ -28,11 +28,7 @@ pub(super) fn read<R: Read>(bytes: &mut Bytes<R>) -> Result<(String, Tensor), Gg
     let name = bytes.text("the name of a tensor", NAME_BYTES_MAX)?;
     let rank = bytes.u32("the number of dimensions")?;
     if rank > DIMENSIONS_MAX {
-        return Err(GgufError::TooMany {
-            what: "dimensions",
-            found: rank.into(),
-            max: DIMENSIONS_MAX.into(),
-        });
+        return Err(GgufError::TooMany { what: "dimensions", found: rank.into(), max: DIMENSIONS_MAX.into() });
     }
     let mut dimensions = Vec::with_capacity(rank as usize);
     for _ in 0..rank {
@@ -44,20 +40,8 @@ pub(super) fn read<R: Read>(bytes: &mut Bytes<R>) -> Result<(String, Tensor), Gg
         return Err(GgufError::UnknownTensorType { name, kind: number });
     };
     match length(&dimensions, kind) {
-        Ok(bytes) => Ok((
-            name,
-            Tensor {
-                dimensions,
-                kind,
-                offset,
-                bytes,
-            },
-        )),
-        Err(why) => Err(GgufError::Shape {
-            name,
-            dimensions,
-            why,
-        }),
+        Ok(bytes) => Ok((name, Tensor { dimensions, kind, offset, bytes })),
+        Err(why) => Err(GgufError::Shape { name, dimensions, why }),
     }
 }
 
@@ -71,9 +55,7 @@ fn length(dimensions: &[u64], kind: TensorType) -> Result<u64, &'static str> {
     if row % kind.block_elements() != 0 {
         return Err("a row is not a whole number of blocks");
     }
-    let elements = dimensions
-        .iter()
-        .try_fold(1_u64, |product, &next| product.checked_mul(next));
+    let elements = dimensions.iter().try_fold(1_u64, |product, &next| product.checked_mul(next));
     elements
         .and_then(|elements| (elements / kind.block_elements()).checked_mul(kind.block_bytes()))
         .ok_or("they are too large")
@@ -103,11 +85,7 @@ pub(super) fn check_placement<'t>(
         }
         end = tensor.offset.saturating_add(tensor.bytes);
         if end > data_bytes {
-            return Err(refuse(
-                name,
-                tensor,
-                "lies behind the end of the file; the download is incomplete",
-            ));
+            return Err(refuse(name, tensor, "lies behind the end of the file; the download is incomplete"));
         }
     }
     Ok(())

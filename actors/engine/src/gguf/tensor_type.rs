@@ -52,12 +52,7 @@ impl std::fmt::Debug for TensorType {
 }
 
 const fn row(number: u32, name: &'static str, block_elements: u64, block_bytes: u64) -> Row {
-    Row {
-        number,
-        name,
-        block_elements,
-        block_bytes,
-    }
+    Row { number, name, block_elements, block_bytes }
 }
 
 static TABLE: [Row; 32] = [

@@ -59,11 +59,7 @@ impl Texts {
     /// The text at `index`.
     pub fn get(&self, index: usize) -> Option<&str> {
         let end = *self.ends.get(index)? as usize;
-        let start = if index == 0 {
-            0
-        } else {
-            self.ends[index - 1] as usize
-        };
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         self.text.get(start..end)
     }
 
@@ -161,9 +157,7 @@ impl Array {
             Self::Scalars { kind, packed } => (*kind, packed.as_slice()),
             Self::Texts(_) => (Kind::U8, [].as_slice()),
         };
-        packed
-            .chunks_exact(kind.bytes())
-            .map(move |item| kind.decode(item))
+        packed.chunks_exact(kind.bytes()).map(move |item| kind.decode(item))
     }
 }
 
@@ -191,9 +185,7 @@ impl Value {
 /// Reads the value of `key`.
 pub(super) fn read<R: Read>(bytes: &mut Bytes<R>, key: &str) -> Result<Value, GgufError> {
     match bytes.u32("the kind of a metadata value")? {
-        TEXT => bytes
-            .text("a metadata text", TEXT_BYTES_MAX)
-            .map(Value::Text),
+        TEXT => bytes.text("a metadata text", TEXT_BYTES_MAX).map(Value::Text),
         ARRAY => read_array(bytes, key).map(Value::Array),
         number => {
             let kind = kind(key, number)?;
@@ -212,12 +204,7 @@ fn read_array<R: Read>(bytes: &mut Bytes<R>, key: &str) -> Result<Array, GgufErr
     }
     // An array in an array ends here as an unknown kind: no model uses it, and recursion is unbounded work.
     let kind = kind(key, number)?;
-    let items = bytes.require_items(
-        "items in an array",
-        count,
-        kind.bytes() as u64,
-        ARRAY_ITEMS_MAX,
-    )?;
+    let items = bytes.require_items("items in an array", count, kind.bytes() as u64, ARRAY_ITEMS_MAX)?;
     let mut packed = Vec::new();
     bytes.append("an array", (items * kind.bytes()) as u64, &mut packed)?;
     Ok(Array::Scalars { kind, packed })
@@ -232,33 +219,20 @@ fn read_texts<R: Read>(bytes: &mut Bytes<R>, count: u64) -> Result<Texts, GgufEr
     for _ in 0..items {
         let length = bytes.u64("the length of a text")?;
         if length > ARRAY_TEXT_BYTES_MAX {
-            return Err(GgufError::TooMany {
-                what: "bytes in a text",
-                found: length,
-                max: ARRAY_TEXT_BYTES_MAX,
-            });
+            return Err(GgufError::TooMany { what: "bytes in a text", found: length, max: ARRAY_TEXT_BYTES_MAX });
         }
         bytes.append("a text in an array", length, &mut buffer)?;
         // The whole header is under 4 GiB, so an end always fits.
         ends.push(buffer.len() as u32);
     }
-    let text = String::from_utf8(buffer).map_err(|_| GgufError::NotUtf8 {
-        what: "an array of texts",
-        at,
-    })?;
+    let text = String::from_utf8(buffer).map_err(|_| GgufError::NotUtf8 { what: "an array of texts", at })?;
     let whole = ends.iter().all(|&end| text.is_char_boundary(end as usize));
     if !whole {
-        return Err(GgufError::NotUtf8 {
-            what: "a text in an array",
-            at,
-        });
+        return Err(GgufError::NotUtf8 { what: "a text in an array", at });
     }
     Ok(Texts { text, ends })
 }
 
 fn kind(key: &str, number: u32) -> Result<Kind, GgufError> {
-    Kind::from_number(number).ok_or_else(|| GgufError::UnknownKind {
-        key: key.to_owned(),
-        kind: number,
-    })
+    Kind::from_number(number).ok_or_else(|| GgufError::UnknownKind { key: key.to_owned(), kind: number })
 }

@@ -26,12 +26,7 @@ const PARALLEL_WORK_MIN: usize = 1 << 16;
 
 /// Attends `queries` (rows of all heads) to `keys` and `values`, one slice per key head, each
 /// position after position. Gives rows of all heads.
-pub(crate) fn attend(
-    shape: Attention,
-    queries: &[f32],
-    keys: &[Vec<f32>],
-    values: &[Vec<f32>],
-) -> Vec<f32> {
+pub(crate) fn attend(shape: Attention, queries: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<f32> {
     let row_width = shape.heads * shape.head_width;
     let group_width = row_width / shape.kv_heads;
     let rows = queries.len() / row_width;
@@ -40,9 +35,7 @@ pub(crate) fn attend(
         let own = |row: &[f32]| row[kv_head * group_width..][..group_width].to_vec();
         let grouped: Vec<f32> = queries.chunks_exact(row_width).flat_map(own).collect();
         let output = attend_group(shape, &grouped, &keys[kv_head], &values[kv_head]);
-        *gathered[kv_head]
-            .lock()
-            .expect("no thread panics while it holds a head") = output;
+        *gathered[kv_head].lock().expect("no thread panics while it holds a head") = output;
     };
     if rows * (shape.first + rows) * row_width < PARALLEL_WORK_MIN {
         (0..shape.kv_heads).for_each(one);
@@ -51,13 +44,8 @@ pub(crate) fn attend(
     }
     let mut output = vec![0.0; queries.len()];
     for (kv_head, group) in gathered.into_iter().enumerate() {
-        let group = group
-            .into_inner()
-            .expect("no thread panics while it holds a head");
-        for (row, part) in output
-            .chunks_exact_mut(row_width)
-            .zip(group.chunks_exact(group_width))
-        {
+        let group = group.into_inner().expect("no thread panics while it holds a head");
+        for (row, part) in output.chunks_exact_mut(row_width).zip(group.chunks_exact(group_width)) {
             row[kv_head * group_width..][..group_width].copy_from_slice(part);
         }
     }
@@ -156,9 +144,7 @@ fn dots<const N: usize>(width: usize, queries: &[f32], key: &[f32]) -> [f32; N4]
 #[inline(always)]
 fn softmax(scores: &mut [[f32; N4]], query: usize, limit: usize, scale: f32) {
     let (seen, hidden) = scores.split_at_mut(limit);
-    let highest = seen.iter().fold(f32::NEG_INFINITY, |highest, score| {
-        highest.max(score[query])
-    });
+    let highest = seen.iter().fold(f32::NEG_INFINITY, |highest, score| highest.max(score[query]));
     let mut total = 0.0;
     for score in seen.iter_mut() {
         score[query] = exp((score[query] - highest) * scale);
@@ -177,12 +163,7 @@ mod tests {
     use super::*;
 
     /// Attention as the paper writes it, in f64.
-    fn naive(
-        shape: Attention,
-        queries: &[f32],
-        keys: &[Vec<f32>],
-        values: &[Vec<f32>],
-    ) -> Vec<f32> {
+    fn naive(shape: Attention, queries: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<f32> {
         let width = shape.head_width;
         let mut output = Vec::new();
         for (index, query) in queries.chunks_exact(width).enumerate() {
@@ -192,22 +173,14 @@ mod tests {
             let weights: Vec<f64> = (0..limit)
                 .map(|at| {
                     let key = &keys[kv_head][at * width..][..width];
-                    let product: f64 = query
-                        .iter()
-                        .zip(key)
-                        .map(|(a, b)| f64::from(*a) * f64::from(*b))
-                        .sum();
+                    let product: f64 = query.iter().zip(key).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                     (product / (width as f64).sqrt()).exp()
                 })
                 .collect();
             let total: f64 = weights.iter().sum();
             for column in 0..width {
                 let value = |at: usize| f64::from(values[kv_head][at * width + column]);
-                let sum: f64 = weights
-                    .iter()
-                    .enumerate()
-                    .map(|(at, weight)| weight / total * value(at))
-                    .sum();
+                let sum: f64 = weights.iter().enumerate().map(|(at, weight)| weight / total * value(at)).sum();
                 output.push(sum as f32);
             }
         }
@@ -217,34 +190,18 @@ mod tests {
     #[test]
     fn every_grouping_agrees_with_the_paper() {
         let wave = |seed: usize, count: usize| -> Vec<f32> {
-            (0..count)
-                .map(|at| ((at * 37 + seed * 101) % 199) as f32 / 100.0 - 1.0)
-                .collect()
+            (0..count).map(|at| ((at * 37 + seed * 101) % 199) as f32 / 100.0 - 1.0).collect()
         };
-        for (heads, kv_heads, head_width, first, rows) in [
-            (4, 4, 8, 0, 1),
-            (9, 3, 64, 5, 1),
-            (8, 2, 20, 0, 7),
-            (6, 2, 16, 300, 33),
-            (5, 1, 6, 2, 2),
-        ] {
-            let shape = Attention {
-                heads,
-                kv_heads,
-                head_width,
-                first,
-            };
+        for (heads, kv_heads, head_width, first, rows) in
+            [(4, 4, 8, 0, 1), (9, 3, 64, 5, 1), (8, 2, 20, 0, 7), (6, 2, 16, 300, 33), (5, 1, 6, 2, 2)]
+        {
+            let shape = Attention { heads, kv_heads, head_width, first };
             let queries = wave(1, rows * heads * head_width);
             let cached = |seed| -> Vec<Vec<f32>> {
-                (0..kv_heads)
-                    .map(|head| wave(seed + head, (first + rows) * head_width))
-                    .collect()
+                (0..kv_heads).map(|head| wave(seed + head, (first + rows) * head_width)).collect()
             };
             let (keys, values) = (cached(2), cached(9));
-            let (ours, exact) = (
-                attend(shape, &queries, &keys, &values),
-                naive(shape, &queries, &keys, &values),
-            );
+            let (ours, exact) = (attend(shape, &queries, &keys, &values), naive(shape, &queries, &keys, &values));
             for (ours, exact) in ours.iter().zip(&exact) {
                 assert!((ours - exact).abs() < 2e-5, "{ours} is not {exact}");
             }

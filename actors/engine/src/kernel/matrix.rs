@@ -40,10 +40,7 @@ impl Failure {
     /// As an error of loading the tensor `name`.
     pub(crate) fn loading(self, name: &str) -> LoadError {
         match self {
-            Self::NoKernel(kind) => LoadError::TensorType {
-                name: name.to_owned(),
-                kind,
-            },
+            Self::NoKernel(kind) => LoadError::TensorType { name: name.to_owned(), kind },
             Self::Library(why) => LoadError::Kernel(format!("{name}: {why}")),
         }
     }
@@ -70,10 +67,7 @@ impl Matrix {
         match table.weights {
             Weights::Blocks(blocks) if blocks.dtype() == GgmlDType::Q4_1 => {
                 let weights = Shifted::new(stored, table.rows, table.columns)?;
-                Ok(Self {
-                    weights: Weights::Shifted(weights),
-                    ..table
-                })
+                Ok(Self { weights: Weights::Shifted(weights), ..table })
             }
             Weights::Blocks(blocks) if needs_floats(blocks.dtype(), table.columns) => {
                 let weights = Weights::Floats(blocks.dequantize(&Device::Cpu)?);
@@ -90,11 +84,7 @@ impl Matrix {
             _ => return Err(Failure::Library("not a matrix".to_owned())),
         };
         let weights = Weights::Blocks(tensor(stored, vec![rows, columns])?);
-        Ok(Self {
-            weights,
-            rows,
-            columns,
-        })
+        Ok(Self { weights, rows, columns })
     }
 
     /// Multiplies rows of `columns` values; gives rows of `rows` values.
@@ -140,31 +130,21 @@ fn multiply(blocks: &QTensor, input: &[f32], shape: Shape) -> Result<Vec<f32>, F
     let storage = CpuStorage::F32(input.to_vec());
     match blocks.cpu_fwd(&storage, &Layout::contiguous(shape))? {
         (CpuStorage::F32(output), _) => Ok(output),
-        _ => Err(Failure::Library(
-            "the product is not in 32-bit floats".to_owned(),
-        )),
+        _ => Err(Failure::Library("the product is not in 32-bit floats".to_owned())),
     }
 }
 
 /// A stored vector as floats.
 pub(crate) fn dequantise(stored: &Stored) -> Result<Vec<f32>, Failure> {
     let length = stored.dimensions.iter().product::<u64>() as usize;
-    Ok(tensor(stored, vec![length])?
-        .dequantize(&Device::Cpu)?
-        .to_vec1()?)
+    Ok(tensor(stored, vec![length])?.dequantize(&Device::Cpu)?.to_vec1()?)
 }
 
 /// Stores rows of `columns` floats as `kind`; for files that the engine writes itself.
-pub(crate) fn quantise(
-    kind: TensorType,
-    values: &[f32],
-    columns: usize,
-) -> Result<Vec<u8>, Failure> {
+pub(crate) fn quantise(kind: TensorType, values: &[f32], columns: usize) -> Result<Vec<u8>, Failure> {
     let shape = (values.len() / columns, columns);
     let floats = Tensor::from_slice(values, shape, &Device::Cpu)?;
-    Ok(QTensor::quantize(&floats, library_type(kind)?)?
-        .data()?
-        .into_owned())
+    Ok(QTensor::quantize(&floats, library_type(kind)?)?.data()?.into_owned())
 }
 
 /// Bytes of memory that a matrix takes at most: its blocks and the tiles that the library makes.
@@ -174,9 +154,7 @@ pub(crate) fn quantise(
 pub(crate) fn resident_bytes(tensor: &gguf::Tensor) -> u64 {
     let elements: u64 = tensor.dimensions.iter().product();
     let row = tensor.dimensions.first().copied().unwrap_or(0);
-    let tiled = tensor.dimensions.len() == 2
-        && row.is_multiple_of(256)
-        && tensor.dimensions[1].is_multiple_of(16);
+    let tiled = tensor.dimensions.len() == 2 && row.is_multiple_of(256) && tensor.dimensions[1].is_multiple_of(16);
     let bits = match tensor.kind.name() {
         "F16" | "BF16" => return elements * 4,
         "Q5_0" | "Q5_1" if !row.is_multiple_of(64) => return elements * 4,
@@ -192,12 +170,7 @@ pub(crate) fn resident_bytes(tensor: &gguf::Tensor) -> u64 {
 /// The library's own form of a stored tensor.
 pub(super) fn tensor(stored: &Stored, shape: Vec<usize>) -> Result<QTensor, Failure> {
     let kind = library_type(stored.kind)?;
-    Ok(ggml_file::qtensor_from_ggml(
-        kind,
-        stored.bytes(),
-        shape,
-        &Device::Cpu,
-    )?)
+    Ok(ggml_file::qtensor_from_ggml(kind, stored.bytes(), shape, &Device::Cpu)?)
 }
 
 /// Whether there is no product for blocks of `kind` in rows of `columns` values: plain floats have

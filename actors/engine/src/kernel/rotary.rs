@@ -18,15 +18,10 @@ impl Rotary {
         let pairs = rope.dimensions / 2;
         let frequency = |pair: u32| {
             let exponent = -2.0 * f64::from(pair) / f64::from(rope.dimensions);
-            let factor = factors
-                .get(pair as usize)
-                .map_or(1.0, |&factor| f64::from(factor));
+            let factor = factors.get(pair as usize).map_or(1.0, |&factor| f64::from(factor));
             f64::from(rope.base).powf(exponent) / f64::from(rope.divisor) / factor
         };
-        Self {
-            frequencies: (0..pairs).map(frequency).collect(),
-            style: rope.style,
-        }
+        Self { frequencies: (0..pairs).map(frequency).collect(), style: rope.style }
     }
 
     /// The angles of rows at `positions`; computed once a pass and used by every layer.
@@ -42,18 +37,9 @@ impl Rotary {
     }
 
     /// Turns rows of heads, each head `head_width` wide and `row_width` values to a row.
-    pub(crate) fn turn(
-        &self,
-        rows: &mut [f32],
-        row_width: usize,
-        head_width: usize,
-        angles: &Angles,
-    ) {
+    pub(crate) fn turn(&self, rows: &mut [f32], row_width: usize, head_width: usize, angles: &Angles) {
         let pairs = self.frequencies.len();
-        for (row, angles) in rows
-            .chunks_exact_mut(row_width)
-            .zip(angles.0.chunks_exact(pairs))
-        {
+        for (row, angles) in rows.chunks_exact_mut(row_width).zip(angles.0.chunks_exact(pairs)) {
             for head in row.chunks_exact_mut(head_width) {
                 for (pair, &(sine, cosine)) in angles.iter().enumerate() {
                     let (first, second) = match self.style {

@@ -47,20 +47,14 @@ impl Shifted {
         let blocks = tensor(&plain, vec![rows, columns])?;
         let scales = tensor(&scales, vec![count, 2])?.dequantize(&Device::Cpu)?;
         let scales: Vec<f32> = scales.flatten_all()?.to_vec1()?;
-        let shifts: Vec<f32> = scales
-            .chunks_exact(2)
-            .map(|pair| 8.0 * pair[0] + pair[1])
-            .collect();
+        let shifts: Vec<f32> = scales.chunks_exact(2).map(|pair| 8.0 * pair[0] + pair[1]).collect();
         let shifts = Tensor::from_vec(shifts, (rows, columns / BLOCK), &Device::Cpu)?;
         Ok(Self { blocks, shifts })
     }
 
     /// What the Q4_0 product of `count` rows of inputs lacks.
     pub(super) fn correction(&self, input: &[f32], count: usize) -> Result<Vec<f32>, Failure> {
-        let sums: Vec<f32> = input
-            .chunks_exact(BLOCK)
-            .map(|block| block.iter().sum())
-            .collect();
+        let sums: Vec<f32> = input.chunks_exact(BLOCK).map(|block| block.iter().sum()).collect();
         let shape = (count, input.len() / BLOCK / count);
         let sums = Tensor::from_vec(sums, shape, &Device::Cpu)?;
         Ok(sums.matmul(&self.shifts.t()?)?.flatten_all()?.to_vec1()?)

@@ -22,12 +22,7 @@ impl Stored {
         let start = bytes.as_ptr().align_offset(Self::ALIGNMENT);
         assert!(start <= Self::ALIGNMENT, "bytes can be aligned to anything");
         bytes.truncate(start + length);
-        Self {
-            kind,
-            dimensions,
-            bytes,
-            start,
-        }
+        Self { kind, dimensions, bytes, start }
     }
 
     /// The bytes, aligned for any block type.

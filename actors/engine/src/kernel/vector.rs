@@ -17,10 +17,7 @@ pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
             work()
         }
         if std::arch::is_x86_feature_detected!("avx2") {
-            #[allow(
-                unsafe_code,
-                reason = "calls a function compiled for a detected instruction set"
-            )]
+            #[allow(unsafe_code, reason = "calls a function compiled for a detected instruction set")]
             // SAFETY: the processor was just found to have AVX2; `avx2` needs nothing else.
             return unsafe { avx2(work) };
         }
@@ -33,12 +30,7 @@ pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let tail: f32 = a_chunks
-        .remainder()
-        .iter()
-        .zip(b_chunks.remainder())
-        .map(|(x, y)| x * y)
-        .sum();
+    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
     for (x, y) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
             lanes[lane] += x[lane] * y[lane];
@@ -68,13 +60,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let whole = x * LOG2_E + ROUND - ROUND;
     let rest = x - whole * LN_2_HIGH - whole * LN_2_LOW;
     let mut polynomial = 1.987_569_2e-4;
-    for coefficient in [
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        0.5,
-    ] {
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         polynomial = polynomial * rest + coefficient;
     }
     let mantissa = polynomial * rest * rest + rest + 1.0;
@@ -90,10 +76,7 @@ mod tests {
         for step in -8600..8800 {
             let x = step as f32 / 100.0;
             let (ours, exact) = (exp(x), f64::from(x).exp());
-            assert!(
-                (f64::from(ours) / exact - 1.0).abs() < 4e-7,
-                "exp({x}) = {ours}, not {exact}"
-            );
+            assert!((f64::from(ours) / exact - 1.0).abs() < 4e-7, "exp({x}) = {ours}, not {exact}");
         }
         assert!(exp(f32::NEG_INFINITY) < 1e-37);
         assert!(exp(f32::INFINITY).is_finite());

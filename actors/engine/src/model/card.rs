@@ -107,37 +107,23 @@ impl Card {
     }
 
     fn sum(&self, layers: Range<u32>, each: &[u64], head: u64) -> u64 {
-        let inner = each
-            .get(layers.start as usize..layers.end as usize)
-            .unwrap_or_default();
+        let inner = each.get(layers.start as usize..layers.end as usize).unwrap_or_default();
         let (first, last) = (layers.start == 0, layers.end == self.layers);
-        let table = if first && !(last && self.tied) {
-            self.embedding_bytes
-        } else {
-            0
-        };
+        let table = if first && !(last && self.tied) { self.embedding_bytes } else { 0 };
         inner.iter().sum::<u64>() + table + if last { head } else { 0 }
     }
 
     /// Reads a card from a checked header and verifies that every tensor is there in its shape.
     pub(super) fn read(gguf: &Gguf, id: ContentId) -> Result<Self, LoadError> {
-        let name = gguf
-            .text("general.architecture")?
-            .ok_or_else(|| missing("general.architecture"))?;
-        let architecture = Architecture::from_name(name)
-            .ok_or_else(|| LoadError::Architecture(name.to_owned()))?;
-        let keys = Keys {
-            gguf,
-            architecture: name,
-        };
+        let name = gguf.text("general.architecture")?.ok_or_else(|| missing("general.architecture"))?;
+        let architecture = Architecture::from_name(name).ok_or_else(|| LoadError::Architecture(name.to_owned()))?;
+        let keys = Keys { gguf, architecture: name };
         refuse_unsupported(&keys)?;
 
         let layers = keys.required("block_count", LAYERS_MAX)?;
         let hidden = keys.required("embedding_length", WIDTH_MAX)?;
         let heads = keys.required("attention.head_count", WIDTH_MAX)?;
-        let kv_heads = keys
-            .optional("attention.head_count_kv", WIDTH_MAX)?
-            .unwrap_or(heads);
+        let kv_heads = keys.optional("attention.head_count_kv", WIDTH_MAX)?.unwrap_or(heads);
         let head_width = match keys.optional("attention.key_length", WIDTH_MAX)? {
             Some(width) => width,
             None if hidden % heads == 0 => hidden / heads,
@@ -158,19 +144,10 @@ impl Card {
         let mut card = Self {
             id,
             architecture: name.to_owned(),
-            name: gguf
-                .text("general.name")?
-                .unwrap_or_default()
-                .chars()
-                .take(NAME_CHARS)
-                .collect(),
+            name: gguf.text("general.name")?.unwrap_or_default().chars().take(NAME_CHARS).collect(),
             quantisation: quantisation(gguf)?,
             file_bytes: gguf.file_bytes,
-            parameters: gguf
-                .tensors
-                .values()
-                .map(|tensor| tensor.dimensions.iter().product::<u64>())
-                .sum(),
+            parameters: gguf.tensors.values().map(|tensor| tensor.dimensions.iter().product::<u64>()).sum(),
             layers,
             hidden,
             feed_forward: keys.required("feed_forward_length", WIDTH_MAX)?,
@@ -180,9 +157,7 @@ impl Card {
             vocabulary,
             context_tokens: context_tokens(&keys)?,
             rope: rope(&keys, architecture, head_width)?,
-            norm_epsilon: keys
-                .float("attention.layer_norm_rms_epsilon")?
-                .unwrap_or(1e-5),
+            norm_epsilon: keys.float("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
             tied: !gguf.tensors.contains_key(layout::HEAD),
             embedding_bytes: table.bytes,
             head_bytes: 0,
@@ -241,16 +216,13 @@ impl Keys<'_> {
             None => Ok(None),
             Some(number) => match u32::try_from(number) {
                 Ok(number) if (1..=max).contains(&number) => Ok(Some(number)),
-                _ => Err(impossible(&format!(
-                    "{key} is {number}; it must be 1 to {max}"
-                ))),
+                _ => Err(impossible(&format!("{key} is {number}; it must be 1 to {max}"))),
             },
         }
     }
 
     fn required(&self, key: &str, max: u32) -> Result<u32, LoadError> {
-        self.optional(key, max)?
-            .ok_or_else(|| missing(&self.key(key)))
+        self.optional(key, max)?.ok_or_else(|| missing(&self.key(key)))
     }
 
     fn float(&self, key: &str) -> Result<Option<f32>, LoadError> {
@@ -270,42 +242,22 @@ fn context_tokens(keys: &Keys<'_>) -> Result<u32, LoadError> {
 
 fn rope(keys: &Keys<'_>, architecture: Architecture, head_width: u32) -> Result<Rope, LoadError> {
     let base = keys.float("rope.freq_base")?.unwrap_or(10_000.0);
-    let dimensions = keys
-        .optional("rope.dimension_count", head_width)?
-        .unwrap_or(head_width);
+    let dimensions = keys.optional("rope.dimension_count", head_width)?.unwrap_or(head_width);
     let divisor = match keys.gguf.text(&keys.key("rope.scaling.type"))? {
         None | Some("none") => 1.0,
         Some("linear") => keys.float("rope.scaling.factor")?.unwrap_or(1.0),
         Some(other) => {
-            return Err(LoadError::Unsupported(format!(
-                "{other:?} scaling of positions"
-            )));
+            return Err(LoadError::Unsupported(format!("{other:?} scaling of positions")));
         }
     };
-    if !(base.is_finite()
-        && base > 1.0
-        && divisor.is_finite()
-        && divisor >= 1.0
-        && dimensions % 2 == 0)
-    {
-        return Err(impossible(
-            "the rotary position parameters are out of range",
-        ));
+    if !(base.is_finite() && base > 1.0 && divisor.is_finite() && divisor >= 1.0 && dimensions % 2 == 0) {
+        return Err(impossible("the rotary position parameters are out of range"));
     }
-    Ok(Rope {
-        base,
-        divisor,
-        dimensions,
-        style: architecture.rope_style(),
-    })
+    Ok(Rope { base, divisor, dimensions, style: architecture.rope_style() })
 }
 
 fn refuse_unsupported(keys: &Keys<'_>) -> Result<(), LoadError> {
-    if keys
-        .gguf
-        .number(&keys.key("expert_count"))?
-        .is_some_and(|experts| experts > 0)
-    {
+    if keys.gguf.number(&keys.key("expert_count"))?.is_some_and(|experts| experts > 0) {
         return Err(LoadError::Unsupported("a mixture of experts".to_owned()));
     }
     Ok(())
@@ -336,10 +288,7 @@ fn quantisation(gguf: &Gguf) -> Result<String, LoadError> {
             for tensor in gguf.tensors.values() {
                 *bytes.entry(tensor.kind.name()).or_insert(0_u64) += tensor.bytes;
             }
-            bytes
-                .into_iter()
-                .max_by_key(|&(_, bytes)| bytes)
-                .map_or("", |(name, _)| name)
+            bytes.into_iter().max_by_key(|&(_, bytes)| bytes).map_or("", |(name, _)| name)
         }
     };
     Ok(label.to_owned())

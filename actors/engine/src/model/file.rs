@@ -78,23 +78,17 @@ impl<'m> Weights<'m> {
             return Ok(None);
         };
         // The header check has bounded `bytes` by the file's length.
-        let length = usize::try_from(tensor.bytes).map_err(|_| {
-            LoadError::Unsupported("tensors larger than the address space".to_owned())
-        })?;
+        let length = usize::try_from(tensor.bytes)
+            .map_err(|_| LoadError::Unsupported("tensors larger than the address space".to_owned()))?;
         let mut stored = Stored::new(tensor.kind, tensor.dimensions.clone(), length);
         let offset = self.model.gguf.data_offset + tensor.offset;
-        self.file
-            .seek(SeekFrom::Start(offset))
-            .map_err(crate::GgufError::Io)?;
-        self.file
-            .read_exact(stored.bytes_mut())
-            .map_err(crate::GgufError::Io)?;
+        self.file.seek(SeekFrom::Start(offset)).map_err(crate::GgufError::Io)?;
+        self.file.read_exact(stored.bytes_mut()).map_err(crate::GgufError::Io)?;
         Ok(Some(stored))
     }
 
     /// Reads a tensor that the model can't do without.
     pub(crate) fn require(&mut self, wanted: &Wanted) -> Result<Stored, LoadError> {
-        self.read(wanted)?
-            .ok_or_else(|| LoadError::MissingTensor(wanted.name.clone()))
+        self.read(wanted)?.ok_or_else(|| LoadError::MissingTensor(wanted.name.clone()))
     }
 }

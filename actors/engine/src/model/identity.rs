@@ -27,9 +27,7 @@ impl ContentId {
         file.seek(SeekFrom::Start(0))?;
         std::io::copy(&mut file.take(gguf.data_offset), &mut hash)?;
         let data_bytes = gguf.file_bytes.saturating_sub(gguf.data_offset);
-        let stride = data_bytes
-            .div_ceil(IDENTITY_SAMPLES)
-            .max(IDENTITY_SAMPLE_BYTES);
+        let stride = data_bytes.div_ceil(IDENTITY_SAMPLES).max(IDENTITY_SAMPLE_BYTES);
         let mut offset = 0;
         while offset < data_bytes {
             file.seek(SeekFrom::Start(gguf.data_offset + offset))?;
@@ -48,8 +46,6 @@ impl fmt::Display for ContentId {
 
 impl fmt::Debug for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..4]
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

@@ -55,26 +55,15 @@ pub(crate) struct Wanted {
 }
 
 fn matrix(name: impl Into<String>, columns: u32, rows: u32) -> Wanted {
-    Wanted {
-        name: name.into(),
-        dimensions: vec![columns.into(), rows.into()],
-        required: true,
-    }
+    Wanted { name: name.into(), dimensions: vec![columns.into(), rows.into()], required: true }
 }
 
 fn vector(name: impl Into<String>, length: u32) -> Wanted {
-    Wanted {
-        name: name.into(),
-        dimensions: vec![length.into()],
-        required: true,
-    }
+    Wanted { name: name.into(), dimensions: vec![length.into()], required: true }
 }
 
 fn optional(wanted: Wanted) -> Wanted {
-    Wanted {
-        required: false,
-        ..wanted
-    }
+    Wanted { required: false, ..wanted }
 }
 
 /// The embedding table.
@@ -84,11 +73,7 @@ pub(crate) fn embedding(card: &Card) -> Wanted {
 
 /// The final norm and the head, which is the embedding table if they are tied.
 pub(crate) fn head(card: &Card) -> [Wanted; 2] {
-    let table = if card.tied {
-        embedding(card)
-    } else {
-        matrix(HEAD, card.hidden, card.vocabulary)
-    };
+    let table = if card.tied { embedding(card) } else { matrix(HEAD, card.hidden, card.vocabulary) };
     [vector(FINAL_NORM, card.hidden), table]
 }
 
@@ -100,10 +85,7 @@ pub(crate) fn rope_factors(card: &Card) -> Wanted {
 /// The tensors of one layer.
 pub(crate) fn layer(card: &Card, architecture: Architecture, layer: u32) -> Vec<Wanted> {
     let name = |part: &str| format!("blk.{layer}.{part}");
-    let (queries, keys) = (
-        card.heads * card.head_width,
-        card.kv_heads * card.head_width,
-    );
+    let (queries, keys) = (card.heads * card.head_width, card.kv_heads * card.head_width);
     let mut tensors = vec![
         vector(name("attn_norm.weight"), card.hidden),
         matrix(name("attn_q.weight"), card.hidden, queries),
@@ -115,11 +97,8 @@ pub(crate) fn layer(card: &Card, architecture: Architecture, layer: u32) -> Vec<
         matrix(name("ffn_up.weight"), card.hidden, card.feed_forward),
         matrix(name("ffn_down.weight"), card.feed_forward, card.hidden),
     ];
-    let biases = [
-        vector(name("attn_q.bias"), queries),
-        vector(name("attn_k.bias"), keys),
-        vector(name("attn_v.bias"), keys),
-    ];
+    let biases =
+        [vector(name("attn_q.bias"), queries), vector(name("attn_k.bias"), keys), vector(name("attn_v.bias"), keys)];
     match architecture {
         Architecture::Llama => {
             tensors.extend(biases.map(optional));

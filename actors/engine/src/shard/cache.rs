@@ -53,29 +53,19 @@ impl Cache {
 
     /// Bytes of memory that it holds now.
     pub fn bytes(&self) -> u64 {
-        let floats = self
-            .keys
-            .iter()
-            .chain(&self.values)
-            .flatten()
-            .map(Vec::capacity);
+        let floats = self.keys.iter().chain(&self.values).flatten().map(Vec::capacity);
         floats.sum::<usize>() as u64 * size_of::<f32>() as u64
     }
 
     /// Whether it has the shape that a shard of `layers` makes.
     pub(super) fn fits(&self, layers: &Range<u32>, kv_heads: u32, head_width: u32) -> bool {
-        self.layers == *layers
-            && self.kv_heads == kv_heads as usize
-            && self.head_width == head_width as usize
+        self.layers == *layers && self.kv_heads == kv_heads as usize && self.head_width == head_width as usize
     }
 
     /// Writes rows of keys and values behind the tokens held, without counting them yet.
     pub(super) fn write(&mut self, layer: usize, keys: &[f32], values: &[f32]) {
         let position = self.tokens as usize;
-        for (rows, heads) in [
-            (keys, &mut self.keys[layer]),
-            (values, &mut self.values[layer]),
-        ] {
+        for (rows, heads) in [(keys, &mut self.keys[layer]), (values, &mut self.values[layer])] {
             append(rows, heads, position, self.head_width);
         }
     }

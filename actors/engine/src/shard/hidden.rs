@@ -34,10 +34,7 @@ impl Hidden {
 
     /// The wire form: every value as a little-endian 32-bit float, row after row, nothing else.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect()
+        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
     }
 
     /// Reads the wire form. `width` is the model's (`Card::hidden`), never the peer's word.
@@ -47,17 +44,10 @@ impl Hidden {
         let row_bytes = width.saturating_mul(size_of::<f32>());
         let whole = row_bytes > 0 && !bytes.is_empty() && bytes.len().is_multiple_of(row_bytes);
         if !whole || bytes.len() / row_bytes > FORWARD_ROWS_MAX {
-            return Err(ForwardError::HiddenShape {
-                bytes: bytes.len(),
-                width,
-                rows_max: FORWARD_ROWS_MAX,
-            });
+            return Err(ForwardError::HiddenShape { bytes: bytes.len(), width, rows_max: FORWARD_ROWS_MAX });
         }
         let value = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        Ok(Self {
-            width,
-            values: bytes.chunks_exact(size_of::<f32>()).map(value).collect(),
-        })
+        Ok(Self { width, values: bytes.chunks_exact(size_of::<f32>()).map(value).collect() })
     }
 }
 
@@ -115,9 +105,6 @@ mod tests {
     #[test]
     fn too_many_rows_are_refused_before_they_are_copied() {
         let bytes = vec![0; (FORWARD_ROWS_MAX + 1) * 4];
-        assert!(matches!(
-            Hidden::from_bytes(1, &bytes),
-            Err(ForwardError::HiddenShape { .. })
-        ));
+        assert!(matches!(Hidden::from_bytes(1, &bytes), Err(ForwardError::HiddenShape { .. })));
     }
 }

@@ -40,18 +40,10 @@ pub(super) struct Pass<'p> {
 
 impl Layer {
     /// Loads layer `index`.
-    pub(super) fn load(
-        weights: &mut Weights<'_>,
-        card: &Card,
-        index: u32,
-    ) -> Result<Self, LoadError> {
+    pub(super) fn load(weights: &mut Weights<'_>, card: &Card, index: u32) -> Result<Self, LoadError> {
         let architecture = Architecture::from_name(&card.architecture)
             .ok_or_else(|| LoadError::Architecture(card.architecture.clone()))?;
-        let mut source = Source {
-            wanted: layout::layer(card, architecture, index),
-            index,
-            weights,
-        };
+        let mut source = Source { wanted: layout::layer(card, architecture, index), index, weights };
         let head_norms = match source.vector("attn_q_norm.weight")? {
             Some(query) => source.vector("attn_k_norm.weight")?.map(|key| (query, key)),
             None => None,
@@ -72,19 +64,8 @@ impl Layer {
 
     /// Bytes of the weights as they are held.
     pub(super) fn bytes(&self) -> u64 {
-        let projections = [
-            &self.query,
-            &self.key,
-            &self.value,
-            &self.output,
-            &self.gate,
-            &self.up,
-            &self.down,
-        ];
-        projections
-            .iter()
-            .map(|projection| projection.matrix.bytes())
-            .sum()
+        let projections = [&self.query, &self.key, &self.value, &self.output, &self.gate, &self.up, &self.down];
+        projections.iter().map(|projection| projection.matrix.bytes()).sum()
     }
 
     /// Computes all rows in place. `caches` gives each sequence's cache and its number of rows, in
@@ -126,10 +107,8 @@ impl Layer {
             kernel::rms_norm_in_place(&mut queries, query_norm, pass.card.norm_epsilon);
             kernel::rms_norm_in_place(&mut keys, key_norm, pass.card.norm_epsilon);
         }
-        pass.rotary
-            .turn(&mut queries, query_width, head_width, pass.angles);
-        pass.rotary
-            .turn(&mut keys, key_width, head_width, pass.angles);
+        pass.rotary.turn(&mut queries, query_width, head_width, pass.angles);
+        pass.rotary.turn(&mut keys, key_width, head_width, pass.angles);
 
         let mut attended = Vec::with_capacity(queries.len());
         let mut start = 0;
@@ -138,18 +117,8 @@ impl Layer {
             let first = cache.tokens() as usize;
             cache.write(slot, &keys[span(key_width)], &values[span(key_width)]);
             let (keys, values) = cache.read(slot);
-            let shape = Attention {
-                heads,
-                kv_heads,
-                head_width,
-                first,
-            };
-            attended.extend(kernel::attend(
-                shape,
-                &queries[span(query_width)],
-                keys,
-                values,
-            ));
+            let shape = Attention { heads, kv_heads, head_width, first };
+            attended.extend(kernel::attend(shape, &queries[span(query_width)], keys, values));
             start += *count;
         }
         Ok(attended)
@@ -186,9 +155,7 @@ impl Source<'_, '_> {
     fn vector(&mut self, part: &str) -> Result<Option<Vec<f32>>, LoadError> {
         match self.take(part)? {
             None => Ok(None),
-            Some((name, stored)) => kernel::dequantise(&stored)
-                .map(Some)
-                .map_err(|failure| failure.loading(&name)),
+            Some((name, stored)) => kernel::dequantise(&stored).map(Some).map_err(|failure| failure.loading(&name)),
         }
     }
 
@@ -200,10 +167,7 @@ impl Source<'_, '_> {
         let weight = format!("{part}.weight");
         let (name, stored) = self.take(&weight)?.ok_or_else(|| self.missing(&weight))?;
         let matrix = Matrix::new(&stored).map_err(|failure| failure.loading(&name))?;
-        Ok(Projection {
-            matrix,
-            bias: self.vector(&format!("{part}.bias"))?,
-        })
+        Ok(Projection { matrix, bias: self.vector(&format!("{part}.bias"))? })
     }
 
     fn missing(&self, part: &str) -> LoadError {

@@ -46,42 +46,23 @@ impl Shard {
     pub fn from_model(model: &Model, layers: Range<u32>) -> Result<Self, LoadError> {
         let card = model.card().clone();
         if layers.is_empty() || layers.end > card.layers {
-            return Err(LoadError::LayerRange {
-                start: layers.start,
-                end: layers.end,
-                layers: card.layers,
-            });
+            return Err(LoadError::LayerRange { start: layers.start, end: layers.end, layers: card.layers });
         }
         let mut weights = Weights::open(model)?;
         let (first, last) = (layers.start == 0, layers.end == card.layers);
-        let head = if last {
-            Some(load_head(&mut weights, &card)?)
-        } else {
-            None
-        };
+        let head = if last { Some(load_head(&mut weights, &card)?) } else { None };
         let embedding = match &head {
             _ if !first => None,
             Some((_, table)) if card.tied => Some(Arc::clone(table)),
             _ => {
                 let stored = weights.require(&layout::embedding(&card))?;
-                let table =
-                    Matrix::table(&stored).map_err(|failure| failure.loading(layout::EMBEDDING))?;
+                let table = Matrix::table(&stored).map_err(|failure| failure.loading(layout::EMBEDDING))?;
                 Some(Arc::new(table))
             }
         };
-        let blocks: Result<_, _> = layers
-            .clone()
-            .map(|index| Layer::load(&mut weights, &card, index))
-            .collect();
+        let blocks: Result<_, _> = layers.clone().map(|index| Layer::load(&mut weights, &card, index)).collect();
         let rotary = Rotary::new(&card.rope, &rope_factors(&mut weights, model)?);
-        Ok(Self {
-            layers,
-            embedding,
-            blocks: blocks?,
-            head,
-            rotary,
-            card,
-        })
+        Ok(Self { layers, embedding, blocks: blocks?, head, rotary, card })
     }
 
     /// The model that this is a part of.
@@ -112,10 +93,7 @@ impl Shard {
             weight_bytes += head.bytes();
         }
         if let Some(embedding) = &self.embedding
-            && !self
-                .head
-                .as_ref()
-                .is_some_and(|(_, head)| Arc::ptr_eq(head, embedding))
+            && !self.head.as_ref().is_some_and(|(_, head)| Arc::ptr_eq(head, embedding))
         {
             weight_bytes += embedding.bytes();
         }
@@ -131,30 +109,20 @@ impl Shard {
     /// Memory is taken as the sequence grows, not now.
     pub fn cache(&self, tokens_max: u32) -> Cache {
         let tokens_max = tokens_max.min(self.card.context_tokens);
-        Cache::new(
-            self.layers(),
-            self.card.kv_heads,
-            self.card.head_width,
-            tokens_max,
-        )
+        Cache::new(self.layers(), self.card.kv_heads, self.card.head_width, tokens_max)
     }
 }
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard")
-            .field("model", &self.card.id)
-            .field("layers", &self.layers)
-            .finish_non_exhaustive()
+        f.debug_struct("Shard").field("model", &self.card.id).field("layers", &self.layers).finish_non_exhaustive()
     }
 }
 
 fn load_head(weights: &mut Weights<'_>, card: &Card) -> Result<(Vec<f32>, Arc<Matrix>), LoadError> {
     let [norm, table] = layout::head(card);
-    let norm_values = kernel::dequantise(&weights.require(&norm)?)
-        .map_err(|failure| failure.loading(&norm.name))?;
-    let matrix =
-        Matrix::new(&weights.require(&table)?).map_err(|failure| failure.loading(&table.name))?;
+    let norm_values = kernel::dequantise(&weights.require(&norm)?).map_err(|failure| failure.loading(&norm.name))?;
+    let matrix = Matrix::new(&weights.require(&table)?).map_err(|failure| failure.loading(&table.name))?;
     Ok((norm_values, Arc::new(matrix)))
 }
 
@@ -165,14 +133,9 @@ fn rope_factors(weights: &mut Weights<'_>, model: &Model) -> Result<Vec<f32>, Lo
         return Ok(Vec::new());
     };
     let factors = kernel::dequantise(&stored).map_err(|failure| failure.loading(&wanted.name))?;
-    if factors
-        .iter()
-        .all(|factor| factor.is_finite() && *factor > 0.0)
-    {
+    if factors.iter().all(|factor| factor.is_finite() && *factor > 0.0) {
         Ok(factors)
     } else {
-        Err(LoadError::Hyperparameters(
-            "the rotary factors are not positive numbers".to_owned(),
-        ))
+        Err(LoadError::Hyperparameters("the rotary factors are not positive numbers".to_owned()))
     }
 }

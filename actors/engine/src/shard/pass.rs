@@ -77,10 +77,7 @@ impl Shard {
         }
         let rows = parts.iter().map(|part| part.input.rows()).sum();
         if rows > FORWARD_ROWS_MAX {
-            return Err(ForwardError::TooManyRows {
-                rows,
-                max: FORWARD_ROWS_MAX,
-            });
+            return Err(ForwardError::TooManyRows { rows, max: FORWARD_ROWS_MAX });
         }
         parts.iter().try_for_each(|part| self.check_part(part))
     }
@@ -91,17 +88,11 @@ impl Shard {
             return Err(ForwardError::ForeignCache);
         }
         if part.position != cache.tokens() {
-            return Err(ForwardError::Position {
-                given: part.position,
-                held: cache.tokens(),
-            });
+            return Err(ForwardError::Position { given: part.position, held: cache.tokens() });
         }
         let wanted = u64::from(part.position) + part.input.rows() as u64;
         if wanted > u64::from(cache.tokens_max()) {
-            return Err(ForwardError::ContextFull {
-                wanted,
-                max: cache.tokens_max(),
-            });
+            return Err(ForwardError::ContextFull { wanted, max: cache.tokens_max() });
         }
         match part.input {
             Input::Tokens(tokens) if self.is_first() => {
@@ -117,37 +108,21 @@ impl Shard {
                     return Ok(());
                 }
                 let bytes = size_of_val(hidden.values());
-                Err(ForwardError::HiddenShape {
-                    bytes,
-                    width,
-                    rows_max: FORWARD_ROWS_MAX,
-                })
+                Err(ForwardError::HiddenShape { bytes, width, rows_max: FORWARD_ROWS_MAX })
             }
-            _ => Err(ForwardError::WrongInput {
-                first_layer: self.layers.start,
-            }),
+            _ => Err(ForwardError::WrongInput { first_layer: self.layers.start }),
         }
     }
 
     fn compute(&self, parts: &mut [Part<'_>]) -> Result<Vec<Output>, Failure> {
         let counts: Vec<usize> = parts.iter().map(|part| part.input.rows()).collect();
         let mut rows = self.gather(parts)?;
-        let positions = parts
-            .iter()
-            .zip(&counts)
-            .flat_map(|(part, &count)| (part.position..).take(count));
+        let positions = parts.iter().zip(&counts).flat_map(|(part, &count)| (part.position..).take(count));
         let angles = self.rotary.angles(positions);
-        let pass = Pass {
-            card: &self.card,
-            rotary: &self.rotary,
-            angles: &angles,
-        };
+        let pass = Pass { card: &self.card, rotary: &self.rotary, angles: &angles };
         {
-            let mut caches: Vec<_> = parts
-                .iter_mut()
-                .zip(&counts)
-                .map(|(part, &count)| (&mut *part.cache, count))
-                .collect();
+            let mut caches: Vec<_> =
+                parts.iter_mut().zip(&counts).map(|(part, &count)| (&mut *part.cache, count)).collect();
             for (slot, layer) in self.blocks.iter().enumerate() {
                 layer.forward(&pass, slot, &mut rows, &mut caches)?;
             }
@@ -174,12 +149,7 @@ impl Shard {
         Ok(rows)
     }
 
-    fn finish(
-        &self,
-        rows: &[f32],
-        parts: &[Part<'_>],
-        counts: &[usize],
-    ) -> Result<Vec<Output>, Failure> {
+    fn finish(&self, rows: &[f32], parts: &[Part<'_>], counts: &[usize]) -> Result<Vec<Output>, Failure> {
         let width = self.card.hidden as usize;
         let mut rest = rows;
         let mut own = counts.iter().map(|count| {
@@ -188,9 +158,7 @@ impl Shard {
             own
         });
         let Some((norm, head)) = &self.head else {
-            return Ok(own
-                .map(|rows| Output::Hidden(Hidden::new(width, rows.to_vec())))
-                .collect());
+            return Ok(own.map(|rows| Output::Hidden(Hidden::new(width, rows.to_vec()))).collect());
         };
         let wanted: Vec<&[f32]> = parts
             .iter()

@@ -50,10 +50,9 @@ impl Default for Options {
 
 /// Pairs that merge into one token, in the order of their rank.
 const MERGES: [&str; 41] = [
-    "Ġ t", "h e", "i n", "r e", "o n", "Ġt he", "e r", "a t", "n d", "Ġ a", "o r", "e n", "Ġ w",
-    "i s", "i t", "Ġ s", "o u", "Ġ o", "a l", "e s", "Ġ b", "Ġ c", "Ġ f", "Ġ m", "Ġ in", "Ġ p",
-    "in g", "Ġa nd", "Ġo f", "Ġt o", "e d", "a n", "Ġ d", "i c", "a r", "Ġ h", "l l", "o m",
-    "Ġ is", "l e", "Ġ th",
+    "Ġ t", "h e", "i n", "r e", "o n", "Ġt he", "e r", "a t", "n d", "Ġ a", "o r", "e n", "Ġ w", "i s", "i t", "Ġ s",
+    "o u", "Ġ o", "a l", "e s", "Ġ b", "Ġ c", "Ġ f", "Ġ m", "Ġ in", "Ġ p", "in g", "Ġa nd", "Ġo f", "Ġt o", "e d",
+    "a n", "Ġ d", "i c", "a r", "Ġ h", "l l", "o m", "Ġ is", "l e", "Ġ th",
 ];
 
 /// Control tokens, after bytes and merges.
@@ -92,13 +91,7 @@ fn bytes(seed: u64, options: &Options) -> Vec<u8> {
         .float(&format!("{arch}.rope.freq_base"), 10_000.0);
     let tokens = vocabulary(&mut file);
     let random = ChaCha8Rng::seed_from_u64(seed);
-    Weights {
-        file,
-        random,
-        options,
-        vocabulary: tokens.len() as u32,
-    }
-    .write(&tokens)
+    Weights { file, random, options, vocabulary: tokens.len() as u32 }.write(&tokens)
 }
 
 /// Adds the tokenizer and gives the tokens' texts.
@@ -107,9 +100,7 @@ fn vocabulary(file: &mut Writer) -> Vec<String> {
     tokens.extend(MERGES.iter().map(|merge| merge.replace(' ', "")));
     let texts = tokens.len();
     tokens.extend(CONTROLS.map(str::to_owned));
-    let kinds: Vec<i32> = (0..tokens.len())
-        .map(|token| if token < texts { 1 } else { 3 })
-        .collect();
+    let kinds: Vec<i32> = (0..tokens.len()).map(|token| if token < texts { 1 } else { 3 }).collect();
     let end = tokens.len() as u32 - 1;
     file.text("tokenizer.ggml.model", "gpt2")
         .text("tokenizer.ggml.pre", "gpt-2")
@@ -132,35 +123,17 @@ struct Weights<'o> {
 
 impl Weights<'_> {
     fn write(mut self, tokens: &[String]) -> Vec<u8> {
-        let Options {
-            hidden,
-            feed_forward,
-            tied,
-            layers,
-            ..
-        } = *self.options;
+        let Options { hidden, feed_forward, tied, layers, .. } = *self.options;
         let head_width = hidden / self.options.heads;
         let keys = self.options.kv_heads * head_width;
-        let shown = |token: &String| {
-            token
-                .chars()
-                .all(|character| matches!(character, ' '..='~' | 'Ġ'))
-        };
-        let shown: Vec<bool> = tokens
-            .iter()
-            .map(|token| shown(token) && !CONTROLS.contains(&token.as_str()))
-            .collect();
+        let shown = |token: &String| token.chars().all(|character| matches!(character, ' '..='~' | 'Ġ'));
+        let shown: Vec<bool> = tokens.iter().map(|token| shown(token) && !CONTROLS.contains(&token.as_str())).collect();
 
         let embedding = self.table(hidden, &vec![true; tokens.len()]);
         let head = self.table(hidden, &shown);
         let dimensions = [hidden.into(), self.vocabulary.into()];
         let kind = self.kind();
-        self.file.tensor(
-            "token_embd.weight",
-            &dimensions,
-            kind,
-            if tied { &head } else { &embedding },
-        );
+        self.file.tensor("token_embd.weight", &dimensions, kind, if tied { &head } else { &embedding });
         if !tied {
             self.file.tensor("output.weight", &dimensions, kind, &head);
         }
@@ -206,12 +179,9 @@ impl Weights<'_> {
     /// A matrix that keeps the size of what it is multiplied with.
     fn matrix(&mut self, name: &str, columns: u32, rows: u32) {
         let scale = (3.0 / columns as f32).sqrt();
-        let values: Vec<f32> = (0..columns * rows)
-            .map(|_| scale * self.uniform())
-            .collect();
+        let values: Vec<f32> = (0..columns * rows).map(|_| scale * self.uniform()).collect();
         let kind = self.kind();
-        self.file
-            .tensor(name, &[columns.into(), rows.into()], kind, &values);
+        self.file.tensor(name, &[columns.into(), rows.into()], kind, &values);
     }
 
     fn vector(&mut self, name: &str, length: u32, around: f32) {

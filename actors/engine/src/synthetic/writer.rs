@@ -62,16 +62,14 @@ impl Writer {
     /// Adds an array of whole numbers (32 bits, signed).
     pub fn numbers(&mut self, key: &str, numbers: &[i32]) -> &mut Self {
         self.array(key, 5, numbers.len());
-        self.metadata
-            .extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        self.metadata.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         self
     }
 
     /// Adds an array of floating-point numbers (32 bits).
     pub fn floats(&mut self, key: &str, numbers: &[f32]) -> &mut Self {
         self.array(key, 6, numbers.len());
-        self.metadata
-            .extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        self.metadata.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
         self
     }
 
@@ -79,49 +77,25 @@ impl Writer {
     ///
     /// # Panics
     /// If there is no kernel for `kind`, or the dimensions don't fit the values or the blocks.
-    pub fn tensor(
-        &mut self,
-        name: &str,
-        dimensions: &[u64],
-        kind: TensorType,
-        values: &[f32],
-    ) -> &mut Self {
+    pub fn tensor(&mut self, name: &str, dimensions: &[u64], kind: TensorType, values: &[f32]) -> &mut Self {
         let columns = dimensions[0] as usize;
-        let bytes =
-            kernel::quantise(kind, values, columns).expect("a synthetic tensor fits its type");
+        let bytes = kernel::quantise(kind, values, columns).expect("a synthetic tensor fits its type");
         self.raw_tensor(name, dimensions, kind.number(), &bytes)
     }
 
     /// Adds a tensor with any bytes behind it, right or wrong.
-    pub fn raw_tensor(
-        &mut self,
-        name: &str,
-        dimensions: &[u64],
-        kind: u32,
-        bytes: &[u8],
-    ) -> &mut Self {
-        self.data
-            .resize(self.data.len().next_multiple_of(ALIGNMENT), 0);
+    pub fn raw_tensor(&mut self, name: &str, dimensions: &[u64], kind: u32, bytes: &[u8]) -> &mut Self {
+        self.data.resize(self.data.len().next_multiple_of(ALIGNMENT), 0);
         let offset = self.data.len() as u64;
         self.data.extend_from_slice(bytes);
         self.raw_tensor_at(name, dimensions, kind, offset)
     }
 
     /// Adds a tensor that claims to lie at `offset`, right or wrong.
-    pub fn raw_tensor_at(
-        &mut self,
-        name: &str,
-        dimensions: &[u64],
-        kind: u32,
-        offset: u64,
-    ) -> &mut Self {
+    pub fn raw_tensor_at(&mut self, name: &str, dimensions: &[u64], kind: u32, offset: u64) -> &mut Self {
         put_text(&mut self.tensors, name);
         self.tensors.extend((dimensions.len() as u32).to_le_bytes());
-        self.tensors.extend(
-            dimensions
-                .iter()
-                .flat_map(|dimension| dimension.to_le_bytes()),
-        );
+        self.tensors.extend(dimensions.iter().flat_map(|dimension| dimension.to_le_bytes()));
         self.tensors.extend(kind.to_le_bytes());
         self.tensors.extend(offset.to_le_bytes());
         self.tensor_count += 1;

@@ -19,7 +19,8 @@ use crate::gguf::Gguf;
 /// Words of Llama 3: contractions in any case, words, up to three digits, punctuation, line ends, spaces.
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Words of Qwen 2: the same with single digits.
-const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN_2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// How a family cuts text into words before merging.
 enum Rule {
@@ -40,24 +41,19 @@ impl Bpe {
         const MERGES: &str = "tokenizer.ggml.merges";
         let name = gguf.text("tokenizer.ggml.pre")?.unwrap_or("default");
         let (rule, composed, whole_words) = family(name)?;
-        let merges = gguf
-            .texts(MERGES)?
-            .ok_or_else(|| GgufError::MissingKey(MERGES.to_owned()))?;
+        let merges = gguf.texts(MERGES)?.ok_or_else(|| GgufError::MissingKey(MERGES.to_owned()))?;
 
         let words = || vocabulary.of_class(|class| class == Class::Text);
         let known: HashMap<&str, u32> = words().collect();
         let mut kept = Vec::with_capacity(merges.len());
         for merge in merges.iter() {
-            let (left, right) = merge.split_once(' ').ok_or_else(|| {
-                TokenizerError::Vocabulary(format!("merge {merge:?} is not a pair"))
-            })?;
+            let (left, right) = merge
+                .split_once(' ')
+                .ok_or_else(|| TokenizerError::Vocabulary(format!("merge {merge:?} is not a pair")))?;
             // A merge to something that is no token can never be seen in the result; the library
             // panics on it.
             let product = format!("{left}{right}");
-            if [left, right, &product]
-                .iter()
-                .all(|text| known.contains_key(text))
-            {
+            if [left, right, &product].iter().all(|text| known.contains_key(text)) {
                 kept.push((left.to_owned(), right.to_owned()));
             }
         }
@@ -70,19 +66,14 @@ impl Bpe {
         let mut library = Library::new(model);
         library.with_pre_tokenizer(Some(pre_tokenizer(&rule)?));
         if composed {
-            library
-                .with_normalizer(Some(NFC))
-                .map_err(|error| TokenizerError::Encode(error.to_string()))?;
+            library.with_normalizer(Some(NFC)).map_err(|error| TokenizerError::Encode(error.to_string()))?;
         }
         Ok(Self(library))
     }
 
     /// Appends the tokens of `text`.
     pub(super) fn encode(&self, text: &str, into: &mut Vec<u32>) -> Result<(), TokenizerError> {
-        let encoding = self
-            .0
-            .encode_fast(text, false)
-            .map_err(|error| TokenizerError::Encode(error.to_string()))?;
+        let encoding = self.0.encode_fast(text, false).map_err(|error| TokenizerError::Encode(error.to_string()))?;
         into.extend_from_slice(encoding.get_ids());
         Ok(())
     }
@@ -93,12 +84,8 @@ impl Bpe {
 fn family(name: &str) -> Result<(Rule, bool, bool), TokenizerError> {
     Ok(match name {
         "default" | "gpt-2" | "gpt2" | "phi-2" | "olmo" => (Rule::Gpt2, false, false),
-        "smollm" | "starcoder" | "refact" | "codeshell" | "command-r" => {
-            (Rule::Gpt2Digits, false, false)
-        }
-        "llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe" | "lfm2" => {
-            (Rule::Pattern(LLAMA_3), false, true)
-        }
+        "smollm" | "starcoder" | "refact" | "codeshell" | "command-r" => (Rule::Gpt2Digits, false, false),
+        "llama-bpe" | "llama3" | "llama-v3" | "smaug-bpe" | "lfm2" => (Rule::Pattern(LLAMA_3), false, true),
         "qwen2" | "deepseek-r1-qwen" => (Rule::Pattern(QWEN_2), true, false),
         other => return Err(TokenizerError::PreTokenizer(other.to_owned())),
     })

@@ -38,12 +38,7 @@ impl Tokenizer {
         let whole = Splitter::new(vocabulary.of_class(|class| class == Class::Whole));
         let special = |class| matches!(class, Class::Whole | Class::Control | Class::Markup);
         let trusted = Splitter::new(vocabulary.of_class(special));
-        Ok(Self {
-            encoder,
-            vocabulary,
-            whole,
-            trusted,
-        })
+        Ok(Self { encoder, vocabulary, whole, trusted })
     }
 
     /// The tokens of `text`, without an opening token.
@@ -80,10 +75,7 @@ impl Tokenizer {
     /// The text of `tokens`; control tokens have none, broken UTF-8 becomes U+FFFD.
     pub fn decode(&self, tokens: &[u32]) -> String {
         let mut stream = Detokenizer::new();
-        let mut text: String = tokens
-            .iter()
-            .map(|&token| stream.push(self, token))
-            .collect();
+        let mut text: String = tokens.iter().map(|&token| stream.push(self, token)).collect();
         text.push_str(&stream.finish());
         match &self.encoder {
             Encoder::Spm(spm) if spm.leading_space => match text.strip_prefix(' ') {
@@ -116,35 +108,23 @@ impl Tokenizer {
 
     /// Whether `token` steers the model instead of being text.
     pub fn is_control(&self, token: u32) -> bool {
-        matches!(
-            self.vocabulary.class(token),
-            Some(Class::Control | Class::Markup)
-        )
+        matches!(self.vocabulary.class(token), Some(Class::Control | Class::Markup))
     }
 
     /// The id of the token that is written `text` in the vocabulary, control tokens included.
     pub fn token(&self, text: &str) -> Option<u32> {
-        self.vocabulary
-            .of_class(|_| true)
-            .find(|(known, _)| *known == text)
-            .map(|(_, token)| token)
+        self.vocabulary.of_class(|_| true).find(|(known, _)| *known == text).map(|(_, token)| token)
     }
 
     /// The bytes that `token` adds to a text: none for control tokens and unknown ids, perhaps a
     /// part of a character for others.
     pub fn bytes(&self, token: u32) -> Vec<u8> {
-        let text = self
-            .vocabulary
-            .texts
-            .get(token as usize)
-            .unwrap_or_default();
+        let text = self.vocabulary.texts.get(token as usize).unwrap_or_default();
         match (self.vocabulary.class(token), &self.encoder) {
             (None | Some(Class::Control), _) => Vec::new(),
             (Some(Class::Markup | Class::Whole), _) => text.into(),
             (Some(Class::Byte), _) => {
-                let digits = text
-                    .get(3..5)
-                    .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                let digits = text.get(3..5).and_then(|digits| u8::from_str_radix(digits, 16).ok());
                 digits.into_iter().collect()
             }
             (Some(Class::Text), Encoder::Bpe(_)) => alphabet::bytes(text),
@@ -175,19 +155,10 @@ impl Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer")
-            .field("vocabulary", &self.vocabulary())
-            .finish_non_exhaustive()
+        f.debug_struct("Tokenizer").field("vocabulary", &self.vocabulary()).finish_non_exhaustive()
     }
 }
 
 fn check_length(text: &str, max: usize) -> Result<(), TokenizerError> {
-    if text.len() <= max {
-        Ok(())
-    } else {
-        Err(TokenizerError::TooLong {
-            bytes: text.len(),
-            max,
-        })
-    }
+    if text.len() <= max { Ok(()) } else { Err(TokenizerError::TooLong { bytes: text.len(), max }) }
 }

@@ -32,15 +32,8 @@ impl Splitter {
     pub(crate) fn new<'t>(tokens: impl Iterator<Item = (&'t str, u32)>) -> Self {
         let mut by_first: BTreeMap<char, Vec<(Box<str>, u32)>> = BTreeMap::new();
         for (text, token) in tokens {
-            if let Some(first) = text
-                .chars()
-                .next()
-                .filter(|first| text.len() > first.len_utf8())
-            {
-                by_first
-                    .entry(first)
-                    .or_default()
-                    .push((text.into(), token));
+            if let Some(first) = text.chars().next().filter(|first| text.len() > first.len_utf8()) {
+                by_first.entry(first).or_default().push((text.into(), token));
             }
         }
         for list in by_first.values_mut() {
@@ -55,10 +48,7 @@ impl Splitter {
         let (mut start, mut at) = (0, 0);
         while let Some(first) = text[at..].chars().next() {
             let known = self.tokens.get(&first).map_or(&[][..], Vec::as_slice);
-            match known
-                .iter()
-                .find(|(token, _)| text[at..].starts_with(&**token))
-            {
+            match known.iter().find(|(token, _)| text[at..].starts_with(&**token)) {
                 Some((found, token)) => {
                     pieces.extend((start < at).then(|| Piece::Text(&text[start..at])));
                     pieces.push(Piece::Token(*token));
@@ -76,9 +66,7 @@ impl Splitter {
     pub(crate) fn edges(&self) -> (Vec<char>, Vec<char>) {
         let firsts = self.tokens.keys().copied().collect();
         let texts = self.tokens.values().flatten();
-        let mut lasts: Vec<char> = texts
-            .filter_map(|(text, _)| text.chars().next_back())
-            .collect();
+        let mut lasts: Vec<char> = texts.filter_map(|(text, _)| text.chars().next_back()).collect();
         lasts.sort_unstable();
         lasts.dedup();
         (firsts, lasts)
@@ -93,15 +81,7 @@ mod tests {
     fn the_longest_token_wins_and_text_between_is_kept() {
         let splitter = Splitter::new([("<a>", 1), ("<a>>", 2), ("b", 3)].into_iter());
         let pieces = splitter.split("x<a>><a>é<a");
-        assert_eq!(
-            pieces,
-            [
-                Piece::Text("x"),
-                Piece::Token(2),
-                Piece::Token(1),
-                Piece::Text("é<a")
-            ]
-        );
+        assert_eq!(pieces, [Piece::Text("x"), Piece::Token(2), Piece::Token(1), Piece::Text("é<a")]);
         assert_eq!(splitter.split(""), []);
     }
 }

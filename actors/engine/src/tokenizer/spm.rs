@@ -43,9 +43,7 @@ impl Eq for Pair {}
 
 impl Ord for Pair {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.score
-            .total_cmp(&other.score)
-            .then_with(|| other.left.cmp(&self.left))
+        self.score.total_cmp(&other.score).then_with(|| other.left.cmp(&self.left))
     }
 }
 
@@ -59,40 +57,21 @@ impl Spm {
     /// Builds the encoder; control and byte tokens stay out of what text is looked up in.
     pub(super) fn new(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
         const SCORES: &str = "tokenizer.ggml.scores";
-        let scores = gguf
-            .scalars(SCORES)?
-            .ok_or_else(|| GgufError::MissingKey(SCORES.to_owned()))?;
+        let scores = gguf.scalars(SCORES)?.ok_or_else(|| GgufError::MissingKey(SCORES.to_owned()))?;
         if scores.len() != vocabulary.texts.len() {
-            return Err(TokenizerError::Vocabulary(
-                "there are not as many scores as tokens".to_owned(),
-            ));
+            return Err(TokenizerError::Vocabulary("there are not as many scores as tokens".to_owned()));
         }
-        let scores: Vec<f32> = scores
-            .scalars()
-            .map(|score| score.as_f64().unwrap_or(0.0) as f32)
-            .collect();
+        let scores: Vec<f32> = scores.scalars().map(|score| score.as_f64().unwrap_or(0.0) as f32).collect();
         let texts = vocabulary.of_class(|class| class == Class::Text);
-        let tokens = texts
-            .map(|(text, token)| (text.into(), (token, scores[token as usize])))
-            .collect();
+        let tokens = texts.map(|(text, token)| (text.into(), (token, scores[token as usize]))).collect();
         let named: HashMap<&str, u32> = vocabulary.of_class(|class| class == Class::Byte).collect();
         let unknown = gguf.number("tokenizer.ggml.unknown_token_id")?.unwrap_or(0);
-        let unknown = u32::try_from(unknown)
-            .ok()
-            .filter(|&token| token < vocabulary.len())
-            .unwrap_or(0);
-        let byte = |byte: u8| {
-            named
-                .get(format!("<0x{byte:02X}>").as_str())
-                .copied()
-                .unwrap_or(unknown)
-        };
+        let unknown = u32::try_from(unknown).ok().filter(|&token| token < vocabulary.len()).unwrap_or(0);
+        let byte = |byte: u8| named.get(format!("<0x{byte:02X}>").as_str()).copied().unwrap_or(unknown);
         Ok(Self {
             tokens,
             bytes: (0..=255).map(byte).collect(),
-            leading_space: gguf
-                .flag("tokenizer.ggml.add_space_prefix")?
-                .unwrap_or(true),
+            leading_space: gguf.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true),
         })
     }
 
@@ -102,10 +81,7 @@ impl Spm {
         if self.leading_space && opening {
             spaced.push(SPACE);
         }
-        spaced.extend(
-            text.chars()
-                .map(|character| if character == ' ' { SPACE } else { character }),
-        );
+        spaced.extend(text.chars().map(|character| if character == ' ' { SPACE } else { character }));
         for symbol in self.join(&spaced) {
             match self.tokens.get(symbol) {
                 Some((token, _)) => into.push(*token),
@@ -130,16 +106,10 @@ impl Spm {
         for right in 1..symbols.len() {
             pairs.extend(self.pair(text, &symbols, right - 1, right));
         }
-        while let Some(Pair {
-            left, right, bytes, ..
-        }) = pairs.pop()
-        {
+        while let Some(Pair { left, right, bytes, .. }) = pairs.pop() {
             let (start, end) = (symbols[left].start, symbols[right].end);
             // One of them was joined with another neighbour meanwhile.
-            if symbols[left].next != Some(right)
-                || symbols[left].end != symbols[right].start
-                || end - start != bytes
-            {
+            if symbols[left].next != Some(right) || symbols[left].end != symbols[right].start || end - start != bytes {
                 continue;
             }
             symbols[left].end = end;
@@ -165,11 +135,6 @@ impl Spm {
     fn pair(&self, text: &str, symbols: &[Symbol], left: usize, right: usize) -> Option<Pair> {
         let span = symbols[left].start..symbols[right].end;
         let bytes = span.len();
-        self.tokens.get(&text[span]).map(|&(_, score)| Pair {
-            score,
-            left,
-            right,
-            bytes,
-        })
+        self.tokens.get(&text[span]).map(|&(_, score)| Pair { score, left, right, bytes })
     }
 }

@@ -58,10 +58,7 @@ impl Vocabulary {
     /// Reads a vocabulary; every id in it is in range.
     pub(crate) fn read(gguf: &Gguf) -> Result<Self, TokenizerError> {
         const TEXTS: &str = "tokenizer.ggml.tokens";
-        let texts = gguf
-            .texts(TEXTS)?
-            .ok_or_else(|| GgufError::MissingKey(TEXTS.to_owned()))?
-            .clone();
+        let texts = gguf.texts(TEXTS)?.ok_or_else(|| GgufError::MissingKey(TEXTS.to_owned()))?.clone();
         let mut vocabulary = Self {
             classes: classes(gguf, &texts)?,
             bos: id(gguf, &texts, "bos_token_id")?,
@@ -71,13 +68,8 @@ impl Vocabulary {
             texts,
         };
         let spm = gguf.text("tokenizer.ggml.model")? == Some("llama");
-        let llama3 = gguf
-            .text("tokenizer.ggml.pre")?
-            .is_some_and(|pre| matches!(pre, "llama-bpe" | "llama3"));
-        if gguf
-            .flag("tokenizer.ggml.add_bos_token")?
-            .unwrap_or(spm || llama3)
-        {
+        let llama3 = gguf.text("tokenizer.ggml.pre")?.is_some_and(|pre| matches!(pre, "llama-bpe" | "llama3"));
+        if gguf.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(spm || llama3) {
             vocabulary.opening = vocabulary.bos;
         }
         let named = ["eot_token_id", "eom_token_id"].map(|key| id(gguf, &vocabulary.texts, key));
@@ -89,10 +81,7 @@ impl Vocabulary {
         for &token in vocabulary.endings.iter().chain(&vocabulary.bos) {
             vocabulary.classes[token as usize] = Class::Control;
         }
-        let by_name = vocabulary
-            .controls()
-            .filter(|(text, _)| ENDINGS.contains(text))
-            .map(|(_, token)| token);
+        let by_name = vocabulary.controls().filter(|(text, _)| ENDINGS.contains(text)).map(|(_, token)| token);
         let by_name: Vec<u32> = by_name.collect();
         vocabulary.endings.extend(by_name);
         Ok(vocabulary)
@@ -114,14 +103,9 @@ impl Vocabulary {
     }
 
     /// Text and id of the tokens of the classes that `wanted` picks.
-    pub(crate) fn of_class(
-        &self,
-        wanted: impl Fn(Class) -> bool,
-    ) -> impl Iterator<Item = (&str, u32)> {
+    pub(crate) fn of_class(&self, wanted: impl Fn(Class) -> bool) -> impl Iterator<Item = (&str, u32)> {
         let tokens = self.texts.iter().zip(&self.classes).zip(0..);
-        tokens
-            .filter(move |((_, class), _)| wanted(**class))
-            .map(|((text, _), token)| (text, token))
+        tokens.filter(move |((_, class), _)| wanted(**class)).map(|((text, _), token)| (text, token))
     }
 }
 
@@ -131,11 +115,7 @@ fn classes(gguf: &Gguf, texts: &Texts) -> Result<Vec<Class>, TokenizerError> {
         return Ok(vec![Class::Text; texts.len()]);
     };
     if types.len() != texts.len() {
-        return Err(TokenizerError::Vocabulary(format!(
-            "{} tokens but {} types",
-            texts.len(),
-            types.len()
-        )));
+        return Err(TokenizerError::Vocabulary(format!("{} tokens but {} types", texts.len(), types.len())));
     }
     let class = |(kind, text): (Value, &str)| match kind.as_u64() {
         Some(2 | 3) => Class::Control,
@@ -159,9 +139,7 @@ fn id(gguf: &Gguf, texts: &Texts, key: &str) -> Result<Option<u32>, TokenizerErr
         Some(number) if number < texts.len() as u64 => Ok(Some(number as u32)),
         // Some converters write 2^32 - 1 for "none".
         Some(number) if number == u64::from(u32::MAX) => Ok(None),
-        Some(number) => Err(TokenizerError::Vocabulary(format!(
-            "{key} is {number}, which is no token"
-        ))),
+        Some(number) => Err(TokenizerError::Vocabulary(format!("{key} is {number}, which is no token"))),
         None => Ok(None),
     }
 }

@@ -31,7 +31,9 @@ impl Answer {
                 vec![Move::Think(Prompt { purpose: "think", turns, max_tokens: room.answer_tokens })]
             }
             Event::Thought(text) if text.trim().is_empty() => {
-                vec![Move::Fail(Failure::new("the model answered nothing: try another model, or say the goal differently"))]
+                vec![Move::Fail(Failure::new(
+                    "the model answered nothing: try another model, or say the goal differently",
+                ))]
             }
             Event::Thought(text) => vec![Move::Finish(text.trim().to_owned())],
             Event::Observed(_) | Event::Returned(..) => Vec::new(),

@@ -152,7 +152,8 @@ impl MapReduce {
     }
 
     fn answers(&self) -> Vec<Document> {
-        let output = |outcome: &Option<Outcome>| outcome.as_ref()?.output.clone().filter(|text| !text.trim().is_empty());
+        let output =
+            |outcome: &Option<Outcome>| outcome.as_ref()?.output.clone().filter(|text| !text.trim().is_empty());
         self.parts.iter().filter_map(|(name, outcome)| Some((name.clone(), output(outcome)?))).collect()
     }
 

@@ -66,7 +66,8 @@ impl React {
                 }
                 if self.calls >= CALLS_MAX {
                     self.last = true;
-                    self.exchanges.push((String::new(), turn("user", "No more tools. Answer now: {\"answer\": \"...\"}")));
+                    self.exchanges
+                        .push((String::new(), turn("user", "No more tools. Answer now: {\"answer\": \"...\"}")));
                 }
                 self.ask()
             }
@@ -98,7 +99,9 @@ impl React {
                 self.exchanges.push((text, turn("user", hint)));
                 self.ask()
             }
-            _ if text.trim().is_empty() => vec![Move::Fail(Failure::new("the model answered nothing: try another model"))],
+            _ if text.trim().is_empty() => {
+                vec![Move::Fail(Failure::new("the model answered nothing: try another model"))]
+            }
             _ => vec![Move::Finish(text.trim().to_owned())],
         }
     }
@@ -209,7 +212,8 @@ mod tests {
 
     #[test]
     fn an_object_is_found_in_chatter() {
-        let text = "Sure! {not json} I call\n```json\n{\"tool\": \"read_file\", \"args\": {\"path\": \"a}\\\"b\"}}\n``` ok";
+        let text =
+            "Sure! {not json} I call\n```json\n{\"tool\": \"read_file\", \"args\": {\"path\": \"a}\\\"b\"}}\n``` ok";
         assert_eq!(understood(text), Said::Tool("read_file".into(), json!({"path": "a}\"b"})));
         assert_eq!(understood("{\"answer\": 42}"), Said::Answer("42".into()));
         assert_eq!(understood("{\"answer\": \"open"), Said::Unclear("There was no JSON object."));
@@ -229,7 +233,9 @@ mod tests {
     #[test]
     fn a_model_that_can_not_keep_to_the_protocol_still_answers() {
         let mut react = react(&[]);
-        assert!(prompt(&say(&mut react, "It is")).turns.last().unwrap().content.starts_with("There was no JSON object."));
+        assert!(
+            prompt(&say(&mut react, "It is")).turns.last().unwrap().content.starts_with("There was no JSON object.")
+        );
         prompt(&say(&mut react, "It is so."));
         assert_eq!(say(&mut react, "It is so, really."), [Move::Finish("It is so, really.".into())]);
     }
