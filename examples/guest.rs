@@ -3,16 +3,14 @@
 //!
 //! `cargo run --example guest` starts two nodes, and itself once more as the guest of the second.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use anyhow::{Context, bail, ensure};
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message as _, RpcReplyPort, call_t, message::SerializedMessage, pg};
 use ractor_cluster::{
     NodeEventSubscription, NodeServer, NodeServerMessage, RactorClusterMessage, node::NodeServerSessionInformation,
 };
-use skep::{
-    Node,
-    runtime::{Env, Wire},
-};
-use skep_transport::guest::{Cookie, Door};
+use skep::{Node, runtime::Wire};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::Stdio,
@@ -70,29 +68,28 @@ async fn nodes() -> anyhow::Result<()> {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let node = |name: &str| Node::builder().home(folder.path().join(name)).name(name).listen(any).mdns(false).no_api();
     let alder = node("alder").start().await?;
-    let birch = node("birch").join(alder.swarm().invite().await?.line).start().await?;
+    let birch = node("birch").guests(any).join(alder.swarm().invite().await?.line).start().await?;
     alder.directory().spawn("greeter", Greeter("alder".into()), (), None).await?;
 
-    let cookie_path = folder.path().join("birch").join("guest");
-    let cookie = Cookie::load_or_create(&cookie_path, &Env::machine())?;
-    let door = Door::open(birch.directory().clone(), birch.members().clone(), cookie, any).await?;
-
+    let door = birch.door().context("birch has a door")?;
     // The cookie itself goes on no command line: the guest is told where it lies.
     let mut guest = Command::new(std::env::current_exe()?)
         .arg(door.addr().to_string())
-        .arg(&cookie_path)
+        .arg(folder.path().join("birch").join("guest"))
         .stdin(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
     door.published().wait_for(|names| names.contains("visitor")).await?;
-    let visitor = alder.directory().at::<Greeting>(birch.id(), "visitor");
-    let hello = Wire("alder".to_owned());
-    println!("{}", visitor.ask(Duration::from_millis(PATIENCE_MS), |to| Greeting::Hello(hello, to)).await?);
+    // From its own node and from another: the same call.
+    for node in [&alder, &birch] {
+        let visitor = node.directory().at::<Greeting>(birch.id(), "visitor");
+        let hello = Wire(node.context().name.clone());
+        println!("{}", visitor.ask(Duration::from_millis(PATIENCE_MS), |to| Greeting::Hello(hello, to)).await?);
+    }
 
     // The guest goes when its input ends.
     drop(guest.stdin.take());
     ensure!(guest.wait().await?.success(), "the guest failed");
-    drop(door);
     birch.stop().await;
     alder.stop().await;
     Ok(())

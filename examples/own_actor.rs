@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example own_actor`
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster_derive::RactorClusterMessage;
 use skep::{Node, runtime::Wire};

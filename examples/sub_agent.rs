@@ -3,6 +3,8 @@
 //!
 //! `cargo run --example sub_agent`
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use skep::{
     Node,
     actors::agent::{self, Goal, RunState, Strategy},

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example two_nodes`
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use skep::{Node, runtime::member::State};
 use std::net::{Ipv4Addr, SocketAddr};
 

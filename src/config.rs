@@ -10,11 +10,11 @@ use std::{
 use crate::home::Home;
 
 /// Where the API listens: the documented address.
-pub const API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4892);
+pub(crate) const API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4892);
 
 /// Where other nodes reach this one. One port for everything; the same number as the API's, so that there is one
 /// to remember and one to open.
-pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4892);
+pub(crate) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4892);
 
 /// Characters of a node's name.
 const NAME_CHARS_MAX: usize = 63;
@@ -42,6 +42,9 @@ pub struct Config {
     pub store: Kind,
     /// Where weights lie, if not in the node's folder.
     pub models: Option<PathBuf>,
+    /// Where `ractor_cluster` programs of this machine may attach: a loopback address, port 0 takes any free one. `None`
+    /// keeps the door shut.
+    pub guests: Option<SocketAddr>,
     /// Host names, besides loopback, under which the API may be called.
     pub api_hosts: Vec<String>,
     /// Labels for placement.
@@ -96,6 +99,7 @@ impl Default for Config {
             swarm_key: None,
             store: Kind::default(),
             models: None,
+            guests: None,
             api_hosts: Vec::new(),
             labels: Vec::new(),
         }
@@ -120,6 +124,7 @@ impl Config {
             expect(false, &format!("SKEP_SWARM_KEY: {why}"));
         }
         expect(self.peers.iter().all(|p| p.port() != 0), "--peer: a port is needed, as in 192.168.1.7:4892");
+        expect(self.guests.is_none_or(|at| at.ip().is_loopback()), "--guests: a loopback address, as in 127.0.0.1:0");
         expect(self.peers.len() <= 64, "--peer: at most 64");
         expect(
             self.labels.iter().all(|(k, v)| !k.is_empty() && k.len() <= 63 && v.len() <= 255),

@@ -3,6 +3,7 @@
 //! ```text
 //! key        Ed25519 key, mode 0600        store/    roster, tasks, runs, budgets
 //! token      API bearer token, mode 0600   models/   weights
+//! guest      guests' cookie, mode 0600
 //! node.json  while the node is up          tasks/    scratch and output of commands
 //! ```
 
@@ -37,6 +38,9 @@ pub struct Note {
     pub quic: String,
     /// The file that holds the API's bearer token.
     pub token_path: PathBuf,
+    /// `HOST:PORT` where `ractor_cluster` programs attach, with the cookie in the file `guest`; absent if they can't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guests: Option<String>,
 }
 
 /// Why a node's folder could not be used.
@@ -95,6 +99,11 @@ impl Home {
     /// The API token's file.
     pub fn token_path(&self) -> PathBuf {
         self.0.join("token")
+    }
+
+    /// The file of the guests' cookie.
+    pub fn cookie(&self) -> PathBuf {
+        self.0.join("guest")
     }
 
     fn note_path(&self) -> PathBuf {
@@ -199,6 +208,7 @@ mod tests {
             api: "127.0.0.1:1".into(),
             quic: "127.0.0.1:2".into(),
             token_path: home.token_path(),
+            guests: None,
         };
         home.announce(&note).unwrap();
         assert_eq!(home.note().unwrap(), note);

@@ -21,7 +21,11 @@ use skep_actors::{
     },
     scheduler,
 };
-use skep_transport::{Env, Identity, Transport, TransportConfig, join};
+use skep_transport::{
+    Env, Identity, Transport, TransportConfig,
+    guest::{Cookie, CookieError, Door, OpenError},
+    join,
+};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// How long the parts of a stopping node may take together; then the process ends anyway.
@@ -33,6 +37,7 @@ pub struct Node {
     listens: SocketAddr,
     supervisor: ActorRef<supervise::Message>,
     api: Option<SocketAddr>,
+    door: Option<Door>,
     home: Home,
     tasks: Tasks,
 }
@@ -69,6 +74,12 @@ pub enum StartError {
     /// The API's address can't be used.
     #[error("the API can't listen on {0}: {1}. Is a node running here already? `--api HOST:0` takes any free port")]
     Api(SocketAddr, std::io::Error),
+    /// The guests' cookie can't be used.
+    #[error(transparent)]
+    Cookie(#[from] CookieError),
+    /// The guests' door can't be opened.
+    #[error(transparent)]
+    Door(#[from] OpenError),
     /// The swarm could not be joined. The node did not stay up.
     #[error("could not join: {0}")]
     Join(#[from] skep_actors::runtime::swarm::Error),
@@ -95,6 +106,11 @@ impl Node {
         self.api
     }
 
+    /// The door where `ractor_cluster` programs of this machine attach, if it is open.
+    pub fn door(&self) -> Option<&Door> {
+        self.door.as_ref()
+    }
+
     /// The way to every actor, here or elsewhere; publish your own with [`Directory::spawn`].
     pub fn directory(&self) -> &Directory {
         &self.context.directory
@@ -118,7 +134,8 @@ impl Node {
     /// Drains, says goodbye and closes everything, within [`STOP_TIMEOUT`].
     pub async fn stop(self) {
         self.home.retract();
-        let Node { supervisor, tasks, context, .. } = self;
+        let Node { supervisor, tasks, context, door, .. } = self;
+        drop(door);
         let orderly = async {
             let _ = supervisor.call(supervise::Message::Stop, None).await;
             let _ = context.swarm.leave(false).await;
@@ -168,6 +185,12 @@ impl Builder {
     /// No API: for programs that speak to the node's actors directly.
     pub fn no_api(mut self) -> Builder {
         self.api = false;
+        self
+    }
+
+    /// Opens a door for `ractor_cluster` programs of this machine; the cookie is in the file `guest` of the node's folder.
+    pub fn guests(mut self, at: SocketAddr) -> Builder {
+        self.config.guests = Some(at);
         self
     }
 
@@ -232,7 +255,11 @@ impl Builder {
         };
         let (supervisor, _) = Actor::spawn(None, Supervisor, children(&context)).await?;
 
-        let mut node = Node { context, listens, supervisor, api: None, home: home.clone(), tasks };
+        let mut node = Node { context, listens, supervisor, api: None, door: None, home: home.clone(), tasks };
+        if let Some(at) = config.guests {
+            let cookie = Cookie::load_or_create(&home.cookie(), &env.base)?;
+            node.door = Some(Door::open(node.directory().clone(), node.members().clone(), cookie, at).await?);
+        }
         if api {
             node.api = Some(serve(&node, &config, token).await?);
         }
@@ -246,6 +273,7 @@ impl Builder {
             api: node.api.map(|a| a.to_string()).unwrap_or_default(),
             quic: node.quic_addr().to_string(),
             token_path: home.token_path(),
+            guests: node.door.as_ref().map(|door| door.addr().to_string()),
         })?;
         Ok(node)
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use skep_engine::synthetic;
 
 fn tiny(hive: &Hive) -> &'static str {
-    synthetic::tiny_llama(&hive.models().join("tiny.gguf"), 7, &synthetic::Options::default()).expect("it is written");
+    synthetic::tiny_llama(hive.models().join("tiny.gguf"), 7, &synthetic::Options::default()).expect("it is written");
     "tiny"
 }
 
@@ -85,7 +85,8 @@ async fn a_sub_agent_whose_machine_dies_is_reported_and_started_elsewhere() {
     birch.kill().await;
     let run = alder.until("it is done", &path, ended).await;
     assert_eq!(run["status"], "completed", "{run:#}");
-    assert!(run.to_string().contains("lost"), "the loss is reported: {run:#}");
+    let told = |s: &serde_json::Value| s["result"].as_str().is_some_and(|r| r.starts_with("lost:"));
+    assert!(list(&run, "steps").iter().any(told), "the loss is reported: {run:#}");
 }
 
 #[tokio::test]

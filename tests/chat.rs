@@ -8,7 +8,7 @@ use skep_engine::synthetic;
 
 /// A tiny model with random weights: what it says means nothing, but it must always say the same.
 fn tiny(hive: &Hive) -> &'static str {
-    synthetic::tiny_llama(&hive.models().join("tiny.gguf"), 7, &synthetic::Options::default()).expect("it is written");
+    synthetic::tiny_llama(hive.models().join("tiny.gguf"), 7, &synthetic::Options::default()).expect("it is written");
     "tiny"
 }
 

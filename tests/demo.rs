@@ -1,5 +1,7 @@
 //! `skep demo`, as the README promises it; and that it leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
 mod bee;
 
 use bee::{Hive, PATIENCE};
@@ -16,7 +18,11 @@ fn demo(hive: &Hive) -> Command {
     synthetic::tiny_llama(&model, 7, &synthetic::Options::default()).expect("it is written");
     let mut demo = Command::new(bee::program());
     // Its folders land in ours, so that what it leaves can be seen.
-    demo.args(["demo", "--budget", "100000", "--model"]).arg(model).arg("--models").arg(hive.models()).env("TMPDIR", hive.folder.path());
+    demo.args(["demo", "--budget", "100000", "--model"])
+        .arg(model)
+        .arg("--models")
+        .arg(hive.models())
+        .env("TMPDIR", hive.folder.path());
     demo.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     demo
 }

@@ -2,6 +2,8 @@
 //!
 //! Not here: style that rustfmt and clippy check.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,7 @@
 //! The API's doors: token, Host, Origin, sizes, and one shape for every problem.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
 mod bee;
 
 use bee::{Bee, Hive};

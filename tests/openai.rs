@@ -1,5 +1,7 @@
 //! The official OpenAI client of PyPI against a node, streaming and not.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
 mod bee;
 
 use bee::{Hive, PATIENCE};
@@ -56,7 +58,7 @@ async fn the_official_client_is_content() {
         eprintln!("not run: python3 -m venv or `pip install openai` doesn't work on this machine");
         return;
     }
-    synthetic::tiny_llama(&hive.models().join("tiny.gguf"), 7, &synthetic::Options::default()).expect("it is written");
+    synthetic::tiny_llama(hive.models().join("tiny.gguf"), 7, &synthetic::Options::default()).expect("it is written");
     let alder = hive.start("alder").await;
     let mut script = Command::new(python.join("bin/python"))
         .args(["-c", SCRIPT, &alder.url("/v1")])

@@ -1,5 +1,7 @@
 //! Models fetched from a server that behaves, one that cuts, one that lies, and from a path.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
 use skep_actors::{
     model::{self, Message as Models, Model, ModelError, PullEvent},
     testing::Swarm,

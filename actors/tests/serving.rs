@@ -3,6 +3,8 @@
 //! Everything is real but the network and the weights: a made model of four layers whose answers mean nothing. With
 //! `SKEP_TEST_MODEL=/path/to/model.gguf` a trained one chats too.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
 use skep_actors::{
     model::{
         self, Message as Models, ModelError, STAGES_MAX,

@@ -40,6 +40,9 @@ struct Published {
     deliver: fn(&ActorCell, SerializedMessage) -> Result<(), Error>,
 }
 
+/// An actor that lives here: its mailbox, and the gate to pass first.
+pub(crate) type Local<M> = (ActorRef<M>, Arc<Gate>);
+
 /// Which of an actor's messages other nodes may send; this node's own actors may send all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -143,24 +146,6 @@ impl Directory {
         Ok(actor)
     }
 
-    /// Publishes an actor whose message type this program doesn't know (a guest's, behind its door): its
-    /// messages are passed on as bytes.
-    pub fn publish_opaque(&self, name: &str, cell: ActorCell) -> Result<(), Error> {
-        if name.is_empty() || name.len() > NAME_CHARS_MAX {
-            return Err(Error::refused(format!("a published name has 1 to {NAME_CHARS_MAX} characters")));
-        }
-        if self.find(name).is_some() {
-            return Err(Error::refused(format!("the name {name} is taken on this node")));
-        }
-        self.insert(name, Published { cell, gate: Gate::new(name), reach: Reach::Everything, deliver: opaque });
-        Ok(())
-    }
-
-    /// Takes a name back. The actor itself lives on.
-    pub fn unpublish(&self, name: &str) {
-        self.inner.actors.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-    }
-
     /// The names published here, in order.
     pub fn names(&self) -> Vec<String> {
         let actors = self.inner.actors.read().unwrap_or_else(PoisonError::into_inner);
@@ -207,10 +192,11 @@ impl Directory {
         self.inner.carrier.get().ok_or(Error::LinkDown(node))
     }
 
-    /// A local target: its mailbox, and the gate to pass first.
-    pub(crate) fn local<M: Message>(&self, name: &str) -> Result<(ActorRef<M>, Arc<Gate>), Error> {
+    /// A local target: its mailbox, and the gate to pass first. `None` if its messages are of another type.
+    pub(crate) fn local<M: Message>(&self, name: &str) -> Result<Option<Local<M>>, Error> {
         let published = self.find(name).ok_or_else(|| Error::NoSuchActor(name.into()))?;
-        Ok((published.cell.into(), published.gate))
+        let typed = published.cell.is_message_type_of::<M>() != Some(false);
+        Ok(typed.then(|| (published.cell.into(), published.gate)))
     }
 
     fn insert(&self, name: &str, published: Published) {
@@ -241,8 +227,4 @@ fn decoded<M: Message>(cell: &ActorCell, message: SerializedMessage) -> Result<(
     let message = M::deserialize(message)
         .map_err(|_| Error::refused("the message is not one of this actor's: is the other node of another version?"))?;
     ActorRef::<M>::from(cell.clone()).cast(message).map_err(|_| Error::NoReply)
-}
-
-fn opaque(cell: &ActorCell, message: SerializedMessage) -> Result<(), Error> {
-    cell.send_serialized(message).map_err(|_| Error::NoReply)
 }

@@ -3,6 +3,7 @@
 use crate::{
     Directory, Envelope, Error, NodeId, Wire,
     defaults::{ASK_TIMEOUT_MAX, MESSAGE_BYTES_MAX, TELL_TIMEOUT},
+    directory::Local,
     gate::Gate,
     trace::Trace,
     wire,
@@ -50,15 +51,13 @@ impl<M: Message> Handle<M> {
     /// Sends `message`; ready when the mailbox or the link has room for it. `Ok` says that it was taken for
     /// delivery, in order with what this sender sent before, not that it was handled.
     pub async fn tell(&self, message: M) -> Result<(), Error> {
-        if self.node == self.directory.id() {
-            let (actor, gate) = self.directory.local::<M>(&self.name)?;
+        if let Some((actor, gate)) = self.typed()? {
             return self.enter(&actor, &gate, message, TELL_TIMEOUT).await;
         }
         let SerializedMessage::Cast { variant, args, .. } = message.serialize().map_err(|_| not_remote())? else {
             return Err(Error::refused("a question was told, not asked"));
         };
-        let carrier = self.directory.carrier(self.node)?;
-        carrier.tell(self.node, self.envelope(variant, args, None)?).await
+        self.directory.forward(self.node, self.envelope(variant, args, None)?).await.map(drop)
     }
 
     /// Sends the message that `make` builds around the port for the answer, and waits for it, at most `deadline`
@@ -70,8 +69,7 @@ impl<M: Message> Handle<M> {
         let deadline = deadline.min(ASK_TIMEOUT_MAX);
         let (port, answer) = oneshot::channel();
         let message = make(RpcReplyPort::from((port, deadline)));
-        if self.node == self.directory.id() {
-            let (actor, gate) = self.directory.local::<M>(&self.name)?;
+        if let Some((actor, gate)) = self.typed()? {
             let exchange = async {
                 self.enter(&actor, &gate, message, deadline).await?;
                 answer.await.map(|Wire(reply)| reply).map_err(|_| Error::NoReply)
@@ -83,10 +81,16 @@ impl<M: Message> Handle<M> {
         let SerializedMessage::Call { variant, args, .. } = message.serialize().map_err(|_| not_remote())? else {
             return Err(Error::refused("a message without an answer was asked, not told"));
         };
-        let carrier = self.directory.carrier(self.node)?;
         // The carrier keeps the deadline: a second timer here would race it and hide why.
-        let bytes = carrier.ask(self.node, self.envelope(variant, args, Some(deadline))?).await?;
+        let envelope = self.envelope(variant, args, Some(deadline))?;
+        let bytes = self.directory.forward(self.node, envelope).await?.unwrap_or_default();
         wire::decode(&bytes, MESSAGE_BYTES_MAX).map_err(|e| Error::refused(format!("the answer is not readable: {e}")))
+    }
+
+    /// The actor itself, if it lives here and takes `M` as it is. A guest's actor lives here too, but behind its
+    /// door it takes bytes.
+    fn typed(&self) -> Result<Option<Local<M>>, Error> {
+        if self.node == self.directory.id() { self.directory.local(&self.name) } else { Ok(None) }
     }
 
     async fn enter(&self, actor: &ActorRef<M>, gate: &Gate, message: M, patience: Duration) -> Result<(), Error> {

@@ -171,11 +171,11 @@ mod tests {
     async fn a_failed_child_comes_back_under_its_name() {
         let directory = Directory::new(NodeId::from_bytes([1; 32]));
         let (supervisor, _) = Actor::spawn(None, Supervisor, fragile(&directory)).await.unwrap();
-        let (first, _) = directory.local::<Order>("fragile").unwrap();
+        let (first, _) = directory.local::<Order>("fragile").unwrap().unwrap();
         first.cast(Order::Fail).unwrap();
         first.wait(None).await.unwrap();
         tokio::time::sleep(RESTART_PAUSE * 2).await;
-        let (second, _) = directory.local::<Order>("fragile").unwrap();
+        let (second, _) = directory.local::<Order>("fragile").unwrap().unwrap();
         assert_ne!(first.get_id(), second.get_id());
         second.call(Order::Ping, None).await.unwrap();
         supervisor.call(Message::Stop, None).await.unwrap();
@@ -187,7 +187,7 @@ mod tests {
         let directory = Directory::new(NodeId::from_bytes([1; 32]));
         let (supervisor, _) = Actor::spawn(None, Supervisor, fragile(&directory)).await.unwrap();
         for _ in 0..=RESTARTS_MAX {
-            let (child, _) = directory.local::<Order>("fragile").unwrap();
+            let (child, _) = directory.local::<Order>("fragile").unwrap().unwrap();
             child.cast(Order::Fail).unwrap();
             child.wait(None).await.unwrap();
             tokio::time::sleep(Duration::from_secs(5)).await;

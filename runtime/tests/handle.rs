@@ -1,5 +1,7 @@
 //! One call, wherever the actor lives: answers, silence, full mailboxes, foreign bytes, what stays on the node.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
 use futures::future::{BoxFuture, FutureExt};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use ractor_cluster_derive::RactorClusterMessage;

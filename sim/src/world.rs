@@ -57,8 +57,6 @@ struct Machine {
     medium: Arc<Medium>,
     node: Option<Node>,
     swarm: usize,
-    /// It was evicted while it could not be told.
-    ignorant: bool,
 }
 
 impl World {
@@ -101,7 +99,6 @@ impl World {
             medium,
             node: None,
             swarm,
-            ignorant: false,
         });
         self.start(number).await?;
         Ok(number)
@@ -195,7 +192,6 @@ impl World {
         self.note(&format!("{by} evicts {number}"));
         let id = self.id(number);
         self.node(by)?.swarm().evict(id, false).await.with_context(|| format!("machine {by} evicts {number}"))?;
-        self.machines[number].ignorant = self.machines[number].node.is_none() || !self.reaches(by, number);
         self.machines[number].swarm = self.new_swarm();
         Ok(())
     }
@@ -293,11 +289,6 @@ impl World {
     /// Truth: whether datagrams pass between two machines, in both directions.
     pub fn reaches(&self, one: usize, other: usize) -> bool {
         one == other || self.network.connects(self.machines[one].at.ip(), self.machines[other].at.ip())
-    }
-
-    /// Truth: whether a machine was evicted while nobody could tell it.
-    pub fn is_ignorant(&self, number: usize) -> bool {
-        self.machines[number].ignorant
     }
 
     fn new_swarm(&mut self) -> usize {

@@ -56,6 +56,10 @@ pub(crate) struct Up {
     #[arg(long = "api-host", value_name = "NAME")]
     api_hosts: Vec<String>,
 
+    /// Let ractor_cluster programs of this machine attach, with the cookie in the file `guest`; port 0 takes any free one.
+    #[arg(long, value_name = "HOST:PORT")]
+    guests: Option<String>,
+
     /// Stop when standard input closes: for a program that starts nodes and must not leave one behind.
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
@@ -104,6 +108,9 @@ impl Up {
         };
         address("--api", &self.api, &mut config.api);
         address("--listen", &self.listen, &mut config.listen);
+        if let Some(guests) = &self.guests {
+            address("--guests", guests, config.guests.insert(config.listen));
+        }
         for peer in &self.peers {
             let mut at = config.listen;
             address("--peer", peer, &mut at);

@@ -1,6 +1,7 @@
 //! Real nodes for black-box tests: processes of the program, each in a folder of its own, on loopback, gone when the
 //! test ends. Everything is asked through the command line or the HTTP API, as a user would.
-#![allow(dead_code, reason = "each test file uses some of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed test panics and says why")]
 
 use serde_json::Value;
 use std::{

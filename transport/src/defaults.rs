@@ -89,6 +89,13 @@ pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two exchanges with one member for the same reason.
 pub const EXCHANGE_PAUSE: Duration = Duration::from_secs(1);
 
+/// Pause after an exchange that failed, doubled with each failure up to this: what a broken network held up is made
+/// good soon after it is healed.
+pub const EXCHANGE_PAUSE_MAX: Duration = Duration::from_secs(4);
+
+/// Pause between two questions for the addresses of members that are up and can't be dialled.
+pub const HINTS_PAUSE: Duration = Duration::from_secs(1);
+
 /// Pause before a card that could not be pulled is pulled again.
 pub const CARD_PAUSE: Duration = Duration::from_secs(2);
 

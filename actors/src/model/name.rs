@@ -32,8 +32,9 @@ pub(super) fn clean(text: &str) -> String {
     let mut name = String::new();
     for c in text.chars().flat_map(char::to_lowercase) {
         let c = if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-        let first = name.is_empty() && !c.is_ascii_alphanumeric();
-        if !first && !(c == '-' && name.ends_with('-')) && name.len() < NAME_CHARS_MAX {
+        let leads = name.is_empty() && !c.is_ascii_alphanumeric();
+        let doubles = c == '-' && name.ends_with('-');
+        if !leads && !doubles && name.len() < NAME_CHARS_MAX {
             name.push(c);
         }
     }

@@ -177,9 +177,10 @@ async fn measured(context: &Context, digest: &str, shard: &Arc<Shard>) {
     };
     let bytes_per_second = speed.decode_tokens_per_s * planner::read_bytes(shard.card(), shard.layers()) as f64;
     let mut batch = Batch::new();
-    if bytes_per_second > 0.0 && batch.put(SPEEDS, &key, &bytes_per_second).is_ok() {
-        if let Err(error) = context.store.commit(batch).await {
-            tracing::warn!(%error, "the measured speed could not be kept");
-        }
+    if bytes_per_second > 0.0
+        && batch.put(SPEEDS, &key, &bytes_per_second).is_ok()
+        && let Err(error) = context.store.commit(batch).await
+    {
+        tracing::warn!(%error, "the measured speed could not be kept");
     }
 }

@@ -51,12 +51,7 @@ fn differences(world: &World) -> Result<Vec<String>> {
         let seen: BTreeMap<NodeId, State> = picture.iter().map(|(id, member)| (*id, member.state)).collect();
         for other in 0..world.count() {
             let (is, sees) = (truth.get(&world.id(other)).copied(), seen.get(&world.id(other)).copied());
-            let right = match (is, sees) {
-                // It was told of no eviction: an old list is forgiven, obeyed it is nowhere.
-                (None, Some(state)) => world.is_ignorant(number) && state != State::Up,
-                (is, sees) => is == sees.map(|state| state == State::Up),
-            };
-            if !right {
+            if is != sees.map(|state| state == State::Up) {
                 let is = is.map_or("no member", |up| if up { "up" } else { "down" });
                 let sees = sees.map_or("no member".into(), |state| format!("{state:?}").to_lowercase());
                 wrong.push(format!("{number} sees {other} as {sees}, it is {is}"));

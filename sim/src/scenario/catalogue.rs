@@ -37,7 +37,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "evict",
-        about: "a running and a crashed member are evicted; the crashed one comes back and doesn't know",
+        about: "a running, a crashed and a cut off member are evicted; those that were not told come back and learn it",
         run: |world| Box::pin(evict::run(world)),
     },
     Scenario { name: "form_1", about: "a node that is alone", run: |world| Box::pin(form::run(world, 1)) },

@@ -8,7 +8,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort
 use ractor_cluster::RactorClusterMessage;
 use skep_runtime::{
     Directory, Envelope, Error, Members, NodeId,
-    defaults::{MESSAGE_BYTES_MAX, NAME_CHARS_MAX},
+    defaults::{ASK_TIMEOUT_MAX, MESSAGE_BYTES_MAX, NAME_CHARS_MAX},
     tasks::Spawner,
     trace::Trace,
 };
@@ -36,7 +36,7 @@ pub enum Message {
         variant: String,
         /// Its arguments.
         args: Vec<u8>,
-        /// How long the guest waits, in milliseconds.
+        /// How long the guest waits, in milliseconds; capped at five minutes.
         deadline_ms: u64,
         /// The answer, or why there is none.
         reply: RpcReplyPort<Answer>,
@@ -134,7 +134,8 @@ impl Actor for Gateway {
     ) -> Result<(), ActorProcessingErr> {
         let (node, call, reply) = match message {
             Message::Ask { node, name, variant, args, deadline_ms, reply } => {
-                (node, envelope(name, variant, args, Some(Duration::from_millis(deadline_ms))), reply)
+                let deadline = Duration::from_millis(deadline_ms).min(ASK_TIMEOUT_MAX);
+                (node, envelope(name, variant, args, Some(deadline)), reply)
             }
             Message::Tell { node, name, variant, args, reply } => (node, envelope(name, variant, args, None), reply),
             Message::Nodes(reply) => {

@@ -4,6 +4,8 @@
 //! Ed25519 group) whose identities are both TLS keys. So a guess costs one of few tries, at the door, and what
 //! is overheard helps nobody.
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use skep_runtime::NodeId;
 use spake2::{Ed25519Group, Identity, Password, Spake2};
 use std::fmt;
@@ -52,15 +54,17 @@ impl fmt::Debug for Code {
 pub(super) struct Exchange(Spake2<Ed25519Group>);
 
 impl Exchange {
-    /// The joiner's side, and its message.
-    pub(super) fn joiner(code: &Code, joiner: &NodeId, door: &NodeId) -> (Exchange, Vec<u8>) {
-        let (state, message) = Spake2::start_a(&password(code), &identity(joiner), &identity(door));
+    /// The joiner's side, and its message. `seed` is random, secret, and never used again.
+    pub(super) fn joiner(code: &Code, joiner: &NodeId, door: &NodeId, seed: [u8; 32]) -> (Exchange, Vec<u8>) {
+        let (joiner, door) = (identity(joiner), identity(door));
+        let (state, message) = Spake2::start_a_with_rng(&password(code), &joiner, &door, Stream::new(seed));
         (Exchange(state), message)
     }
 
-    /// The door's side, and its message.
-    pub(super) fn door(code: &Code, joiner: &NodeId, door: &NodeId) -> (Exchange, Vec<u8>) {
-        let (state, message) = Spake2::start_b(&password(code), &identity(joiner), &identity(door));
+    /// The door's side, and its message. `seed` is random, secret, and never used again.
+    pub(super) fn door(code: &Code, joiner: &NodeId, door: &NodeId, seed: [u8; 32]) -> (Exchange, Vec<u8>) {
+        let (joiner, door) = (identity(joiner), identity(door));
+        let (state, message) = Spake2::start_b_with_rng(&password(code), &joiner, &door, Stream::new(seed));
         (Exchange(state), message)
     }
 
@@ -69,6 +73,36 @@ impl Exchange {
         self.0.finish(message).ok()
     }
 }
+
+/// One seed's random stream, behind the older trait that `spake2` 0.4 asks for.
+struct Stream(ChaCha8Rng);
+
+impl Stream {
+    fn new(seed: [u8; 32]) -> Stream {
+        Stream(ChaCha8Rng::from_seed(seed))
+    }
+}
+
+impl rand_core_06::RngCore for Stream {
+    fn next_u32(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core_06::Error> {
+        self.0.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+impl rand_core_06::CryptoRng for Stream {}
 
 fn password(code: &Code) -> Password {
     Password::new(code.0)
@@ -87,8 +121,8 @@ mod tests {
 
     fn run(joiner: &str, door: &str, seen_by_joiner: NodeId) -> bool {
         let (joiner, door) = (Code::parse(joiner).unwrap(), Code::parse(door).unwrap());
-        let (a, to_door) = Exchange::joiner(&joiner, &A, &seen_by_joiner);
-        let (b, to_joiner) = Exchange::door(&door, &A, &B);
+        let (a, to_door) = Exchange::joiner(&joiner, &A, &seen_by_joiner, [1; 32]);
+        let (b, to_joiner) = Exchange::door(&door, &A, &B, [2; 32]);
         a.finish(&to_joiner) == b.finish(&to_door)
     }
 

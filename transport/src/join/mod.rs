@@ -14,11 +14,14 @@
 //!   Reveal { nonce }                  ->   both screens show six digits
 //!   Consent (its owner approved)      ->   (the door's owner approved)
 //!                                     <-   Welcome { roster }
+//!
+//!   WhyNot { swarm } (members refuse) ->
+//!                                     <-   Evicted { the record, and the chain to its signer }
 //! ```
 //!
 //! Invariants: no secret ever crosses the wire, only proofs bound to both TLS keys; the joiner sees the swarm's
 //! proof before it gives its own; an invite admits one key; nobody is admitted, and nobody is taken in, without
-//! the consent of both machines' owners. [`protocol`], [`book`] and [`knock`] hold no socket, clock or randomness.
+//! the consent of both machines' owners; a machine is out only by records that its own roster accepts. [`protocol`], [`book`] and [`knock`] hold no socket, clock or randomness.
 
 pub mod book;
 pub mod code;

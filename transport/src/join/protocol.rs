@@ -124,6 +124,18 @@ pub enum Message {
     Yield,
     /// Door: no, and why.
     Refused(Error),
+    /// A machine whose roster says that it is a member, and that members refuse: why?
+    WhyNot {
+        /// [`VERSION`].
+        version: u16,
+        /// The swarm that it believes to be in.
+        swarm: SwarmId,
+    },
+    /// Door: it was taken off that swarm's roster.
+    Evicted {
+        /// The eviction, and the admissions that lead from the founder to who signed it.
+        records: Vec<Record>,
+    },
 }
 
 impl std::fmt::Debug for Message {
@@ -139,6 +151,8 @@ impl std::fmt::Debug for Message {
             Message::Consent => "Consent",
             Message::Yield => "Yield",
             Message::Refused(_) => "Refused",
+            Message::WhyNot { .. } => "WhyNot",
+            Message::Evicted { .. } => "Evicted",
         })
     }
 }
@@ -172,6 +186,15 @@ pub struct Joiner {
     tries_left: u8,
 }
 
+/// What a joiner has of its own to start with, new for each conversation. Its seed is as secret as the code.
+#[derive(Clone, Copy)]
+pub struct Random {
+    /// Random bytes that are sent.
+    pub nonce: [u8; 32],
+    /// Random bytes that nobody else may know: what a code's exchange draws from.
+    pub seed: [u8; 32],
+}
+
 /// A challenge that the swarm passed: it knows the secret. Nothing of the joiner has been said yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
@@ -188,13 +211,14 @@ impl Proven {
 }
 
 impl Joiner {
-    /// Starts a conversation with the node that holds the key `door`; `nonce` is random.
-    pub fn start(me: NodeId, door: NodeId, pass: Pass, nonce: [u8; 32], outline: Outline) -> (Joiner, Message) {
+    /// Starts a conversation with the node that holds the key `door`.
+    pub fn start(me: NodeId, door: NodeId, pass: Pass, random: Random, outline: Outline) -> (Joiner, Message) {
+        let Random { nonce, seed } = random;
         let (method, exchange, pake) = match &pass {
             Pass::Line(secret) => (Method::Line(Line::tag(secret)), None, None),
             Pass::Key(_) => (Method::Key, None, None),
             Pass::Code(code) => {
-                let (exchange, message) = Exchange::joiner(code, &me, &door);
+                let (exchange, message) = Exchange::joiner(code, &me, &door, seed);
                 (Method::Code(code.slot()), Some(exchange), Some(message))
             }
         };
@@ -239,6 +263,14 @@ pub fn welcomed(answer: Message) -> Result<Vec<Record>, Error> {
     }
 }
 
+/// The records that are to show an eviction, or why there are none. What they prove is the roster's to say.
+pub fn explained(answer: Message) -> Result<Vec<Record>, Error> {
+    match answer {
+        Message::Evicted { records } => Ok(records),
+        other => Err(refusal(other)),
+    }
+}
+
 fn refusal(message: Message) -> Error {
     match message {
         Message::Refused(error) => error,
@@ -268,7 +300,6 @@ pub struct Greeting {
 }
 
 /// What a door has of its own to answer a greeting with.
-#[derive(Debug)]
 pub struct Here<'a> {
     /// Its key.
     pub me: NodeId,
@@ -278,6 +309,8 @@ pub struct Here<'a> {
     pub key: Option<&'a Secret>,
     /// Random bytes, new for each greeting.
     pub nonce: [u8; 32],
+    /// Random bytes that nobody else may know, new for each greeting: what a code's exchange draws from.
+    pub seed: [u8; 32],
     /// The time, in milliseconds since 1970.
     pub now_ms: u64,
 }
@@ -290,7 +323,7 @@ impl Door {
         greeting: &Greeting,
         book: &mut Book,
     ) -> Result<(Door, Message), Error> {
-        let Here { me, outline, key, nonce, now_ms } = here;
+        let Here { me, outline, key, nonce, seed, now_ms } = here;
         if greeting.version != VERSION {
             return Err(other_version(greeting.version));
         }
@@ -305,7 +338,7 @@ impl Door {
             Method::Code(slot) => {
                 let (code, tries_left) = book.code(slot, &joiner, now_ms)?;
                 left = tries_left;
-                let (exchange, message) = Exchange::door(&code, &joiner, &me);
+                let (exchange, message) = Exchange::door(&code, &joiner, &me, seed);
                 let pake = greeting.pake.as_deref().unwrap_or_default();
                 let secret = exchange.finish(pake).ok_or(Error::WrongCode { tries_left })?;
                 (secret, Some(message), Some(Which::Code(slot)))
@@ -349,6 +382,7 @@ mod tests {
     const JOINER: NodeId = NodeId::from_bytes([1; 32]);
     const DOOR: NodeId = NodeId::from_bytes([2; 32]);
     const MIDDLE: NodeId = NodeId::from_bytes([3; 32]);
+    const RANDOM: Random = Random { nonce: [8; 32], seed: [7; 32] };
 
     fn outline(members: u16, founded_ms: u64) -> Outline {
         Outline { swarm: SwarmId([founded_ms as u8; 32]), members, founded_ms }
@@ -361,7 +395,7 @@ mod tests {
     }
 
     fn here(key: Option<&Secret>, now_ms: u64) -> Here<'_> {
-        Here { me: DOOR, outline: outline(3, 1), key, nonce: [9; 32], now_ms }
+        Here { me: DOOR, outline: outline(3, 1), key, nonce: [9; 32], seed: [10; 32], now_ms }
     }
 
     fn key(text: &str) -> Secret {
@@ -370,7 +404,7 @@ mod tests {
 
     /// One conversation; `seen` is the key that the joiner sees at the other end.
     fn talk(pass: Pass, book: &mut Book, swarm_key: Option<&Secret>, seen: NodeId) -> Result<String, Error> {
-        let (mut joiner, hello) = Joiner::start(JOINER, seen, pass, [8; 32], outline(1, 2));
+        let (mut joiner, hello) = Joiner::start(JOINER, seen, pass, RANDOM, outline(1, 2));
         let Message::Hello { version, method, nonce, pake, .. } = hello else { panic!() };
         let greeting = Greeting { version, method, nonce, pake };
         let (door, challenge) = Door::challenge(here(swarm_key, 1), JOINER, &greeting, book)?;
@@ -402,6 +436,16 @@ mod tests {
         for pass in [Pass::Line([5; 16]), Pass::Code(Code::parse("ABC234").unwrap())] {
             assert!(talk(pass, &mut book(), None, MIDDLE).is_err());
         }
+    }
+
+    #[test]
+    fn equal_seeds_greet_byte_for_byte_alike() {
+        let greet = |seed| {
+            let code = Pass::Code(Code::parse("ABC234").unwrap());
+            wire::encode(&Joiner::start(JOINER, DOOR, code, Random { seed, ..RANDOM }, outline(1, 2)).1)
+        };
+        assert_eq!(greet([1; 32]), greet([1; 32]));
+        assert_ne!(greet([1; 32]), greet([2; 32]));
     }
 
     #[test]
@@ -452,7 +496,7 @@ mod tests {
         #[test]
         fn no_message_in_the_wrong_place_opens_anything(bytes: Vec<u8>) {
             if let Ok(message) = Message::decode(&bytes, MESSAGE_BYTES_MAX) {
-                let (mut joiner, _) = Joiner::start(JOINER, DOOR, Pass::Line([5; 16]), [8; 32], outline(1, 2));
+                let (mut joiner, _) = Joiner::start(JOINER, DOOR, Pass::Line([5; 16]), RANDOM, outline(1, 2));
                 prop_assert!(joiner.challenged(message).is_err());
             }
         }

@@ -12,7 +12,7 @@ use super::record::{Record, RecordId, Statement, SwarmId, tidy_name};
 use crate::identity::Identity;
 use aws_lc_rs::digest::{Context, SHA256};
 use skep_runtime::NodeId;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Records of one roster: two per member for a thousand members. One is about 200 bytes, so all of them fit
 /// into one frame of the exchange.
@@ -64,7 +64,8 @@ pub struct Roster {
     founded_ms: u64,
     records: BTreeMap<RecordId, Record>,
     members: BTreeMap<NodeId, Membership>,
-    evicted: BTreeSet<NodeId>,
+    /// With the record that did it, the first of those that count.
+    evicted: BTreeMap<NodeId, RecordId>,
 }
 
 impl Roster {
@@ -89,7 +90,7 @@ impl Roster {
             founded_ms: at_ms,
             records: BTreeMap::from([(id, founding)]),
             members: BTreeMap::new(),
-            evicted: BTreeSet::new(),
+            evicted: BTreeMap::new(),
         };
         roster.merge(rest);
         roster.derive();
@@ -153,7 +154,25 @@ impl Roster {
 
     /// Whether this key was taken off for good.
     pub fn is_evicted(&self, id: &NodeId) -> bool {
-        self.evicted.contains(id)
+        self.evicted.contains_key(id)
+    }
+
+    /// What shows `id` itself, whose roster may be older, that it was evicted: the record, and the admissions that
+    /// lead from the founder to who signed it. Empty if it wasn't.
+    pub fn why_evicted(&self, id: &NodeId) -> Vec<Record> {
+        let Some(eviction) = self.evicted.get(id).and_then(|record| self.records.get(record)) else {
+            return Vec::new();
+        };
+        let ranks = self.ranks();
+        let admits = |record: &Record, whom: NodeId| matches!(record.statement, Statement::Admission { member, .. } if member == whom);
+        let mut why = vec![eviction.clone()];
+        let mut by = eviction.by;
+        // Each step is one nearer to the founder, who has rank 0 and whom nobody admitted.
+        while let Some(admission) = self.records.values().find(|r| admits(r, by) && ranks[&r.by] < ranks[&by]) {
+            why.push(admission.clone());
+            by = admission.by;
+        }
+        why
     }
 
     /// All records, in order of their ids.
@@ -266,7 +285,9 @@ impl Roster {
                 members.insert(member, Membership { name: name.clone(), joined_ms: at_ms, term });
             }
         }
-        self.evicted = out.keys().copied().collect();
+        let first = |evictions: &Vec<&Record>| evictions.first().map(|record| record.id());
+        let evicted = out.iter().filter_map(|(member, evictions)| Some((*member, first(evictions)?))).collect();
+        self.evicted = evicted;
         self.members = members;
     }
 
@@ -395,6 +416,45 @@ mod tests {
             assert!(fooled.contains(&node(member).id()), "{member}");
         }
         assert_eq!(fooled.members().len(), 4);
+    }
+
+    #[test]
+    fn the_evicted_one_that_was_away_is_convinced_by_its_own_roster() {
+        let old = swarm(3);
+        let mut roster = old.clone();
+        // Whoever evicts it, it has never heard of.
+        let stranger = roster.admit(&node(1), node(4).id(), "n4", 2).unwrap();
+        roster.merge([stranger]);
+        let another = roster.admit(&node(4), node(5).id(), "n5", 3).unwrap();
+        roster.merge([another]);
+        roster.merge([roster.evict(&node(5), node(2).id(), 4).unwrap()]);
+        let why = roster.why_evicted(&node(2).id());
+        let mut convinced = old.clone();
+        convinced.merge(why.clone());
+        assert!(old.contains(&node(2).id()) && convinced.is_evicted(&node(2).id()), "{why:?}");
+        assert!(roster.why_evicted(&node(1).id()).is_empty());
+        // The eviction alone is anybody's claim.
+        let mut doubtful = old.clone();
+        doubtful.merge(why.into_iter().take(1));
+        assert_eq!(doubtful, old);
+    }
+
+    #[test]
+    fn no_stranger_can_make_a_member_believe_that_it_was_evicted() {
+        let old = swarm(3);
+        let mut forged = old.clone();
+        let record = Record::sign(
+            &node(8),
+            old.swarm(),
+            Statement::Eviction { member: node(2).id(), at_ms: 4, stands: Vec::new() },
+        );
+        let friend = Record::sign(
+            &node(9),
+            old.swarm(),
+            Statement::Admission { member: node(8).id(), name: "n8".into(), term: 0, at_ms: 3 },
+        );
+        forged.merge([record, friend]);
+        assert_eq!(forged, old);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! This node's door: what strangers and members may open here. The mesh has proven their key and nothing else.
 
-use super::{exchange, ground::Ground};
+use super::{
+    exchange,
+    ground::{Command, Ground},
+};
 use crate::{
     defaults::JOIN_STEP_TIMEOUT,
     join::{
@@ -9,6 +12,7 @@ use crate::{
     },
     membership::cards,
     mesh::{Gate, Protocol, Streams},
+    roster::SwarmId,
 };
 use futures::future::BoxFuture;
 use skep_runtime::{NodeId, frames, swarm::Error};
@@ -66,6 +70,8 @@ impl Gate for Door {
                 Protocol::Roster => {
                     if let Err(error) = exchange::answer(&ground, peer, streams).await {
                         tracing::debug!(?peer, %error, "no exchange");
+                        // If the driver is behind, the next pulse that differs is as good.
+                        let _ = ground.commands.try_send(Command::Unmet(peer));
                     }
                 }
                 Protocol::Card => {
@@ -103,8 +109,24 @@ impl Visit<'_> {
                 }
                 self.knocked(commitment, &name, outline).await
             }
-            _ => Err(Error::Refused("a conversation starts with a greeting or a knock".to_owned())),
+            Message::WhyNot { version, swarm } => {
+                if version != protocol::VERSION {
+                    return Err(protocol::other_version(version));
+                }
+                self.asked_why(swarm).await
+            }
+            _ => Err(Error::Refused("a conversation starts with a greeting, a knock or a question".to_owned())),
         }
+    }
+
+    /// Someone believes to be a member of `swarm` and was refused.
+    async fn asked_why(&mut self, swarm: SwarmId) -> Result<(), Error> {
+        let roster = self.ground.keeper.now();
+        let records = if roster.swarm() == swarm { roster.why_evicted(&self.who) } else { Vec::new() };
+        if records.is_empty() {
+            return Err(Error::Refused("there is no eviction of this key here".to_owned()));
+        }
+        self.say(&Message::Evicted { records }).await
     }
 
     /// Someone claims to have an invite or the swarm's key.
@@ -119,6 +141,7 @@ impl Visit<'_> {
                 outline: ours,
                 key: self.ground.config.swarm_key.as_ref(),
                 nonce: self.ground.env.base.bytes(),
+                seed: self.ground.env.base.bytes(),
                 now_ms: self.ground.now_ms(),
             };
             protocol::Door::challenge(here, self.who, &greeting, &mut self.ground.book())?

@@ -2,13 +2,15 @@
 //! alone writes the picture that everyone reads.
 
 use super::{
-    addresses, exchange,
+    addresses,
+    doubt::{self, Doubts},
+    exchange,
     exchange::Greeting,
     ground::{Command, Ground},
 };
 use crate::{
     Mesh,
-    defaults::{CARD_PAUSE, EXCHANGE_PAUSE},
+    defaults::{CARD_PAUSE, EXCHANGE_PAUSE, EXCHANGE_PAUSE_MAX, HINTS_PAUSE},
     membership::{Action, Core, Input, Pulse, cards, cards::Card},
     mesh::{Cause, Event, Incoming, Protocol, Reason},
     roster::{Roster, SwarmId},
@@ -50,6 +52,34 @@ struct Face {
     exchange_after: Option<Instant>,
     exchanging: bool,
     wants_exchange: bool,
+    /// Exchanges that failed since one succeeded.
+    exchanges_failed: u32,
+}
+
+impl Face {
+    /// Whether it can be called: gossip says that it is up, and there is an address to dial. Gossip may be first.
+    fn answers(&self) -> bool {
+        self.state == Some(State::Up) && !self.addresses.is_empty()
+    }
+
+    /// What the picture shows of it. Who can't be called yet is not shown as up.
+    fn shown(&self) -> State {
+        self.state.filter(|state| *state != State::Up || self.answers()).unwrap_or(State::Down)
+    }
+
+    /// The exchange with it has ended. One that failed is made good later: a connection that outlives a broken
+    /// network gives no other reason for it.
+    fn exchanged(&mut self, met: bool, now: Instant) {
+        self.exchanging = false;
+        if met {
+            self.exchanges_failed = 0;
+            return;
+        }
+        self.exchanges_failed = self.exchanges_failed.saturating_add(1);
+        self.wants_exchange = true;
+        let pause = EXCHANGE_PAUSE.saturating_mul(1 << self.exchanges_failed.min(8));
+        self.exchange_after = Some(now + pause.min(EXCHANGE_PAUSE_MAX));
+    }
 }
 
 pub(super) struct Driver {
@@ -60,6 +90,10 @@ pub(super) struct Driver {
     faces: BTreeMap<NodeId, Face>,
     /// Addresses as they are on the disk.
     saved: BTreeMap<NodeId, Vec<SocketAddr>>,
+    doubts: Doubts,
+    /// When a member may be asked for addresses again, and who was asked last.
+    hints_after: Instant,
+    hinted: Option<NodeId>,
     own_addresses: Vec<SocketAddr>,
     swarm: SwarmId,
     changed: bool,
@@ -73,8 +107,20 @@ impl Driver {
             addresses.iter().rev().for_each(|addr| mesh.learn(*id, *addr));
         }
         let (start, swarm) = (Instant::now(), ground.keeper.now().swarm());
-        let mut driver =
-            Driver { ground, mesh, core, start, faces: BTreeMap::new(), saved, own_addresses, swarm, changed: true };
+        let mut driver = Driver {
+            ground,
+            mesh,
+            core,
+            start,
+            faces: BTreeMap::new(),
+            saved,
+            doubts: Doubts::default(),
+            hints_after: start,
+            hinted: None,
+            own_addresses,
+            swarm,
+            changed: true,
+        };
         // The picture is complete before anyone can ask for it.
         driver.roster_changed();
         driver.settle();
@@ -114,9 +160,15 @@ impl Driver {
             Command::Load(load) => self.input(Input::Load(load), None),
             Command::Card => self.own_card(),
             Command::Met(greeting) => self.met(*greeting),
-            Command::Exchanged(id) => self.face(id, |face| face.exchanging = false),
+            Command::Exchanged(id, met) => self.face(id, |face| face.exchanged(met, Instant::now())),
+            Command::Unmet(id) => self.face(id, |face| face.wants_exchange = true),
+            Command::Unexplained(id) => self.doubts.unexplained(id, Instant::now()),
             Command::Pulled(id, card) => self.pulled(id, card),
-            Command::Reach => self.input(Input::Reach, None),
+            Command::Reach => {
+                // The picture shows addresses, and who can be reached by them.
+                self.changed = true;
+                self.input(Input::Reach, None);
+            }
             Command::Leave(done) => {
                 self.input(Input::Leave, None);
                 tokio::time::sleep(LEAVE_PAUSE).await;
@@ -132,7 +184,10 @@ impl Driver {
                 tracing::debug!(?peer, %addr, "connected");
                 // One side is enough, and both know which.
                 let first = self.ground.me() < peer;
-                self.face(peer, |face| face.wants_exchange |= first);
+                self.face(peer, |face| {
+                    face.wants_exchange |= first;
+                    (face.exchange_after, face.exchanges_failed) = (None, 0);
+                });
                 self.exchanges();
             }
             Event::Down { peer, cause } => {
@@ -141,7 +196,8 @@ impl Driver {
                     Cause::Goodbye => self.input(Input::Goodbye(peer), None),
                     Cause::Lost(_) => self.input(Input::Lost(peer), None),
                     Cause::NotMember => {
-                        tracing::warn!(?peer, "a member says that this node is not one: it may have been evicted");
+                        tracing::warn!(?peer, "a member says that this node is not one: it will be asked why");
+                        self.doubts.refused(peer);
                     }
                     Cause::Closed => {}
                 }
@@ -160,10 +216,15 @@ impl Driver {
             self.mesh.learn(id, *addr);
         }
         let roster = self.ground.keeper.now();
+        let mut news = false;
         for (other, addresses) in &greeting.others {
             if roster.contains(other) && *other != self.ground.me() && self.mesh.addresses(other).is_empty() {
                 addresses.iter().rev().for_each(|addr| self.mesh.learn(*other, *addr));
+                news = true;
             }
+        }
+        if news {
+            self.input(Input::Reach, None);
         }
         self.face(id, |face| {
             face.name = Some(name);
@@ -204,7 +265,7 @@ impl Driver {
         tracing::warn!("this node was taken off the roster; it is a swarm of one now");
         let ground = self.ground.clone();
         self.ground.spawner.spawn(async move {
-            if let Err(error) = ground.found().await {
+            if let Err(error) = ground.go_on_alone().await {
                 tracing::error!(%error, "could not go on alone");
             }
         });
@@ -283,7 +344,39 @@ impl Driver {
 
     fn chores(&mut self) {
         self.own_card();
-        self.exchanges();
+        self.doubt();
+    }
+
+    /// Members that don't answer may have evicted this node while it could not be told.
+    fn doubt(&mut self) {
+        let me = self.ground.me();
+        let silent = |id: &NodeId, face: &Face| {
+            *id != me && face.state != Some(State::Up) && !face.addresses.is_empty() && !self.mesh.is_up(id)
+        };
+        let silent = self.faces.iter().filter(|(id, face)| silent(id, face)).map(|(id, _)| *id);
+        for id in self.doubts.due(silent, Instant::now()) {
+            let ground = self.ground.clone();
+            self.ground.spawner.spawn(async move {
+                if let Err(error) = doubt::resolve(&ground, id).await {
+                    tracing::debug!(peer = ?id, %error, "a member refuses this node");
+                    let _ = ground.commands.send(Command::Unexplained(id)).await;
+                }
+            });
+        }
+    }
+
+    /// Asks a connected member, each in turn, where those are that gossip says are up and that nobody here can dial.
+    fn hints(&mut self) {
+        let now = Instant::now();
+        let lacking = self.faces.values().any(|face| face.state == Some(State::Up) && face.addresses.is_empty());
+        if !lacking || self.hints_after > now {
+            return;
+        }
+        let connected: Vec<NodeId> = self.faces.keys().filter(|id| self.mesh.is_up(id)).copied().collect();
+        let next = connected.iter().find(|id| Some(**id) > self.hinted).or(connected.first()).copied();
+        let Some(next) = next else { return };
+        (self.hints_after, self.hinted) = (now + HINTS_PAUSE, Some(next));
+        self.face(next, |face| face.wants_exchange = true);
     }
 
     /// Compares rosters with those that seem to have another one.
@@ -295,7 +388,7 @@ impl Driver {
             if *id == self.ground.me() || face.exchanging || !face.wants_exchange || !due {
                 continue;
             }
-            if !self.mesh.is_up(id) && face.state != Some(State::Up) {
+            if !self.mesh.is_up(id) && !face.answers() {
                 continue;
             }
             face.wants_exchange = false;
@@ -304,10 +397,11 @@ impl Driver {
             face.roster_heard = mine;
             let (ground, id) = (self.ground.clone(), *id);
             self.ground.spawner.spawn(async move {
-                if let Err(error) = exchange::offer(&ground, id, Vec::new()).await {
+                let met = exchange::offer(&ground, id, Vec::new()).await;
+                if let Err(error) = &met {
                     tracing::debug!(peer = ?id, %error, "no exchange");
                 }
-                let _ = ground.commands.send(Command::Exchanged(id)).await;
+                let _ = ground.commands.send(Command::Exchanged(id, met.is_ok())).await;
             });
         }
     }
@@ -317,7 +411,7 @@ impl Driver {
         let now = Instant::now();
         for (id, face) in &mut self.faces {
             let due = face.pull_after.is_none_or(|at| at <= now);
-            if face.state != Some(State::Up) || face.pulling || !due || face.card_heard <= face.card.version {
+            if !face.answers() || face.pulling || !due || face.card_heard <= face.card.version {
                 continue;
             }
             face.pulling = true;
@@ -371,6 +465,7 @@ impl Driver {
 
     /// After each input: what others read is brought up to date, and what became due is started.
     fn settle(&mut self) {
+        self.hints();
         self.pulls();
         self.exchanges();
         let own = (self.core.me(), self.core.pulse());
@@ -399,6 +494,9 @@ impl Driver {
         for (id, face) in &mut self.faces {
             face.addresses = self.mesh.addresses(id);
         }
+        let lacks = self.faces.iter().filter(|(_, face)| face.state == Some(State::Up) && face.addresses.is_empty());
+        let lacks = lacks.map(|(id, _)| *id).take(exchange::HINTS_MAX).collect();
+        *self.ground.lacks.write().unwrap_or_else(PoisonError::into_inner) = lacks;
         let members: BTreeMap<NodeId, Member> = roster
             .members()
             .iter()
@@ -408,7 +506,7 @@ impl Driver {
                 let member = Member {
                     id: *id,
                     name: face.name.clone().unwrap_or_else(|| membership.name.clone()),
-                    state: face.state.unwrap_or(State::Down),
+                    state: if *id == me { State::Up } else { face.shown() },
                     addresses: face.addresses.clone(),
                     joined_ms: membership.joined_ms,
                     seen_ms: face.seen_ms,

@@ -44,6 +44,8 @@ pub(super) struct Greeting {
     pub(super) addresses: Vec<SocketAddr>,
     /// Where it reaches others.
     pub(super) others: Vec<(NodeId, Vec<SocketAddr>)>,
+    /// Those that it hears of and can't reach: the answer tells where they are, if that is known.
+    pub(super) lacks: Vec<NodeId>,
     /// The run under which it knows the one it greets; 0 if it doesn't.
     pub(super) known_as: u64,
     /// The digest of its roster.
@@ -66,6 +68,7 @@ impl Greeting {
         self.version.truncate(self.version.char_indices().nth(32).map_or(self.version.len(), |(at, _)| at));
         self.addresses.truncate(ADDRESSES_MAX);
         self.others.truncate(HINTS_MAX);
+        self.lacks.truncate(HINTS_MAX);
         self.others.iter_mut().for_each(|(_, addresses)| addresses.truncate(ADDRESSES_MAX));
         Ok(self)
     }
@@ -87,7 +90,7 @@ pub(super) async fn offer(ground: &Ground, peer: NodeId, records: Vec<Record>) -
 pub(super) async fn tell_only(ground: &Ground, peer: NodeId, record: Record) -> Result<(), Error> {
     let (mut to, mut from) =
         ground.mesh()?.control(peer, Protocol::Roster).await.map_err(|e| Error::Refused(e.to_string()))?;
-    write(&mut to, &ground.greeting(&peer, vec![record])).await?;
+    write(&mut to, &ground.greeting(&peer, vec![record], &[])).await?;
     read::<Greeting>(&mut from).await.map(|_| ())
 }
 
@@ -97,7 +100,7 @@ async fn converse(
     (mut to, mut from): Streams,
     records: Vec<Record>,
 ) -> Result<Greeting, Error> {
-    write(&mut to, &ground.greeting(&peer, records)).await?;
+    write(&mut to, &ground.greeting(&peer, records, &[])).await?;
     let mut theirs: Greeting = read::<Greeting>(&mut from).await?.checked(peer)?;
     merge(ground, peer, std::mem::take(&mut theirs.records)).await?;
     let mine = ground.keeper.now();
@@ -121,7 +124,7 @@ async fn reply(ground: &Ground, peer: NodeId, (mut to, mut from): Streams) -> Re
     let mine = ground.keeper.now();
     let differ = mine.digest() != theirs.digest;
     let records = if differ { mine.records().cloned().collect() } else { Vec::new() };
-    write(&mut to, &ground.greeting(&peer, records)).await?;
+    write(&mut to, &ground.greeting(&peer, records, &theirs.lacks)).await?;
     if differ {
         // They stop here if they have all of it now.
         match frames::read::<Vec<Record>>(&mut from).await.map_err(broke)? {

@@ -13,7 +13,7 @@ use crate::{
 use futures::future::join_all;
 use skep_runtime::{Load, Members, NodeId, member::State, store::Store, swarm::Error, tasks::Spawner};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
 };
@@ -30,8 +30,12 @@ pub(super) enum Command {
     Card,
     /// A member was met on a stream.
     Met(Box<exchange::Greeting>),
-    /// The exchange with this member has ended, met or not.
-    Exchanged(NodeId),
+    /// The exchange that this node began with this member has ended; whether they met.
+    Exchanged(NodeId, bool),
+    /// An exchange that this member began has failed: what it said may be lost.
+    Unmet(NodeId),
+    /// This member refuses this node and shows no eviction that holds.
+    Unexplained(NodeId),
     /// A member's card was pulled, or could not be.
     Pulled(NodeId, Option<cards::Card>),
     /// Say goodbye in gossip, then tell.
@@ -55,6 +59,8 @@ pub(super) struct Ground {
     pub(super) own: RwLock<(Peer, Pulse)>,
     /// The epochs under which this node knows the others.
     pub(super) epochs: RwLock<BTreeMap<NodeId, u64>>,
+    /// Members that gossip says are up and whose addresses are not known here, at most [`exchange::HINTS_MAX`].
+    pub(super) lacks: RwLock<Vec<NodeId>>,
     /// Woken when an owner approved of someone.
     pub(super) approvals: Notify,
     mesh: OnceLock<Mesh>,
@@ -94,6 +100,7 @@ impl Ground {
             card: cards::Own::default(),
             own: RwLock::new((me, pulse)),
             epochs: RwLock::default(),
+            lacks: RwLock::default(),
             approvals: Notify::new(),
             mesh: OnceLock::new(),
             lobby: Mutex::default(),
@@ -212,6 +219,16 @@ impl Ground {
         self.keeper.replace(roster).await
     }
 
+    /// Becomes a swarm of one after others took this node off their roster, unless it is in another swarm meanwhile.
+    pub(super) async fn go_on_alone(&self) -> Result<(), Error> {
+        // Whoever holds the lock is in a conversation that ends by its own deadlines.
+        let _one = self.changing.lock().await;
+        if self.keeper.now().contains(&self.me()) {
+            return Ok(());
+        }
+        self.found().await
+    }
+
     /// Hands records to everyone who answers. Gives how many have them now, this node included.
     pub(super) async fn push(&self, records: Vec<Record>) -> usize {
         let others = self.up();
@@ -219,12 +236,15 @@ impl Ground {
         1 + join_all(pushes).await.into_iter().filter(|result| matches!(result, Ok(Ok(_)))).count()
     }
 
-    /// What this node says to a member that it meets.
-    pub(super) fn greeting(&self, to: &NodeId, records: Vec<Record>) -> exchange::Greeting {
+    /// What this node says to a member that it meets, and that lacks the addresses of `sought`.
+    pub(super) fn greeting(&self, to: &NodeId, records: Vec<Record>, sought: &[NodeId]) -> exchange::Greeting {
         let (peer, pulse) = *self.own.read().unwrap_or_else(PoisonError::into_inner);
         let known_as = self.epochs.read().unwrap_or_else(PoisonError::into_inner).get(to).copied().unwrap_or(0);
         let picture = self.members.now();
-        let others = picture.values().filter(|m| m.state == State::Up && m.id != peer.id && m.id != *to);
+        let sought: BTreeSet<NodeId> = sought.iter().copied().collect();
+        let others = picture.values().filter(|m| m.id != peer.id && m.id != *to && !m.addresses.is_empty());
+        let (first, rest): (Vec<_>, Vec<_>) = others.partition(|m| sought.contains(&m.id));
+        let others = first.into_iter().chain(rest.into_iter().filter(|m| m.state == State::Up));
         exchange::Greeting {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             id: peer.id,
@@ -233,6 +253,7 @@ impl Ground {
             name: self.name(),
             addresses: self.addresses(),
             others: others.take(exchange::HINTS_MAX).map(|m| (m.id, m.addresses.clone())).collect(),
+            lacks: self.lacks.read().unwrap_or_else(PoisonError::into_inner).clone(),
             known_as,
             digest: self.keeper.now().digest(),
             records,

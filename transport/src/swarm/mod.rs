@@ -7,6 +7,7 @@
 //! strangers -> Door   -> (join conversation) -> Ground::admit -> roster -> push to the members
 //! mesh events, roster changes, load -> Driver -> membership::Core -> Members (the picture), datagrams
 //! Driver -> exchange (rosters, greetings), cards -> back to the Driver
+//! Driver -> doubt (members refuse this node) -> (why not? to a Door) -> roster
 //! ```
 //!
 //! Invariant: [`driver`] alone writes the picture; [`ground`] alone changes the roster.
@@ -15,6 +16,7 @@ mod addresses;
 mod config;
 mod doctor;
 mod door;
+mod doubt;
 mod driver;
 mod exchange;
 mod ground;

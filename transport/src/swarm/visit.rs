@@ -9,9 +9,10 @@ use crate::{
         Joiner, Line, Message,
         code::Code,
         knock,
-        protocol::{self, Pass, WELCOME_BYTES_MAX},
+        protocol::{self, Pass, Random, WELCOME_BYTES_MAX},
     },
     mesh::{self, Streams},
+    roster::Roster,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use skep_runtime::{NodeId, frames, member::State, swarm::Error};
@@ -53,9 +54,15 @@ pub(super) async fn by_line(ground: &Ground, line: &Line, also: &[SocketAddr]) -
     if addresses.is_empty() {
         return Err(Error::BadInvite);
     }
+    let at = open_any(ground, &addresses, line.inviter).await?;
+    prove(ground, at, Pass::Line(line.secret), false).await.map(|_| ())
+}
+
+/// Opens the door of `expected` at whichever of its addresses it answers.
+async fn open_any(ground: &Ground, addresses: &BTreeSet<SocketAddr>, expected: NodeId) -> Result<At, Error> {
     // All at once: the machine answers at one of its interfaces, and which is not known.
-    let mut dials: FuturesUnordered<_> = addresses.iter().map(|addr| open(ground, *addr, Some(line.inviter))).collect();
-    let mut why = Error::Unreachable(listed(&addresses));
+    let mut dials: FuturesUnordered<_> = addresses.iter().map(|addr| open(ground, *addr, Some(expected))).collect();
+    let mut why = Error::Unreachable(listed(addresses));
     let found = timeout(JOIN_DIAL_TIMEOUT, async {
         while let Some(dial) = dials.next().await {
             match dial {
@@ -66,9 +73,24 @@ pub(super) async fn by_line(ground: &Ground, line: &Line, also: &[SocketAddr]) -
         }
         None
     });
-    let at = found.await.ok().flatten().ok_or(why)?;
-    drop(dials);
-    prove(ground, at, Pass::Line(line.secret), false).await.map(|_| ())
+    found.await.ok().flatten().ok_or(why)
+}
+
+/// Asks `door`, a member that refuses this node, why. If it shows an eviction that holds against this node's own
+/// roster, that is part of it when this returns; nothing else that it may say changes anything.
+pub(super) async fn why_not(ground: &Ground, door: NodeId, addresses: &[SocketAddr]) -> Result<(), Error> {
+    let roster = ground.keeper.now();
+    let addresses = addresses.iter().copied().collect();
+    let At { streams: (mut to, mut from), .. } = open_any(ground, &addresses, door).await?;
+    say(&mut to, &Message::WhyNot { version: protocol::VERSION, swarm: roster.swarm() }).await?;
+    let records = protocol::explained(hear(&mut from).await?)?;
+    let mut after = Roster::clone(&roster);
+    after.merge(records.clone());
+    if after.contains(&ground.me()) {
+        return Err(Error::Refused("it showed an eviction that doesn't hold".to_owned()));
+    }
+    // What was merged meanwhile can only have been added, or be of another swarm, which takes none of these.
+    ground.keeper.merge(records).await.map(|_| ())
 }
 
 /// Joins by a code at `host`, a name or an address with a port.
@@ -101,8 +123,8 @@ pub(super) async fn by_key(ground: &Ground, at: At) -> Result<Ended, Error> {
 async fn prove(ground: &Ground, at: At, pass: Pass, weigh: bool) -> Result<Ended, Error> {
     let At { door, addr, streams: (mut to, mut from) } = at;
     let ours = ground.outline();
-    let nonce = ground.env.base.bytes();
-    let (mut joiner, hello) = Joiner::start(ground.me(), door, pass, nonce, ours);
+    let random = Random { nonce: ground.env.base.bytes(), seed: ground.env.base.bytes() };
+    let (mut joiner, hello) = Joiner::start(ground.me(), door, pass, random, ours);
     say(&mut to, &hello).await?;
     let answer = hear(&mut from).await?;
     if weigh && answer == Message::Yield {

@@ -86,6 +86,39 @@ async fn the_evicted_one_is_refused_everywhere_also_by_who_was_away() {
 }
 
 #[tokio::test]
+async fn who_was_evicted_while_away_learns_it_from_the_first_that_refuses_it() {
+    let mut nodes = swarm(4).await;
+    let away = nodes.pop().unwrap();
+    let id = away.id;
+    let away = away.kill();
+    nodes[0].sees_as(id, State::Down).await;
+    // It has never heard of the one that evicts it.
+    let evictor = Node::start(9).await;
+    evictor.joins(&nodes[0]).await;
+    evictor.sees_as(nodes[1].id, State::Up).await;
+    evictor.sees_as(nodes[2].id, State::Up).await;
+    evictor.transport.evict(id, false).await.unwrap();
+    nodes[0].does_not_know(id).await;
+    let away = away.restart().await;
+    away.sees_so_many(1).await;
+    // It is free to go elsewhere.
+    let other = Node::start(10).await;
+    away.joins(&other).await;
+    other.sees_so_many(2).await;
+}
+
+#[tokio::test]
+async fn who_was_evicted_behind_a_pulled_cable_learns_it_when_it_is_back() {
+    let nodes = swarm(3).await;
+    nodes[2].pull_cable();
+    nodes[0].sees_as(nodes[2].id, State::Down).await;
+    nodes[0].transport.evict(nodes[2].id, false).await.unwrap();
+    nodes[2].plug_in();
+    nodes[2].sees_so_many(1).await;
+    nodes[0].sees_so_many(2).await;
+}
+
+#[tokio::test]
 async fn an_eviction_needs_more_than_half_or_force() {
     let mut nodes = swarm(3).await;
     let (one, other) = (nodes[1].id, nodes[2].id);
