@@ -164,11 +164,13 @@ impl World {
         Ok(())
     }
 
-    /// Makes one machine a member of another's swarm, by an invite.
+    /// Makes one machine a member of another's swarm, by an invite's line or its code.
     pub async fn join(&mut self, number: usize, door: usize) -> Result<()> {
         self.note(&format!("join {number} at {door}"));
         let invite = self.node(door)?.swarm().invite().await.context("the invite")?;
-        let joined = self.node(number)?.swarm().join(invite.line).await;
+        let by_code = self.rng.random_bool(0.5);
+        let text = if by_code { format!("{}@{}", invite.code, self.machines[door].at) } else { invite.line };
+        let joined = self.node(number)?.swarm().join(text).await;
         joined.with_context(|| format!("machine {number} joins at {door}"))?;
         self.joined(number, door);
         Ok(())

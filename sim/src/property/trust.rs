@@ -4,28 +4,39 @@ use crate::{World, clock};
 use anyhow::{Result, bail};
 use futures::future::join_all;
 use skep_actors::node::{self, Message};
+use skep_transport::defaults::CONNECT_TIMEOUT;
 use std::time::Duration;
 
 /// How long an ask may take: two dials, and a few lost packets.
 const ASK_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long members that see each other up may not yet know where the other is: gossip is ahead of addresses.
-const REACH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a dial that was begun before the last fault was mended may still go on, and a call with it.
+const MEND_TIMEOUT: Duration = CONNECT_TIMEOUT;
 /// The pause before a member is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(250);
 
-/// A node's actors answer every member of its swarm that reaches it, [`REACH_TIMEOUT`] after it sees it up at the
+/// Where nothing was ever broken, a node's actors answer every member of its swarm that sees it up, at the first call,
+/// and nobody else, ever.
+pub async fn only_members_are_obeyed_at_once(world: &World) -> Result<()> {
+    obeyed(world, Duration::ZERO).await
+}
+
+/// A node's actors answer every member of its swarm that reaches it, [`MEND_TIMEOUT`] after it sees it up at the
 /// latest, and nobody else, ever.
 pub async fn only_members_are_obeyed(world: &World) -> Result<()> {
+    obeyed(world, MEND_TIMEOUT).await
+}
+
+async fn obeyed(world: &World, patience: Duration) -> Result<()> {
     let running = world.running();
     let pairs = running.iter().flat_map(|from| running.iter().map(move |to| (*from, *to)));
     let pairs = pairs.filter(|(from, to)| from != to && world.reaches(*from, *to));
     let start = clock::now();
-    join_all(pairs.map(|(from, to)| rightly(world, from, to))).await.into_iter().collect::<Result<()>>()?;
+    join_all(pairs.map(|(from, to)| rightly(world, from, to, patience))).await.into_iter().collect::<Result<()>>()?;
     world.note(&format!("members are obeyed, others are not; it took {} ms", (clock::now() - start).as_millis()));
     Ok(())
 }
 
-async fn rightly(world: &World, from: usize, to: usize) -> Result<()> {
+async fn rightly(world: &World, from: usize, to: usize, patience: Duration) -> Result<()> {
     let status = world.node(from)?.directory().at::<Message>(world.id(to), node::NAME);
     let start = clock::now();
     loop {
@@ -34,7 +45,7 @@ async fn rightly(world: &World, from: usize, to: usize) -> Result<()> {
             (Ok(_), true) => bail!("{from} asked {to} and another node answered"),
             (Ok(_), false) => bail!("{to} obeyed {from}, which is not on its roster"),
             (Err(_), false) => return Ok(()),
-            (Err(error), true) if clock::now() - start >= REACH_TIMEOUT => {
+            (Err(error), true) if clock::now() - start >= patience => {
                 bail!("{from} and {to} are members of one swarm, and {to} does not answer: {error}")
             }
             (Err(_), true) => world.pass(ASK_PAUSE).await,

@@ -6,16 +6,17 @@ use super::{
     doubt::{self, Doubts},
     exchange,
     exchange::Greeting,
+    face::Face,
     ground::{Command, Ground},
 };
 use crate::{
     Mesh,
-    defaults::{CARD_PAUSE, EXCHANGE_PAUSE, EXCHANGE_PAUSE_MAX, HINTS_PAUSE},
+    defaults::{CARD_PAUSE, EXCHANGE_PAUSE, HINTS_PAUSE},
     membership::{Action, Core, Input, Pulse, cards, cards::Card},
     mesh::{Cause, Event, Incoming, Protocol, Reason},
     roster::{Roster, SwarmId},
 };
-use skep_runtime::{Load, Member, NodeId, member::State};
+use skep_runtime::{Member, NodeId, member::State};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -33,54 +34,6 @@ const CHORES_PERIOD: Duration = Duration::from_millis(500);
 const LEAVE_PAUSE: Duration = Duration::from_millis(50);
 /// How long to look at least: foca's far-away timers are not worth a longer sleep.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
-
-/// What the picture shows of a member beside its place on the roster.
-#[derive(Debug, Clone, Default)]
-struct Face {
-    state: Option<State>,
-    name: Option<String>,
-    addresses: Vec<SocketAddr>,
-    seen_ms: u64,
-    load: Load,
-    card: Card,
-    /// The newest version of its card that was heard of.
-    card_heard: u64,
-    /// The start of its roster's digest, as last heard.
-    roster_heard: u64,
-    pull_after: Option<Instant>,
-    pulling: bool,
-    exchange_after: Option<Instant>,
-    exchanging: bool,
-    wants_exchange: bool,
-    /// Exchanges that failed since one succeeded.
-    exchanges_failed: u32,
-}
-
-impl Face {
-    /// Whether it can be called: gossip says that it is up, and there is an address to dial. Gossip may be first.
-    fn answers(&self) -> bool {
-        self.state == Some(State::Up) && !self.addresses.is_empty()
-    }
-
-    /// What the picture shows of it. Who can't be called yet is not shown as up.
-    fn shown(&self) -> State {
-        self.state.filter(|state| *state != State::Up || self.answers()).unwrap_or(State::Down)
-    }
-
-    /// The exchange with it has ended. One that failed is made good later: a connection that outlives a broken
-    /// network gives no other reason for it.
-    fn exchanged(&mut self, met: bool, now: Instant) {
-        self.exchanging = false;
-        if met {
-            self.exchanges_failed = 0;
-            return;
-        }
-        self.exchanges_failed = self.exchanges_failed.saturating_add(1);
-        self.wants_exchange = true;
-        let pause = EXCHANGE_PAUSE.saturating_mul(1 << self.exchanges_failed.min(8));
-        self.exchange_after = Some(now + pause.min(EXCHANGE_PAUSE_MAX));
-    }
-}
 
 pub(super) struct Driver {
     ground: Arc<Ground>,

@@ -19,6 +19,7 @@ mod door;
 mod doubt;
 mod driver;
 mod exchange;
+mod face;
 mod ground;
 mod seek;
 mod transport;
