@@ -14,12 +14,12 @@ use crate::{
 };
 use ractor::{Actor, ActorRef};
 use skep_actors::{
-    Context, agent, budget, model, node,
+    Context,
     runtime::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks, store,
-        supervise::{self, Children, Start, Supervisor},
+        supervise::{self, Supervisor},
     },
-    scheduler,
+    tree,
 };
 use skep_transport::{
     Env, Identity, Transport, TransportConfig,
@@ -253,7 +253,7 @@ impl Builder {
             exe: program,
             labels: config.labels.iter().cloned().collect(),
         };
-        let (supervisor, _) = Actor::spawn(None, Supervisor, children(&context)).await?;
+        let (supervisor, _) = Actor::spawn(None, Supervisor, tree::children(&context)).await?;
 
         let mut node = Node { context, listens, supervisor, api: None, door: None, home: home.clone(), tasks };
         if let Some(at) = config.guests {
@@ -277,27 +277,6 @@ impl Builder {
         })?;
         Ok(node)
     }
-}
-
-/// The actors of a node, in the order in which they start: later ones ask earlier ones.
-fn children(context: &Context) -> Children {
-    macro_rules! child {
-        ($name:expr, $start:path) => {{
-            let context = context.clone();
-            let start: Start = Box::new(move |parent| {
-                let context = context.clone();
-                Box::pin(async move { $start(&context, parent).await })
-            });
-            ($name, start)
-        }};
-    }
-    vec![
-        child!(node::NAME, node::start),
-        child!(scheduler::NAME, scheduler::start),
-        child!(budget::NAME, budget::start),
-        child!(model::NAME, model::start),
-        child!(agent::NAME, agent::start),
-    ]
 }
 
 async fn serve(node: &Node, config: &Config, token: String) -> Result<SocketAddr, StartError> {

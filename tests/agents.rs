@@ -4,12 +4,6 @@ mod bee;
 
 use bee::{Hive, list};
 use serde_json::json;
-use skep_engine::synthetic;
-
-fn tiny(hive: &Hive) -> &'static str {
-    synthetic::tiny_llama(hive.models().join("tiny.gguf"), 7, &synthetic::Options::default()).expect("it is written");
-    "tiny"
-}
 
 const ENDED: [&str; 4] = ["completed", "failed", "cancelled", "lost"];
 
@@ -20,7 +14,7 @@ fn ended(run: &serde_json::Value) -> bool {
 #[tokio::test]
 async fn sub_agents_work_on_the_other_machines_and_their_tokens_are_counted() {
     let hive = Hive::new();
-    let model = tiny(&hive);
+    let model = hive.tiny();
     let alder = hive.start("alder").await;
     let birch = hive.join("birch", &alder).await;
     let cedar = hive.join("cedar", &alder).await;
@@ -45,7 +39,7 @@ async fn sub_agents_work_on_the_other_machines_and_their_tokens_are_counted() {
 #[tokio::test]
 async fn a_goal_over_its_budget_is_refused_before_the_tokens_are_spent() {
     let hive = Hive::new();
-    let model = tiny(&hive);
+    let model = hive.tiny();
     let alder = hive.start("alder").await;
     let _birch = hive.join("birch", &alder).await;
     let text = "bees live in hives and ".repeat(20);
@@ -64,7 +58,7 @@ async fn a_goal_over_its_budget_is_refused_before_the_tokens_are_spent() {
 #[tokio::test]
 async fn a_sub_agent_whose_machine_dies_is_reported_and_started_elsewhere() {
     let hive = Hive::new();
-    let model = tiny(&hive);
+    let model = hive.tiny();
     let alder = hive.start("alder").await;
     let birch = hive.join("birch", &alder).await;
     let _cedar = hive.join("cedar", &alder).await;

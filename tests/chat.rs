@@ -4,13 +4,6 @@ mod bee;
 
 use bee::{Bee, Hive, list};
 use serde_json::{Value, json};
-use skep_engine::synthetic;
-
-/// A tiny model with random weights: what it says means nothing, but it must always say the same.
-fn tiny(hive: &Hive) -> &'static str {
-    synthetic::tiny_llama(hive.models().join("tiny.gguf"), 7, &synthetic::Options::default()).expect("it is written");
-    "tiny"
-}
 
 async fn say(bee: &Bee, model: &str, prompt: &str) -> Value {
     let body = json!({
@@ -23,7 +16,7 @@ async fn say(bee: &Bee, model: &str, prompt: &str) -> Value {
 #[tokio::test]
 async fn a_chat_over_three_machines_equals_one_machine_s() {
     let hive = Hive::new();
-    let model = tiny(&hive);
+    let model = hive.tiny();
     let alder = hive.start("alder").await;
     let alone = say(&alder, model, "one two three").await;
     assert!(alone["usage"]["completion_tokens"].as_u64().unwrap() > 0);
@@ -53,7 +46,7 @@ async fn a_chat_over_three_machines_equals_one_machine_s() {
 #[tokio::test]
 async fn a_machine_that_holds_a_stage_dies_and_the_next_request_is_served_without_it() {
     let hive = Hive::new();
-    let model = tiny(&hive);
+    let model = hive.tiny();
     let alder = hive.start("alder").await;
     let birch = hive.join("birch", &alder).await;
     alder.post("/api/llm/serve", json!({ "model": model, "stages": 2 })).await;

@@ -5,7 +5,6 @@
 mod bee;
 
 use bee::{Hive, PATIENCE};
-use skep_engine::synthetic;
 use std::process::Stdio;
 use tokio::{process::Command, time::timeout};
 
@@ -58,7 +57,7 @@ async fn the_official_client_is_content() {
         eprintln!("not run: python3 -m venv or `pip install openai` doesn't work on this machine");
         return;
     }
-    synthetic::tiny_llama(hive.models().join("tiny.gguf"), 7, &synthetic::Options::default()).expect("it is written");
+    hive.tiny();
     let alder = hive.start("alder").await;
     let mut script = Command::new(python.join("bin/python"))
         .args(["-c", SCRIPT, &alder.url("/v1")])

@@ -23,6 +23,7 @@ pub mod shard;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod tree;
 
 pub use context::Context;
 pub use skep_runtime as runtime;

@@ -11,12 +11,11 @@ use skep_actors::{
     Context,
     node::probe,
     runtime::{Handle, Wire},
-    scheduler::{self, Message, Spec, messages::Priority},
+    scheduler::{self, Message, Spec},
     task::{family::Family, keeper},
     testing::Swarm,
 };
 use std::{
-    collections::BTreeMap,
     io::{BufRead, BufReader},
     process::{Command, ExitCode, Stdio},
     time::Duration,
@@ -75,18 +74,7 @@ fn node_to_be_killed() -> ExitCode {
         let context = Context { exe: std::env::current_exe().ok(), ..swarm.context(0).clone() };
         scheduler::start(&context, swarm.root(0)).await.unwrap();
         let scheduler: Handle<Message> = context.directory.here(scheduler::NAME);
-        let spec = Spec {
-            command: COMMAND.into(),
-            args: Vec::new(),
-            env: BTreeMap::new(),
-            dir: None,
-            node: None,
-            preferred_node: None,
-            cpus: 0,
-            memory_bytes: 0,
-            timeout_s: 0,
-            priority: Priority::Normal,
-        };
+        let spec = Spec::new(COMMAND);
         let record = scheduler.ask(DEADLINE, |reply| Message::Submit(Wire(spec), reply)).await.unwrap().unwrap();
         let ready = context.home.join("tasks").join(record.id.to_string()).join("work/ready");
         let mut look = tokio::time::interval(Duration::from_millis(20));

@@ -5,10 +5,7 @@
 use skep_actors::{
     node,
     runtime::{Handle, Wire, frames},
-    scheduler::{
-        self, Message, Record, Spec, State,
-        messages::{Output, Priority},
-    },
+    scheduler::{self, Message, Record, Spec, State, messages::Output},
     task::family::Family,
     testing::Swarm,
 };
@@ -71,18 +68,7 @@ impl Lone {
 }
 
 fn spec(command: &str) -> Spec {
-    Spec {
-        command: command.into(),
-        args: Vec::new(),
-        env: BTreeMap::new(),
-        dir: None,
-        node: None,
-        preferred_node: None,
-        cpus: 0,
-        memory_bytes: 0,
-        timeout_s: 0,
-        priority: Priority::Normal,
-    }
+    Spec::new(command)
 }
 
 fn left(record: &Record) -> bool {

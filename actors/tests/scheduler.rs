@@ -12,7 +12,7 @@ use skep_actors::{
     },
     testing::Swarm,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -37,18 +37,7 @@ async fn swarm(n: usize) -> (Swarm, Vec<Scheduler>) {
 }
 
 fn spec(command: &str) -> Spec {
-    Spec {
-        command: command.into(),
-        args: Vec::new(),
-        env: BTreeMap::new(),
-        dir: None,
-        node: None,
-        preferred_node: None,
-        cpus: 0,
-        memory_bytes: 0,
-        timeout_s: 0,
-        priority: Priority::Normal,
-    }
+    Spec::new(command)
 }
 
 fn on(node: &str, command: &str) -> Spec {

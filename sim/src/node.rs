@@ -8,14 +8,14 @@ use anyhow::{Context as _, Result};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use ractor::{Actor, ActorRef};
 use skep_actors::{
-    Context, agent, budget, model, node,
+    Context,
     runtime::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks,
         store::{Medium, Store},
-        supervise::{self, Children, Start, Supervisor},
+        supervise::{self, Supervisor},
         tasks::Spawner,
     },
-    scheduler,
+    tree,
 };
 use skep_transport::{Env, Identity, Transport, TransportConfig};
 use std::{
@@ -96,7 +96,7 @@ impl Node {
             exe: None,
             labels: BTreeMap::new(),
         };
-        let (supervisor, _) = Actor::spawn(None, Supervisor, children(&context)).await?;
+        let (supervisor, _) = Actor::spawn(None, Supervisor, tree::children(&context)).await?;
         Ok(Node { context, supervisor, transport: alive, tasks, quic })
     }
 
@@ -137,27 +137,6 @@ impl Node {
         self.supervisor.kill();
         self.transport
     }
-}
-
-/// The actors of a node, in the order in which they start: the program's own list.
-fn children(context: &Context) -> Children {
-    macro_rules! child {
-        ($name:expr, $start:path) => {{
-            let context = context.clone();
-            let start: Start = Box::new(move |parent| {
-                let context = context.clone();
-                Box::pin(async move { $start(&context, parent).await })
-            });
-            ($name, start)
-        }};
-    }
-    vec![
-        child!(node::NAME, node::start),
-        child!(scheduler::NAME, scheduler::start),
-        child!(budget::NAME, budget::start),
-        child!(model::NAME, model::start),
-        child!(agent::NAME, agent::start),
-    ]
 }
 
 /// quinn's tokio runtime follows the paused clock already; its tasks have to end with the node.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed test panics and says why")]
 
 use serde_json::Value;
+use skep_engine::synthetic;
 use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -45,6 +46,13 @@ impl Hive {
 
     pub fn models(&self) -> PathBuf {
         self.folder.path().join("models")
+    }
+
+    /// A tiny model with random weights, and its name: what it says means nothing, but it must always say the same.
+    pub fn tiny(&self) -> &'static str {
+        let file = self.models().join("tiny.gguf");
+        synthetic::tiny_llama(file, 7, &synthetic::Options::default()).expect("it is written");
+        "tiny"
     }
 
     pub fn home(&self, name: &str) -> PathBuf {

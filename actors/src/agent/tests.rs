@@ -16,10 +16,7 @@ use crate::{
 use futures::{FutureExt, future::BoxFuture};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use skep_runtime::{NodeId, Wire, frames};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
@@ -360,18 +357,7 @@ impl Actor for Scheduler {
             }
             scheduler::Message::Cancel(_, reply) => {
                 cancelled.notify_one();
-                let spec = Spec {
-                    command: String::new(),
-                    args: Vec::new(),
-                    env: BTreeMap::new(),
-                    dir: None,
-                    node: None,
-                    preferred_node: None,
-                    cpus: 0,
-                    memory_bytes: 0,
-                    timeout_s: 0,
-                    priority: scheduler::messages::Priority::Normal,
-                };
+                let spec = Spec::new("");
                 drop(reply.send(Wire(Ok(record(spec)))));
             }
             _ => {}

@@ -573,18 +573,7 @@ fn cancelled(why: Option<String>) -> Ending {
 
 #[cfg(test)]
 pub(crate) fn spec(command: &str) -> Spec {
-    Spec {
-        command: command.into(),
-        args: Vec::new(),
-        env: BTreeMap::new(),
-        dir: None,
-        node: None,
-        preferred_node: None,
-        cpus: 0,
-        memory_bytes: 0,
-        timeout_s: 0,
-        priority: Priority::Normal,
-    }
+    Spec::new(command)
 }
 
 #[cfg(test)]

@@ -108,6 +108,24 @@ pub struct Spec {
     pub priority: Priority,
 }
 
+impl Spec {
+    /// This line for the shell, wherever there is room, without wishes or limits.
+    pub fn new(command: impl Into<String>) -> Spec {
+        Spec {
+            command: command.into(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            dir: None,
+            node: None,
+            preferred_node: None,
+            cpus: 0,
+            memory_bytes: 0,
+            timeout_s: 0,
+            priority: Priority::Normal,
+        }
+    }
+}
+
 /// How urgent a command is; a higher class always goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

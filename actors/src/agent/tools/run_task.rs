@@ -3,11 +3,11 @@
 use super::{Bench, Tool, maybe_text, text};
 use crate::scheduler::{
     self, Message, Spec, State,
-    messages::{Ending, Output, Priority},
+    messages::{Ending, Output},
 };
 use serde_json::Value;
 use skep_runtime::{Handle, Wire, defaults::ASK_TIMEOUT, frames};
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -33,16 +33,9 @@ pub(super) async fn call(bench: Bench, args: &Value) -> Result<String, String> {
         return Err(format!("a command has 1 to {COMMAND_BYTES_MAX} bytes"));
     }
     let spec = Spec {
-        command: command.to_owned(),
-        args: Vec::new(),
-        env: BTreeMap::new(),
-        dir: None,
         node: maybe_text(args, "node")?.map(str::to_owned),
-        preferred_node: None,
-        cpus: 0,
-        memory_bytes: 0,
         timeout_s: bench.patience.as_secs().max(1),
-        priority: Priority::Normal,
+        ..Spec::new(command)
     };
     let scheduler = bench.context.directory.here::<Message>(scheduler::NAME);
     let submitted = scheduler.ask(ASK_TIMEOUT, |reply| Message::Submit(Wire(spec), reply)).await;
