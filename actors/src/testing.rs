@@ -146,14 +146,15 @@ impl Swarm {
         directory.connect(Arc::new(Wire { me, mesh: self.mesh.clone() }));
         let peer = Peer { directory: directory.clone(), members: members.clone(), link: CancellationToken::new() };
         self.mesh.lock().insert(me, peer);
-        let tasks = Tasks::new(!self.real);
+        let env = if self.real { Env::machine() } else { Env::seeded([i as u8; 32], WALL) };
+        let tasks = env.tasks();
         let home = self.home.join(name(i));
         std::fs::create_dir_all(home.join("models")).expect("the temporary folder can be written");
         let (root, _) = Actor::spawn(None, Root, ()).await.expect("an actor without state starts");
         let disk = medium.open().expect("a medium is opened once at a time");
         let context = Context {
             name: name(i),
-            env: if self.real { Env::machine() } else { Env::seeded([i as u8; 32], WALL) },
+            env,
             directory,
             members,
             swarm: Arc::new(Door { me, mesh: self.mesh.clone() }),

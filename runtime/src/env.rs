@@ -3,7 +3,7 @@
 //! Production takes them from the machine, simulation from a seed. There is no clock trait: tokio's time *is*
 //! the clock, and the simulation pauses it. The network half of the environment is `transport`'s.
 
-use crate::{Ticket, trace::Trace};
+use crate::{Tasks, Ticket, pace::Pace, trace::Trace};
 use rand::{Rng, SeedableRng, TryRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
 use std::{
@@ -30,6 +30,7 @@ struct Inner {
     /// The wall clock at `start`; it goes on with tokio's time.
     wall: Duration,
     start: Instant,
+    pace: Option<Arc<dyn Pace>>,
 }
 
 impl Env {
@@ -37,17 +38,30 @@ impl Env {
     pub fn machine() -> Env {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's wall clock")]
         let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Env::build(None, wall)
+        Env::build(None, wall, None)
     }
 
     /// A simulated one: everything follows from `seed`; the wall clock starts at `wall` since 1970.
     pub fn seeded(seed: [u8; 32], wall: Duration) -> Env {
-        Env::build(Some(seed), wall)
+        Env::build(Some(seed), wall, None)
     }
 
-    fn build(seed: Option<[u8; 32]>, wall: Duration) -> Env {
+    /// The same on a machine that lets the node run at this pace.
+    pub fn paced(seed: [u8; 32], wall: Duration, pace: Arc<dyn Pace>) -> Env {
+        Env::build(Some(seed), wall, Some(pace))
+    }
+
+    fn build(seed: Option<[u8; 32]>, wall: Duration, pace: Option<Arc<dyn Pace>>) -> Env {
         let shared = Mutex::new(stream(seed, 0));
-        Env { inner: Arc::new(Inner { seed, streams: AtomicU64::new(1), shared, wall, start: Instant::now() }) }
+        Env { inner: Arc::new(Inner { seed, streams: AtomicU64::new(1), shared, wall, start: Instant::now(), pace }) }
+    }
+
+    /// The owner of tasks that run as this node's tasks do: on the machine's threads, or in the simulation's turns.
+    pub fn tasks(&self) -> Tasks {
+        match self.simulated() {
+            true => Tasks::simulated(self.inner.pace.clone()),
+            false => Tasks::default(),
+        }
     }
 
     /// Whether this node is simulated: no threads, everything from the seed.

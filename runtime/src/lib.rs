@@ -23,6 +23,7 @@ pub mod handle;
 pub mod id;
 pub mod member;
 pub mod metrics;
+pub mod pace;
 pub mod store;
 pub mod supervise;
 pub mod swarm;

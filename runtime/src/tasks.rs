@@ -1,8 +1,11 @@
 //! Tasks that never outlive their owner: dropping a [`Tasks`] stops everything that was started through it.
 
-use crate::defaults::DRAIN_TIMEOUT;
+use crate::{
+    defaults::DRAIN_TIMEOUT,
+    pace::{Pace, Paced},
+};
 use futures::future::BoxFuture;
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -15,20 +18,33 @@ pub struct Tasks(Spawner);
 pub struct Spawner {
     stop: CancellationToken,
     running: TaskTracker,
-    /// Simulation runs everything on one thread: a second one would stop its clock.
-    inline: bool,
+    mode: Mode,
+}
+
+/// Where a node's work runs.
+#[derive(Clone, Debug)]
+enum Mode {
+    /// On the machine's threads.
+    Machine,
+    /// On the caller's thread alone, since a second one would stop the simulation's clock; in the node's turns.
+    Simulated(Option<Arc<dyn Pace>>),
 }
 
 impl Default for Tasks {
     fn default() -> Tasks {
-        Tasks::new(false)
+        Tasks::new(Mode::Machine)
     }
 }
 
 impl Tasks {
-    /// No tasks yet. With `inline`, computation runs on the caller's thread (simulation).
-    pub fn new(inline: bool) -> Tasks {
-        Tasks(Spawner { stop: CancellationToken::new(), running: TaskTracker::new(), inline })
+    fn new(mode: Mode) -> Tasks {
+        Tasks(Spawner { stop: CancellationToken::new(), running: TaskTracker::new(), mode })
+    }
+
+    /// No tasks yet, of a simulated node: nothing leaves the caller's thread, and with a `pace` nothing runs outside
+    /// of its turns.
+    pub fn simulated(pace: Option<Arc<dyn Pace>>) -> Tasks {
+        Tasks::new(Mode::Simulated(pace))
     }
 
     /// Starts a task that ends with this owner at the latest.
@@ -67,13 +83,17 @@ impl Spawner {
     #[expect(clippy::disallowed_methods, reason = "this is the one place: the task is tied to its owner")]
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
-        tokio::spawn(self.running.track_future(async move {
+        let task = self.running.track_future(async move {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
                 () = work => {}
             }
-        }));
+        });
+        match &self.mode {
+            Mode::Simulated(Some(pace)) => drop(tokio::spawn(Paced::new(task, pace.clone()))),
+            Mode::Simulated(None) | Mode::Machine => drop(tokio::spawn(task)),
+        }
     }
 
     /// Runs `work`, which computes or blocks, off the executor's threads, and waits for its result. It can't be
@@ -83,7 +103,7 @@ impl Spawner {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> BoxFuture<'static, Result<T, Panicked>> {
-        if self.inline {
+        if let Mode::Simulated(_) = self.mode {
             return Box::pin(std::future::ready(Ok(work())));
         }
         let job = self.running.track_future(tokio::task::spawn_blocking(work));

@@ -15,16 +15,20 @@
 //! Invariant: one thread, no real clock, no randomness but the seed's; the one `unsafe` stands in [`entropy`].
 
 pub mod alarm;
+pub mod campaign;
 pub mod clock;
 pub mod crypto;
 pub mod entropy;
+pub mod log;
 pub mod net;
 pub mod node;
 pub mod property;
 pub mod run;
 pub mod scenario;
+pub mod timeline;
 pub mod trace;
+pub mod turns;
 pub mod world;
 
-pub use run::{Outcome, run};
+pub use run::{Outcome, Play, run};
 pub use world::World;

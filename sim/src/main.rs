@@ -1,105 +1,144 @@
-//! `skep-sim SCENARIO [--seed N] [--seeds COUNT] [--trace]`: plays a scenario, or replays it.
+//! `skep-sim --scenario NAME --seed N`: plays a scenario, or replays it; `--seeds A..B` plays many, on all cores.
 //!
-//! Standard output holds what follows from the seed alone, so that two runs can be compared; what depends on the
+//! Standard output holds what follows from the seeds alone, so that two runs can be compared; what depends on the
 //! machine goes to standard error. `RUST_LOG` shows the nodes' own log, in virtual time.
 
 use anyhow::{Context, Result, bail};
-use skep_sim::{Outcome, alarm, clock, run, scenario};
+use clap::Parser;
+use skep_sim::{
+    Outcome, Play, alarm,
+    campaign::{self, Campaign},
+    clock, log, run,
+    scenario::{self, Scenario},
+    world::Wishes,
+};
 use std::{
-    env,
-    io::{self, Write},
-    process::{Command, ExitCode},
+    fs::File,
+    io::{self, BufWriter, Write},
+    ops::Range,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
 };
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-const USAGE: &str = "usage: skep-sim SCENARIO [--seed N] [--seeds COUNT] [--trace]";
-
-/// What the command line asks for.
-struct Wanted {
-    scenario: &'static scenario::Scenario,
-    seed: u64,
-    seeds: u64,
-    trace: bool,
+/// Plays whole swarms from a seed. Without arguments it lists the scenarios.
+#[derive(Parser)]
+#[command(name = "skep-sim", version)]
+struct Args {
+    /// Which story; without it each seed draws one
+    #[arg(long)]
+    scenario: Option<String>,
+    /// One seed, or the first of them
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Many seeds, each in a process of its own: 0..1000
+    #[arg(long, value_parser = range, conflicts_with = "seed")]
+    seeds: Option<Range<u64>>,
+    /// Plays every seed that ever failed, from sim/regressions.txt
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "scenario"])]
+    regressions: bool,
+    /// How many nodes, where the scenario leaves that open
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// How much virtual time, where the scenario leaves that open: 90s, 10m, 2h
+    #[arg(long, value_parser = time)]
+    until: Option<Duration>,
+    /// Writes every datagram and every line that a node logged
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Writes a page that shows who believed what about whom
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<PathBuf>,
+    /// Processes at the same time; as many as there are cores
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Prints one JSON object a run
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> Result<ExitCode> {
-    let Some(wanted) = parse(env::args().skip(1))? else { return list() };
-    if wanted.seeds > 1 { each_in_a_process(&wanted) } else { one(&wanted) }
+    let args = Args::parse();
+    let wishes = Wishes { nodes: args.nodes, until: args.until, timeline: args.timeline.is_some() };
+    let scenario = args.scenario.as_deref().map(find).transpose()?;
+    let runs = match (&args.seeds, args.regressions) {
+        (Some(seeds), _) => seeds.clone().map(|seed| (scenario.unwrap_or_else(|| scenario::drawn(seed)), seed)).collect(),
+        (None, true) => campaign::regressions()?,
+        (None, false) if scenario.is_none() && args.seed.is_none() => return list(),
+        (None, false) => {
+            let seed = args.seed.unwrap_or(1);
+            let play = Play { scenario: scenario.unwrap_or_else(|| scenario::drawn(seed)), seed, wishes };
+            return one(play, &args);
+        }
+    };
+    if args.trace.is_some() || args.timeline.is_some() {
+        bail!("--trace and --timeline show one run: give --seed");
+    }
+    campaign::run(Campaign { runs, wishes, jobs: args.jobs, json: args.json })
 }
 
-fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Wanted>> {
-    let Some(name) = args.next().filter(|name| !name.starts_with('-')) else { return Ok(None) };
-    let scenario =
-        scenario::find(&name).with_context(|| format!("no scenario {name}; without arguments all are listed"))?;
-    let mut wanted = Wanted { scenario, seed: 1, seeds: 1, trace: false };
-    while let Some(arg) = args.next() {
-        let mut number =
-            || args.next().and_then(|n| n.parse().ok()).with_context(|| format!("{arg} needs a number\n{USAGE}"));
-        match arg.as_str() {
-            "--seed" => wanted.seed = number()?,
-            "--seeds" => wanted.seeds = number()?,
-            "--trace" => wanted.trace = true,
-            _ => bail!("unknown argument {arg}\n{USAGE}"),
-        }
-    }
-    Ok(Some(wanted))
+fn find(name: &str) -> Result<&'static Scenario> {
+    scenario::find(name).with_context(|| format!("no scenario {name}; without arguments all are listed"))
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("it is FROM..TO, such as 0..1000")?;
+    let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
+    let range = number(from)?..number(to)?;
+    if range.is_empty() { Err("it holds no seed".into()) } else { Ok(range) }
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let (number, seconds) = match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((number, "s")) => (number, 1),
+        Some((number, "m")) => (number, 60),
+        Some((number, "h")) => (number, 3600),
+        _ => return Err("it is a number and s, m or h, such as 10m".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    Ok(Duration::from_secs(number.saturating_mul(seconds).min(campaign::UNTIL_SECONDS_MAX)))
 }
 
 fn list() -> Result<ExitCode> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{USAGE}\n")?;
+    writeln!(out, "skep-sim --scenario NAME --seed N plays one; --help says what else there is.\n")?;
     for scenario in scenario::ALL {
         writeln!(out, "  {:24}{}", scenario.name, scenario.about)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn each_in_a_process(wanted: &Wanted) -> Result<ExitCode> {
-    let program = env::current_exe()?;
-    let mut failed = Vec::new();
-    for seed in wanted.seed..wanted.seed.saturating_add(wanted.seeds) {
-        let mut child = Command::new(&program);
-        child.args([wanted.scenario.name, "--seed", &seed.to_string()]);
-        if wanted.trace {
-            child.arg("--trace");
-        }
-        if !child.status()?.success() {
-            failed.push(seed);
-        }
-    }
-    writeln!(io::stdout(), "{} of {} seeds failed {failed:?}", failed.len(), wanted.seeds)?;
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn one(wanted: &Wanted) -> Result<ExitCode> {
-    let Wanted { scenario, seed, .. } = *wanted;
-    let log = env::var_os("RUST_LOG").map(|_| {
+fn one(play: Play, args: &Args) -> Result<ExitCode> {
+    let log = std::env::var_os("RUST_LOG").map(|_| {
         let log = tracing_subscriber::fmt::layer().with_timer(clock::Virtual).with_writer(io::stderr).with_ansi(false);
         log.with_filter(EnvFilter::from_default_env())
     });
-    tracing_subscriber::registry().with(alarm::errors()).with(log).init();
-    let text = wanted.trace.then(|| Box::new(io::BufWriter::new(io::stdout())) as Box<dyn Write + Send>);
-    let Outcome { error, sums, virtual_time, processor_time } = run(scenario, seed, text)?;
-    let verdict = if error.is_some() { "FAILED" } else { "ok" };
+    tracing_subscriber::registry().with(alarm::errors()).with(log::lines()).with(log).init();
+    let create = |path: &PathBuf| File::create(path).with_context(|| format!("{} can't be written", path.display()));
+    let text = args.trace.as_ref().map(create).transpose()?;
+    let text = text.map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write + Send>);
+    let outcome = run(play, text)?;
+    if let (Some(path), Some(page)) = (&args.timeline, &outcome.timeline) {
+        std::fs::write(path, page).with_context(|| format!("{} can't be written", path.display()))?;
+    }
+    report(play, &outcome, args.json)?;
+    Ok(if outcome.error.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn report(play: Play, outcome: &Outcome, json: bool) -> Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "{} seed {seed}: {verdict}, {:.1} s virtual, {} datagrams ({} bytes, {} lost), trace {:016x}, contents {:016x}",
-        scenario.name,
-        virtual_time.as_secs_f64(),
-        sums.datagrams,
-        sums.bytes,
-        sums.lost,
-        sums.lines,
-        sums.contents
-    )?;
-    if let Some(error) = error {
-        writeln!(out, "{error:#}\nreplay: cargo run -p skep-sim -- {} --seed {seed} --trace", scenario.name)?;
-        return Ok(ExitCode::FAILURE);
+    let row = campaign::Row::new(play, outcome);
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&row)?)?;
+        return Ok(());
     }
-    if let Some(seconds) = processor_time.map(|time| time.as_secs_f64()) {
-        let speed = virtual_time.as_secs_f64() / seconds;
-        writeln!(io::stderr(), "{seconds:.2} s of processor time, {speed:.0} virtual seconds in one")?;
+    writeln!(out, "{row}")?;
+    if let Some(failure) = &row.failure {
+        writeln!(out, "{failure}")?;
     }
-    Ok(ExitCode::SUCCESS)
+    if let Some(speed) = row.speed() {
+        writeln!(io::stderr(), "{:.2} s of processor time, {speed:.0} virtual seconds in one", row.processor_s)?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 //!
 //! The order is the same on purpose: directory, members -> transport -> actors; stop: actors, goodbye, tasks, store.
 
-use crate::{crypto, net::Host};
+use crate::{crypto, net::Host, turns::Turns};
 use anyhow::{Context as _, Result};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use ractor::{Actor, ActorRef};
@@ -41,6 +41,8 @@ pub struct Parts {
     pub seed: [u8; 32],
     /// The wall clock at its start, since 1970.
     pub wall: Duration,
+    /// When its machine lets it run.
+    pub turns: Arc<Turns>,
     /// Its disk, which survives it.
     pub medium: Arc<Medium>,
     /// Its cable.
@@ -63,9 +65,10 @@ pub struct Node {
 impl Node {
     /// Starts it. Ready when its actors are.
     pub async fn start(parts: Parts) -> Result<Node> {
-        let quic = Tasks::new(true);
+        let base = skep_actors::runtime::Env::paced(parts.seed, parts.wall, parts.turns);
+        let quic = base.tasks();
         let env = Env {
-            base: skep_actors::runtime::Env::seeded(parts.seed, parts.wall),
+            base,
             net: Arc::new(parts.host),
             quic: Arc::new(Quic(quic.spawner())),
             crypto: crypto::provider(),
@@ -74,7 +77,7 @@ impl Node {
         let store = Store::new(Arc::new(parts.medium.open().context("the disk")?))?;
         let id = identity.id();
         let (directory, members, metrics, tasks) =
-            (Directory::new(id), Members::new(id), Metrics::default(), Tasks::new(true));
+            (Directory::new(id), Members::new(id), Metrics::default(), env.base.tasks());
 
         let network = TransportConfig { mdns: parts.mdns, ..TransportConfig::new(parts.name.clone(), parts.listen) };
         let (shared, base) = ((directory.clone(), members.clone()), env.base.clone());

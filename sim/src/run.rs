@@ -2,7 +2,7 @@
 //!
 //! One run a process: tokio and ractor count in process globals, so a second run in a process is not the first one.
 
-use crate::{World, alarm, clock, entropy, scenario::Scenario, trace::Sums};
+use crate::{World, alarm, clock, entropy, scenario::Scenario, trace::Sums, world::Wishes};
 use anyhow::{Error, Result, anyhow, ensure};
 use std::{
     io::Write,
@@ -18,10 +18,25 @@ const VIRTUAL_TIME_MAX: Duration = Duration::from_secs(3600);
 /// What the program's own first thread has on most systems: unoptimised futures of a whole node are large.
 const STACK_BYTES: usize = 8 << 20;
 
+/// What is to be played.
+#[derive(Clone, Copy)]
+pub struct Play {
+    /// The story.
+    pub scenario: &'static Scenario,
+    /// What everything that is drawn follows from.
+    pub seed: u64,
+    /// What else was asked for.
+    pub wishes: Wishes,
+}
+
 /// What came of a run.
 pub struct Outcome {
     /// Why it failed, if it did.
     pub error: Option<Error>,
+    /// The trace's last lines before that.
+    pub last_lines: String,
+    /// What the nodes believed, as a page, if that was wished for.
+    pub timeline: Option<String>,
     /// Its trace in numbers: equal for equal seeds.
     pub sums: Sums,
     /// How long it took, in virtual time.
@@ -30,30 +45,39 @@ pub struct Outcome {
     pub processor_time: Option<Duration>,
 }
 
-/// Plays `scenario` under `seed`; the trace is also written to `text`. Once a process.
-pub fn run(scenario: &'static Scenario, seed: u64, text: Option<Box<dyn Write + Send>>) -> Result<Outcome> {
+/// Plays; the trace is also written to `text`. Once a process.
+pub fn run(play: Play, text: Option<Box<dyn Write + Send>>) -> Result<Outcome> {
     static RAN: AtomicBool = AtomicBool::new(false);
     ensure!(!RAN.swap(true, Ordering::Relaxed), "one run a process: start another for the next seed");
     alarm::arm();
     // A thread of its own: hash keys and generators are a thread's, and the caller's may be drawn already.
     let world = thread::Builder::new().name("world".into()).stack_size(STACK_BYTES);
-    let world = world.spawn(move || play(scenario, seed, text))?;
+    let world = world.spawn(move || played(play, text))?;
     world.join().map_err(|_| anyhow!("the scenario itself panicked; its message stands above"))?
 }
 
-fn play(scenario: &Scenario, seed: u64, text: Option<Box<dyn Write + Send>>) -> Result<Outcome> {
+fn played(Play { scenario, seed, wishes }: Play, text: Option<Box<dyn Write + Send>>) -> Result<Outcome> {
     entropy::seed(seed);
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
     runtime.block_on(async {
         clock::start();
-        let mut world = World::new(seed, text)?;
-        let story = timeout(VIRTUAL_TIME_MAX, (scenario.run)(&mut world)).await;
-        let story = story.unwrap_or_else(|_| Err(anyhow!("it did not end within {} s", VIRTUAL_TIME_MAX.as_secs())));
+        let mut world = World::new(seed, wishes, text)?;
+        let longest = VIRTUAL_TIME_MAX + 2 * wishes.until.unwrap_or_default();
+        let story = timeout(longest, (scenario.run)(&mut world)).await;
+        let story = story.unwrap_or_else(|_| Err(anyhow!("it did not end within {} s", longest.as_secs())));
         let error = story.and_then(|()| alarm::is_silent()).err();
         if let Some(error) = &error {
             world.note(&format!("FAILED: {error:#}"));
         }
-        Ok(Outcome { error, sums: world.sums(), virtual_time: clock::now(), processor_time: processor_time() })
+        let title = format!("{}, seed {seed}", scenario.name);
+        Ok(Outcome {
+            error,
+            last_lines: world.last_lines(),
+            timeline: wishes.timeline.then(|| world.timeline_page(&title)),
+            sums: world.sums(),
+            virtual_time: clock::now(),
+            processor_time: processor_time(),
+        })
     })
 }
 

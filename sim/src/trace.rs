@@ -1,9 +1,13 @@
 //! What happened in a world, as two digests and, if wanted, as text: equal seeds have to give equal traces.
 //!
-//! One line a datagram (virtual time, from, to, length, fate) and a line for each thing that a scenario did or found.
+//! One line a datagram (virtual time, from, to, length, fate), a line for each thing that a scenario did or found, and
+//! every line of the nodes' own logs (from `log`).
 
 use crate::clock;
-use std::{fmt, io::Write, net::SocketAddr};
+use std::{collections::VecDeque, fmt, io::Write, net::SocketAddr};
+
+/// Lines without datagrams that are kept for whoever asks what happened before a failure.
+const LAST_LINES_MAX: usize = 40;
 
 /// What became of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,7 @@ pub struct Trace {
     contents: Fnv,
     text: Option<Box<dyn Write + Send>>,
     sums: Sums,
+    last: VecDeque<String>,
 }
 
 /// A whole run in numbers. Equal for equal seeds.
@@ -46,7 +51,8 @@ pub struct Sums {
 impl Trace {
     /// A trace that is also written to `text`.
     pub fn new(text: Option<Box<dyn Write + Send>>) -> Trace {
-        Trace { lines: Fnv::default(), contents: Fnv::default(), text, sums: Sums::default() }
+        let (lines, contents) = (Fnv::default(), Fnv::default());
+        Trace { lines, contents, text, sums: Sums::default(), last: VecDeque::new() }
     }
 
     /// A datagram was sent.
@@ -58,9 +64,18 @@ impl Trace {
         self.line(format_args!("{from} > {to} {} {fate:?}", bytes.len()));
     }
 
-    /// A scenario did or found something.
-    pub fn note(&mut self, what: &str) {
-        self.line(format_args!("== {what}"));
+    /// A scenario did or found something, or a node logged it.
+    pub fn note(&mut self, what: fmt::Arguments<'_>) {
+        let line = self.line(what);
+        if self.last.len() >= LAST_LINES_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
+    }
+
+    /// The last lines, datagrams left out.
+    pub fn last(&self) -> String {
+        self.last.iter().map(String::as_str).collect()
     }
 
     /// The numbers so far.
@@ -68,7 +83,7 @@ impl Trace {
         Sums { lines: self.lines.0, contents: self.contents.0, ..self.sums }
     }
 
-    fn line(&mut self, what: fmt::Arguments<'_>) {
+    fn line(&mut self, what: fmt::Arguments<'_>) -> String {
         let line = format!("{:12.6} {what}\n", clock::now().as_secs_f64());
         self.lines.add(line.as_bytes());
         if let Some(text) = &mut self.text {
@@ -77,6 +92,7 @@ impl Trace {
                 self.text = None;
             }
         }
+        line
     }
 }
 

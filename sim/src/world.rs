@@ -4,16 +4,20 @@
 //! reach whom. It decides nothing and checks nothing: `scenario` and `property` do.
 
 use crate::{
-    clock,
+    clock, log,
     net::{Host, Link, Network},
     node::{Node, Parts},
+    timeline::{Shade, Timeline},
     trace::{Sums, Trace},
+    turns::Turns,
 };
 use anyhow::{Context as _, Result, ensure};
+use futures::future::join_all;
 use rand::{Rng, RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use skep_runtime::{
-    NodeId, Tasks,
+    Members, NodeId, Tasks,
+    member::State,
     store::{Medium, Tear},
 };
 use skep_transport::{Identity, Transport};
@@ -21,7 +25,7 @@ use std::{
     io::Write,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 use tokio::time::sleep;
@@ -30,10 +34,21 @@ use tokio::time::sleep;
 const WALL: Duration = Duration::from_secs(1_767_225_600);
 /// Where nodes listen, as in production.
 const PORT: u16 = 4892;
-/// Machines of one world: the hosts of one /24 network.
-const MACHINES_MAX: usize = 250;
+/// Machines of one world, and addresses that they have had: a few /24 networks.
+const MACHINES_MAX: usize = 1000;
 /// How long a flush may take at most: what a slow SD card needs for a few pages.
 const FLUSH_MS_MAX: u64 = 4;
+
+/// What whoever starts a run may choose beside the seed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wishes {
+    /// How many nodes, if the scenario leaves that open.
+    pub nodes: Option<usize>,
+    /// How long, in virtual time, if the scenario leaves that open.
+    pub until: Option<Duration>,
+    /// Whether what the nodes believe is recorded.
+    pub timeline: bool,
+}
 
 /// All machines, by number.
 pub struct World {
@@ -41,11 +56,22 @@ pub struct World {
     rng: ChaCha8Rng,
     machines: Vec<Machine>,
     swarms: usize,
+    addresses: usize,
     /// Of nodes that ended: nothing of them may live on.
     pub(crate) ended: Vec<Weak<Transport>>,
     home: Home,
     mdns: bool,
-    _tasks: Tasks,
+    wishes: Wishes,
+    beliefs: Arc<Mutex<Beliefs>>,
+    tasks: Tasks,
+}
+
+/// What is recorded for people to look at.
+#[derive(Default)]
+struct Beliefs {
+    timeline: Timeline,
+    /// Whose machine is which.
+    keys: Vec<NodeId>,
 }
 
 /// A machine: it outlives the nodes that run on it.
@@ -55,13 +81,16 @@ struct Machine {
     key: [u8; 32],
     id: NodeId,
     medium: Arc<Medium>,
+    turns: Arc<Turns>,
     node: Option<Node>,
     swarm: usize,
+    /// Gone for good.
+    retired: bool,
 }
 
 impl World {
     /// An empty world in which everything follows from `seed`. Its trace is also written to `text`.
-    pub fn new(seed: u64, text: Option<Box<dyn Write + Send>>) -> Result<World> {
+    pub fn new(seed: u64, wishes: Wishes, text: Option<Box<dyn Write + Send>>) -> Result<World> {
         let stream = |number| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(number);
@@ -70,11 +99,28 @@ impl World {
         let mut rng = stream(1);
         let usual = Link::drawn(&mut rng);
         let network = Network::new(stream(2), usual, Trace::new(text));
-        network.note(&format!("seed {seed}: {usual:?}"));
-        let tasks = Tasks::new(true);
+        log::write_to(&network);
+        network.note(format_args!("seed {seed}: {usual:?}"));
+        let tasks = Tasks::simulated(None);
         tasks.spawn(network.clone().carry());
-        let (machines, ended, home) = (Vec::new(), Vec::new(), Home::new()?);
-        Ok(World { network, rng, machines, swarms: 0, ended, home, mdns: false, _tasks: tasks })
+        Ok(World {
+            network,
+            rng,
+            machines: Vec::new(),
+            swarms: 0,
+            addresses: 0,
+            ended: Vec::new(),
+            home: Home::new()?,
+            mdns: false,
+            wishes,
+            beliefs: Arc::default(),
+            tasks,
+        })
+    }
+
+    /// What was asked for beside the seed.
+    pub fn wishes(&self) -> Wishes {
+        self.wishes
     }
 
     /// Machines that are added from now on look for each other.
@@ -84,24 +130,36 @@ impl World {
 
     /// Adds a machine and starts its node, a swarm of one. Gives its number.
     pub async fn add(&mut self) -> Result<usize> {
-        let number = self.machines.len();
-        ensure!(number < MACHINES_MAX, "a world has at most {MACHINES_MAX} machines");
         let mut key = [0; 32];
         self.rng.fill_bytes(&mut key);
         let medium = Medium::new();
         medium.set_flush_delay(Duration::from_millis(self.rng.random_range(0..=FLUSH_MS_MAX)));
         let swarm = self.new_swarm();
-        self.machines.push(Machine {
-            name: format!("n{number}"),
-            at: SocketAddr::new(Ipv4Addr::new(10, 0, 0, number as u8 + 1).into(), PORT),
-            key,
-            id: Identity::from_seed(key).id(),
-            medium,
-            node: None,
-            swarm,
-        });
+        self.place(key, medium, swarm).await
+    }
+
+    /// Adds a machine that is a copy of another, key and disk included, as a cloned virtual machine is.
+    pub async fn add_clone(&mut self, of: usize) -> Result<usize> {
+        let Machine { key, medium, swarm, .. } = &self.machines[of];
+        let (key, medium, swarm) = (*key, medium.copy(), *swarm);
+        self.place(key, medium, swarm).await
+    }
+
+    async fn place(&mut self, key: [u8; 32], medium: Arc<Medium>, swarm: usize) -> Result<usize> {
+        let number = self.machines.len();
+        let (at, turns) = (self.new_address()?, Arc::new(Turns::all()));
+        let (name, id) = (format!("n{number}"), Identity::from_seed(key).id());
+        self.machines.push(Machine { name, at, key, id, medium, turns, node: None, swarm, retired: false });
+        self.beliefs().keys.push(id);
         self.start(number).await?;
         Ok(number)
+    }
+
+    fn new_address(&mut self) -> Result<SocketAddr> {
+        let number = self.addresses;
+        ensure!(number < MACHINES_MAX, "a world has at most {MACHINES_MAX} addresses");
+        self.addresses += 1;
+        Ok(SocketAddr::new(Ipv4Addr::new(10, 0, (number / 250) as u8, (number % 250) as u8 + 1).into(), PORT))
     }
 
     /// Adds `count` machines that form one swarm: each is invited by one that is in it.
@@ -128,12 +186,19 @@ impl World {
             key: machine.key,
             seed,
             wall: WALL + clock::now(),
+            turns: machine.turns.clone(),
             medium: machine.medium.clone(),
             host: Host::new(self.network.clone(), machine.at.ip()),
             home: self.home.0.clone(),
             mdns: self.mdns,
         };
-        machine.node = Some(Node::start(parts).await.with_context(|| format!("machine {number} starts"))?);
+        let node = Node::start(parts).await.with_context(|| format!("machine {number} starts"))?;
+        let members = node.members().clone();
+        machine.node = Some(node);
+        if self.wishes.timeline {
+            self.beliefs().timeline.truth(clock::now(), number, Shade::Up);
+            self.tasks.spawn(watch(number, members, self.beliefs.clone()));
+        }
         Ok(())
     }
 
@@ -147,7 +212,47 @@ impl World {
         self.network.unplug(machine.at);
         machine.medium.crash(tear);
         self.ended.push(node.crash());
+        self.beliefs().timeline.truth(clock::now(), number, Shade::Down);
         Ok(())
+    }
+
+    /// Lets the node of a machine run in one of `every` turns; 1 is always.
+    pub fn slow(&mut self, number: usize, every: u32) {
+        self.note(&format!("slow {number}: one turn in {every}"));
+        let own = self.rng.random_range(0..every.max(1));
+        self.machines[number].turns.set(every, own);
+    }
+
+    /// A machine sleeps: its node does nothing for this time, and does not know it.
+    pub fn sleep(&self, number: usize, time: Duration) {
+        self.note(&format!("sleep {number}: {} ms", time.as_millis()));
+        self.machines[number].turns.sleep(time);
+    }
+
+    /// A machine gets another address while its node runs, as from a DHCP server.
+    pub fn renumber(&mut self, number: usize) -> Result<()> {
+        let to = self.new_address()?;
+        self.note(&format!("renumber {number}: {to}"));
+        let machine = &mut self.machines[number];
+        self.network.renumber(machine.at, to);
+        machine.at = to;
+        Ok(())
+    }
+
+    /// The disk of a machine, to be filled and damaged.
+    pub fn medium(&self, number: usize) -> &Arc<Medium> {
+        &self.machines[number].medium
+    }
+
+    /// A machine gets another disk: one that was set aside, or an export.
+    pub fn replace_medium(&mut self, number: usize, medium: Arc<Medium>) {
+        self.note(&format!("another disk for {number}"));
+        self.machines[number].medium = medium;
+    }
+
+    /// The folder in which nodes keep their models, and find those that lie there: the one thing that is real.
+    pub fn models(&self) -> PathBuf {
+        self.home.0.join("models")
     }
 
     /// Pulls a machine's cable behind the world's back: what properties must notice.
@@ -161,6 +266,7 @@ impl World {
         self.note(&format!("stop {number}"));
         let node = self.machines[number].node.take().context("no node runs there")?;
         self.ended.push(node.stop().await);
+        self.beliefs().timeline.truth(clock::now(), number, Shade::Left);
         Ok(())
     }
 
@@ -173,6 +279,20 @@ impl World {
         let joined = self.node(number)?.swarm().join(text).await;
         joined.with_context(|| format!("machine {number} joins at {door}"))?;
         self.joined(number, door);
+        Ok(())
+    }
+
+    /// Makes many machines members of one's swarm at the same time, each by an invite of its own.
+    pub async fn join_together(&mut self, numbers: &[usize], door: usize) -> Result<()> {
+        self.note(&format!("join {numbers:?} at {door}, all at once"));
+        let mut joins = Vec::new();
+        for number in numbers {
+            let invite = self.node(door)?.swarm().invite().await.context("the invite")?;
+            let join = self.node(*number)?.swarm().join(invite.line);
+            joins.push(async move { join.await.with_context(|| format!("machine {number} joins at {door}")) });
+        }
+        join_all(joins).await.into_iter().collect::<Result<Vec<()>>>()?;
+        numbers.iter().for_each(|number| self.joined(*number, door));
         Ok(())
     }
 
@@ -194,8 +314,13 @@ impl World {
         self.note(&format!("{by} evicts {number}"));
         let id = self.id(number);
         self.node(by)?.swarm().evict(id, false).await.with_context(|| format!("machine {by} evicts {number}"))?;
-        self.machines[number].swarm = self.new_swarm();
+        self.evicted(number);
         Ok(())
+    }
+
+    /// Notes that a machine is out of its swarm: for scenarios that learnt it themselves.
+    pub fn evicted(&mut self, number: usize) {
+        self.machines[number].swarm = self.new_swarm();
     }
 
     /// Lets nothing pass between machines of different groups. A machine in no group is untouched.
@@ -219,10 +344,14 @@ impl World {
 
     /// Makes the way between two machines, in both directions, a special one.
     pub fn link(&self, one: usize, other: usize, link: Link) {
-        self.note(&format!("link {one} {other}: {link:?}"));
-        let (one, other) = (self.machines[one].at.ip(), self.machines[other].at.ip());
-        self.network.set_link(one, other, link);
-        self.network.set_link(other, one, link);
+        self.link_one_way(one, other, link);
+        self.link_one_way(other, one, link);
+    }
+
+    /// Makes the way from one machine to another, in this direction alone, a special one.
+    pub fn link_one_way(&self, from: usize, to: usize, link: Link) {
+        self.note(&format!("link {from} > {to}: {link:?}"));
+        self.network.set_link(self.machines[from].at.ip(), self.machines[to].at.ip(), link);
     }
 
     /// Mends everything that [`World::partition`] and [`World::cut`] did.
@@ -231,9 +360,22 @@ impl World {
         self.network.heal();
     }
 
+    /// Makes every link a usual one, and every machine as fast as it can be.
+    pub fn mend(&mut self) {
+        self.note("all links and machines are as usual");
+        self.network.mend();
+        self.machines.iter().for_each(|machine| machine.turns.set(1, 0));
+    }
+
     /// Lets time pass.
     pub async fn pass(&self, time: Duration) {
         sleep(time).await;
+    }
+
+    /// Lets some time pass, this much at most.
+    pub async fn pass_up_to(&mut self, most: Duration) {
+        let time = self.rng.random_range(0..=most.as_millis() as u64);
+        self.pass(Duration::from_millis(time)).await;
     }
 
     /// What scenarios draw from.
@@ -250,7 +392,24 @@ impl World {
 
     /// Writes a line into the trace.
     pub fn note(&self, what: &str) {
-        self.network.note(what);
+        self.network.note(format_args!("== {what}"));
+        if self.wishes.timeline {
+            self.beliefs().timeline.event(clock::now(), what);
+        }
+    }
+
+    /// The trace's last lines, datagrams left out.
+    pub fn last_lines(&self) -> String {
+        self.network.last_lines()
+    }
+
+    /// What was believed, as a page.
+    pub fn timeline_page(&self, title: &str) -> String {
+        self.beliefs().timeline.page(title, clock::now())
+    }
+
+    fn beliefs(&self) -> MutexGuard<'_, Beliefs> {
+        locked(&self.beliefs)
     }
 
     /// The run's numbers so far.
@@ -278,6 +437,17 @@ impl World {
         self.machines.len()
     }
 
+    /// A machine is gone for good: nobody has to know anything about it.
+    pub fn retire(&mut self, number: usize) {
+        self.note(&format!("retire {number}"));
+        self.machines[number].retired = true;
+    }
+
+    /// The machines that are not gone for good.
+    pub fn present(&self) -> Vec<usize> {
+        (0..self.machines.len()).filter(|number| !self.machines[*number].retired).collect()
+    }
+
     /// The machines on which a node runs.
     pub fn running(&self) -> Vec<usize> {
         (0..self.machines.len()).filter(|number| self.machines[*number].node.is_some()).collect()
@@ -286,6 +456,11 @@ impl World {
     /// Truth: whether two machines are members of one swarm.
     pub fn together(&self, one: usize, other: usize) -> bool {
         self.machines[one].swarm == self.machines[other].swarm
+    }
+
+    /// Truth: whether a machine is a swarm of one.
+    pub fn is_alone(&self, number: usize) -> bool {
+        self.machines.iter().filter(|machine| machine.swarm == self.machines[number].swarm).count() == 1
     }
 
     /// Truth: whether datagrams pass between two machines, in both directions.
@@ -301,6 +476,39 @@ impl World {
 
 fn pairs(some: &[usize], others: &[usize]) -> Vec<(usize, usize)> {
     some.iter().flat_map(|one| others.iter().map(|other| (*one, *other))).collect()
+}
+
+fn locked(beliefs: &Mutex<Beliefs>) -> MutexGuard<'_, Beliefs> {
+    beliefs.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Records what a node believes, for as long as it runs.
+async fn watch(by: usize, members: Members, beliefs: Arc<Mutex<Beliefs>>) {
+    let mut changes = members.changes();
+    drop(members);
+    loop {
+        let picture = changes.borrow_and_update().clone();
+        let shade = |id: &NodeId| match picture.get(id).map(|member| member.state) {
+            Some(State::Up) => Shade::Up,
+            Some(State::Down) => Shade::Down,
+            Some(State::Left) => Shade::Left,
+            None => Shade::None,
+        };
+        locked(&beliefs).note(by, shade);
+        if changes.changed().await.is_err() {
+            break;
+        }
+    }
+    // Nobody runs there any more who could believe anything.
+    locked(&beliefs).note(by, |_| Shade::None);
+}
+
+impl Beliefs {
+    fn note(&mut self, by: usize, shade: impl Fn(&NodeId) -> Shade) {
+        for (of, id) in self.keys.iter().enumerate() {
+            self.timeline.belief(clock::now(), by, of, shade(id));
+        }
+    }
 }
 
 /// The one real folder of a world: the models' actor makes its own in it. Gone with the world.

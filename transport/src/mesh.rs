@@ -77,7 +77,7 @@ impl Mesh {
         listen: SocketAddr,
     ) -> Result<(Mesh, Incoming), Error> {
         let endpoint = Endpoint::bind(env, identity, listen)?;
-        let tasks = Tasks::new(env.base.simulated());
+        let tasks = env.base.tasks();
         let (events, incoming) = mpsc::channel(EVENTS_MAX);
         let shared = Arc::new(Shared {
             id: identity.id(),
@@ -131,6 +131,12 @@ impl Mesh {
     /// The known addresses of `peer`, the last good one first.
     pub fn addresses(&self, peer: &NodeId) -> Vec<SocketAddr> {
         self.shared.peers().get(peer).map(|entry| entry.book.all().to_vec()).unwrap_or_default()
+    }
+
+    /// Whether another address of `peer` is needed: none is known, or none of them answered when they were last tried.
+    pub fn is_lost(&self, peer: &NodeId) -> bool {
+        let peers = self.shared.peers();
+        peers.get(peer).is_none_or(|entry| entry.book.all().is_empty() || (entry.failed.is_some() && !entry.is_up()))
     }
 
     /// Whether there is a connection to `peer` now.

@@ -66,7 +66,8 @@ impl Actor for Agents {
             interrupt(run, RESTARTED, context.env.now_ms());
             records::save(&context.store, run).await?;
         }
-        Ok(State { context, tasks: Tasks::default(), trees: BTreeMap::new(), interrupted })
+        let tasks = context.env.tasks();
+        Ok(State { context, tasks, trees: BTreeMap::new(), interrupted })
     }
 
     async fn post_start(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {

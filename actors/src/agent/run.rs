@@ -117,6 +117,7 @@ impl Actor for Agent {
     ) -> Result<State, ActorProcessingErr> {
         let Brief { run, documents, folder } = brief;
         let agent = run.id.to_string();
+        let tasks = context.env.tasks();
         let thinking = Thinking::new(context.clone(), run.goal.model.clone(), run.thread, agent);
         let sample = documents.first().map(|(_, text)| text.clone()).unwrap_or_default();
         let mut family = Family::default();
@@ -130,7 +131,7 @@ impl Actor for Agent {
             family: watch::Sender::new(family),
             calls: TaskTracker::new(),
             stop: CancellationToken::new(),
-            tasks: Tasks::default(),
+            tasks,
             closing: false,
             cancelled: Vec::new(),
         })

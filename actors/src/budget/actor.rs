@@ -165,7 +165,8 @@ impl State {
         let accounts = rows::all(&context.store, ACCOUNTS)?;
         let accounts = accounts.into_iter().map(|(id, account)| (Uuid::from_bytes(id), account)).collect();
         let meter = Meter::from_rows(rows::all(&context.store, METER)?);
-        Ok(State { context, accounts, meter, tasks: Tasks::default() })
+        let tasks = context.env.tasks();
+        Ok(State { context, accounts, meter, tasks })
     }
 
     fn me(&self) -> NodeId {

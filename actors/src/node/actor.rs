@@ -92,7 +92,7 @@ impl Actor for NodeActor {
         let face = Face { card, load, told_card: None, told_load: None, gpus: None };
         let node = Arc::new(Node { context, start: Instant::now(), face: Mutex::new(face) });
         node.tell();
-        let tasks = Tasks::new(node.context.env.simulated());
+        let tasks = node.context.env.tasks();
         if !node.context.env.simulated() {
             tasks.spawn(node.clone().sample());
             tasks.spawn(node.clone().probe());

@@ -83,7 +83,7 @@ impl Actor for Pipeline {
         let rota = Rota::new(chain.stages.len(), cache_tokens, ROWS_MAX);
         let model = served.model.clone();
         let driver = Driver::new(context.clone(), model, lexicon.clone(), chain, rota, received, room.clone());
-        let tasks = Tasks::default();
+        let tasks = context.env.tasks();
         tasks.spawn(async move {
             let reason = match driver.run().await {
                 Ending::Told => "it was stopped".to_owned(),

@@ -54,7 +54,7 @@ pub(crate) async fn attach(context: &Context, shards: Vec<(NodeId, String)>) -> 
     }
     let mut input = context.directory.open(first, tickets[0]).await.map_err(|e| lost(0, first, e.to_string()))?;
     let mut output = expected.opened().await.map_err(|e| lost(end, last, e.to_string()))?;
-    let tasks = Tasks::default();
+    let tasks = context.env.tasks();
     let (steps, mut queue) = mpsc::channel::<(Step, Vec<u8>)>(STEPS_MAX);
     let (answer, answers) = mpsc::channel(STEPS_MAX);
     tasks.spawn(async move {

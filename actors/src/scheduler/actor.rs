@@ -68,7 +68,7 @@ impl Actor for SchedulerActor {
             }
         };
         let (core, actions) = Core::new(context.directory.id(), records);
-        let tasks = Tasks::new(context.env.simulated());
+        let tasks = context.env.tasks();
         let desk = Desk::open(&context, me.get_cell(), tasks.spawner(), core, runs, outputs);
         // Rows of the dead are not written again: a further restart comes to the same end.
         tracing::debug!(died = died.len(), asked = actions.len(), "the scheduler starts");

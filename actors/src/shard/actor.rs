@@ -66,7 +66,7 @@ impl Actor for InferenceShard {
     type Arguments = Arguments;
 
     async fn pre_start(&self, me: ActorRef<Message>, arguments: Arguments) -> Result<State, ActorProcessingErr> {
-        let tasks = Tasks::default();
+        let tasks = arguments.context.env.tasks();
         let (chain, place) = oneshot::channel();
         let context = arguments.context.clone();
         let worker = Worker::new(arguments.shard.clone(), 0, arguments.cache_tokens);

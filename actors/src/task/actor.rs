@@ -68,7 +68,7 @@ impl Actor for TaskActor {
     type Arguments = Start;
 
     async fn pre_start(&self, me: ActorRef<Message>, start: Start) -> Result<State, ActorProcessingErr> {
-        let tasks = Tasks::new(start.context.env.simulated());
+        let tasks = start.context.env.tasks();
         let stop = CancellationToken::new();
         let (finished, done) = watch::channel(false);
         let output = start.sink.output();

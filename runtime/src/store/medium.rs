@@ -61,6 +61,21 @@ impl Medium {
         Arc::default()
     }
 
+    /// A disk of its own with what is durable on this one.
+    #[must_use]
+    pub fn copy(&self) -> Arc<Self> {
+        let platter = self.platter();
+        let log = platter.log[..platter.flushed].to_vec();
+        let (snapshot, flushed, flush_delay) = (platter.snapshot.clone(), platter.flushed, platter.flush_delay);
+        Arc::new(Medium { platter: Mutex::new(Platter { snapshot, log, flushed, flush_delay, ..Platter::default() }) })
+    }
+
+    /// Bytes of the keys and values that a running node sees.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.platter().live_bytes
+    }
+
     /// Opens what is durable.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! A LAN in memory: latency, jitter (hence reordering), loss, duplicates, MTU, cuts in one or both directions.
+//! A LAN in memory: latency, jitter (hence reordering), loss, duplicates, bandwidth, MTU, cuts in one or both directions.
 //!
 //! It implements [`skep_transport::env::Net`], so QUIC above it is the real one. tokio's timers have a resolution of
 //! one millisecond, so nothing arrives sooner; within a millisecond the order is that of sending.

@@ -33,10 +33,21 @@ impl Neighbourhood {
         sightings
     }
 
-    /// Takes the beacon at `at` away, if it is that node's.
-    pub(super) fn hide(&mut self, at: SocketAddr, node: NodeId) {
-        if self.beacons.get(&at).is_some_and(|beacon| beacon.node == node) {
-            self.beacons.remove(&at);
+    /// Takes away the beacons whose reader is gone.
+    pub(super) fn hide(&mut self) {
+        self.beacons.retain(|_, beacon| !beacon.hears.is_closed());
+    }
+
+    /// Shows the beacon at `from` at another address from now on.
+    pub(super) fn renumber(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        hear: impl Fn(SocketAddr, SocketAddr) -> bool,
+    ) {
+        if let Some(beacon) = self.beacons.remove(&from) {
+            self.beacons.insert(to, beacon);
+            self.tell(|one, other| one == to && hear(one, other));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     Link,
+    link::QUEUE_MAX,
     neighbourhood::Neighbourhood,
     socket::{Port, Socket},
 };
@@ -14,7 +15,7 @@ use skep_transport::env::Sighting;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -42,6 +43,8 @@ struct State {
     links: BTreeMap<(IpAddr, IpAddr), Link>,
     /// Ordered pairs between which nothing passes.
     cuts: BTreeSet<(IpAddr, IpAddr)>,
+    /// When the last byte that was sent on this way has passed it.
+    busy_until: BTreeMap<(IpAddr, IpAddr), Instant>,
     ports: BTreeMap<SocketAddr, Arc<Port>>,
     neighbourhood: Neighbourhood,
     flying: BinaryHeap<Reverse<Flight>>,
@@ -67,6 +70,7 @@ impl Network {
             usual,
             links: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            busy_until: BTreeMap::new(),
             ports: BTreeMap::new(),
             neighbourhood: Neighbourhood::default(),
             flying: BinaryHeap::new(),
@@ -109,6 +113,11 @@ impl Network {
         state.neighbourhood.tell(|_, _| true);
     }
 
+    /// Makes all ways usual ones.
+    pub fn mend(&self) {
+        self.state().links.clear();
+    }
+
     /// Whether datagrams pass in both directions.
     pub fn connects(&self, one: IpAddr, other: IpAddr) -> bool {
         let state = self.state();
@@ -120,9 +129,25 @@ impl Network {
         self.state().ports.remove(&at);
     }
 
+    /// Gives whatever is bound to `from` another address. What is under way to the old one is lost.
+    pub fn renumber(&self, from: SocketAddr, to: SocketAddr) {
+        let mut state = self.state();
+        if let Some(port) = state.ports.remove(&from) {
+            port.renumber(to);
+            state.ports.insert(to, port);
+        }
+        let State { neighbourhood, cuts, .. } = &mut *state;
+        neighbourhood.renumber(from, to, |from, to| !cuts.contains(&(from.ip(), to.ip())));
+    }
+
     /// Writes a line into the trace.
-    pub fn note(&self, what: &str) {
+    pub fn note(&self, what: fmt::Arguments<'_>) {
         self.state().trace.note(what);
+    }
+
+    /// The trace's last lines, datagrams left out.
+    pub fn last_lines(&self) -> String {
+        self.state().trace.last()
     }
 
     /// The trace's numbers so far.
@@ -143,7 +168,7 @@ impl Network {
     pub(super) fn unbind(&self, port: &Arc<Port>) {
         let mut state = self.state();
         if state.is_plugged(port) {
-            state.ports.remove(&port.at);
+            state.ports.remove(&port.at());
         }
     }
 
@@ -151,7 +176,7 @@ impl Network {
         let mut state = self.state();
         let State { neighbourhood, cuts, .. } = &mut *state;
         let sightings = neighbourhood.show(at, node, |from, to| !cuts.contains(&(from.ip(), to.ip())));
-        let shown = Shown { network: self.clone(), at, node };
+        let shown = Shown(self.clone());
         Box::pin(stream::unfold((sightings, shown), |(mut sightings, shown)| async move {
             Some((sightings.recv().await?, (sightings, shown)))
         }))
@@ -162,9 +187,10 @@ impl Network {
         if !state.is_plugged(port) {
             return;
         }
-        let link = state.link(port.at.ip(), to.ip());
-        let fate = state.fate(&link, (port.at.ip(), to.ip()), bytes.len());
-        state.trace.datagram(port.at, to, bytes, fate);
+        let from = port.at();
+        let link = state.link(from.ip(), to.ip());
+        let (fate, passed) = state.fate(&link, (from.ip(), to.ip()), bytes.len());
+        state.trace.datagram(from, to, bytes, fate);
         let copies = match fate {
             Fate::Arrives => 1,
             Fate::Twice => 2,
@@ -172,10 +198,10 @@ impl Network {
         };
         for _ in 0..copies {
             let jitter_us = link.jitter.as_micros() as u64;
-            let at = Instant::now() + link.latency + Duration::from_micros(state.rng.random_range(0..=jitter_us));
+            let at = passed + link.latency + Duration::from_micros(state.rng.random_range(0..=jitter_us));
             state.sent += 1;
             let sooner = state.flying.peek().is_none_or(|Reverse(first)| at < first.at);
-            let flight = Flight { at, number: state.sent, from: port.at, to, bytes: bytes.to_vec() };
+            let flight = Flight { at, number: state.sent, from, to, bytes: bytes.to_vec() };
             state.flying.push(Reverse(flight));
             if sooner {
                 self.0.wake.notify_one();
@@ -201,7 +227,7 @@ impl Network {
 
 impl State {
     fn is_plugged(&self, port: &Arc<Port>) -> bool {
-        self.ports.get(&port.at).is_some_and(|own| Arc::ptr_eq(own, port))
+        self.ports.get(&port.at()).is_some_and(|own| Arc::ptr_eq(own, port))
     }
 
     fn passes(&self, from: IpAddr, to: IpAddr) -> bool {
@@ -212,31 +238,36 @@ impl State {
         self.links.get(&(from, to)).copied().unwrap_or(self.usual)
     }
 
-    fn fate(&mut self, link: &Link, (from, to): (IpAddr, IpAddr), bytes: usize) -> Fate {
-        if !self.passes(from, to) {
-            Fate::Cut
-        } else if bytes > link.mtu_bytes {
-            Fate::TooLong
-        } else if self.rng.random_bool(link.loss) || self.flying.len() >= FLYING_DATAGRAMS_MAX {
-            Fate::Lost
-        } else if self.rng.random_bool(link.duplication) {
-            Fate::Twice
-        } else {
-            Fate::Arrives
+    /// What becomes of a datagram that is sent now, and when its last byte has left.
+    fn fate(&mut self, link: &Link, way: (IpAddr, IpAddr), bytes: usize) -> (Fate, Instant) {
+        let now = Instant::now();
+        if !self.passes(way.0, way.1) {
+            return (Fate::Cut, now);
         }
+        if bytes > link.mtu_bytes {
+            return (Fate::TooLong, now);
+        }
+        let free = self.busy_until.get(&way).map_or(now, |busy| now.max(*busy));
+        if free - now > QUEUE_MAX || self.flying.len() >= FLYING_DATAGRAMS_MAX {
+            return (Fate::Lost, now);
+        }
+        let passed = free + link.time_of(bytes);
+        self.busy_until.insert(way, passed);
+        let fate = match () {
+            () if self.rng.random_bool(link.loss) => Fate::Lost,
+            () if self.rng.random_bool(link.duplication) => Fate::Twice,
+            () => Fate::Arrives,
+        };
+        (fate, passed)
     }
 }
 
-/// A beacon is shown for as long as this lives.
-struct Shown {
-    network: Network,
-    at: SocketAddr,
-    node: NodeId,
-}
+/// A beacon is shown for as long as this lives, which ends after its reader.
+struct Shown(Network);
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.network.state().neighbourhood.hide(self.at, self.node);
+        self.0.state().neighbourhood.hide();
     }
 }
 
@@ -257,7 +288,7 @@ mod tests {
     /// A network with this link, its carrier, and two sockets on it.
     fn two(usual: Link) -> (Network, Tasks, Arc<Socket>, Arc<Socket>) {
         let network = Network::new(ChaCha8Rng::seed_from_u64(7), usual, Trace::new(None));
-        let tasks = Tasks::new(true);
+        let tasks = Tasks::simulated(None);
         tasks.spawn(network.clone().carry());
         let at = |host| SocketAddr::new(Ipv4Addr::new(10, 0, 0, host).into(), 1);
         let (one, two) = (network.bind(at(1)).unwrap(), network.bind(at(2)).unwrap());
@@ -265,7 +296,7 @@ mod tests {
     }
 
     fn send(from: &Socket, to: &Socket, bytes: &[u8]) {
-        let destination = to.port.at;
+        let destination = to.port.at();
         let transmit = Transmit { destination, ecn: None, contents: bytes, segment_size: None, src_ip: None };
         from.try_send(&transmit).unwrap();
     }
@@ -293,13 +324,42 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_cut_lets_nothing_pass_in_its_direction_alone() {
         let (network, _tasks, one, two) = two(Link::WIRED);
-        network.cut(one.port.at.ip(), two.port.at.ip());
+        network.cut(one.port.at().ip(), two.port.at().ip());
         send(&one, &two, b"there");
         send(&two, &one, b"back");
         assert_eq!((next(&two).await, next(&one).await), (None, Some(b"back".to_vec())));
         network.heal();
         send(&one, &two, b"there");
         assert!(next(&two).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_link_carries_one_datagram_after_the_other_and_loses_what_would_wait_too_long() {
+        let link = Link { bytes_per_second: 100_000, ..Link::WIRED };
+        let (_network, _tasks, one, two) = two(link);
+        let start = Instant::now();
+        // Each takes 10 ms; 200 ms wait at most, beside the one on its way.
+        for _ in 0..30 {
+            send(&one, &two, &[0; 1000]);
+        }
+        let mut came = 0;
+        while next(&two).await.is_some() {
+            came += 1;
+        }
+        assert_eq!(came, 21);
+        assert_eq!(start.elapsed() - SECOND, link.latency + Duration::from_millis(210));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_with_another_address_is_reached_there_alone() {
+        let (network, _tasks, one, two) = two(Link::WIRED);
+        let (old, new) = (two.port.at(), SocketAddr::new(Ipv4Addr::new(10, 0, 0, 9).into(), 1));
+        network.renumber(old, new);
+        send(&one, &two, b"there");
+        assert_eq!(next(&two).await.unwrap(), b"there");
+        let lost = Transmit { destination: old, ecn: None, contents: b"old", segment_size: None, src_ip: None };
+        one.try_send(&lost).unwrap();
+        assert_eq!(next(&two).await, None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -314,10 +374,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unplugged_socket_sends_to_nobody_and_its_address_is_free() {
         let (network, _tasks, one, two) = two(Link::WIRED);
-        network.unplug(one.port.at);
+        network.unplug(one.port.at());
         send(&one, &two, b"hello");
         assert!(next(&two).await.is_none());
-        let again = network.bind(one.port.at).unwrap();
+        let again = network.bind(one.port.at()).unwrap();
         drop(one);
         send(&two, &again, b"hello");
         assert!(next(&again).await.is_some(), "the old socket's end must not unplug the new one");

@@ -19,35 +19,43 @@ use std::{
 const WAITING_DATAGRAMS_MAX: usize = 144;
 
 /// Where datagrams arrive. The network knows it as long as it is plugged in.
-pub(super) struct Port {
-    pub(super) at: SocketAddr,
-    arrived: Mutex<Arrived>,
-}
+pub(super) struct Port(Mutex<State>);
 
-#[derive(Default)]
-struct Arrived {
-    datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+struct State {
+    /// The machine may get another address while the port is bound.
+    at: SocketAddr,
+    arrived: VecDeque<(SocketAddr, Vec<u8>)>,
     reader: Option<Waker>,
 }
 
 impl Port {
     pub(super) fn new(at: SocketAddr) -> Arc<Port> {
-        Arc::new(Port { at, arrived: Mutex::default() })
+        Arc::new(Port(Mutex::new(State { at, arrived: VecDeque::new(), reader: None })))
+    }
+
+    /// Its address.
+    pub(super) fn at(&self) -> SocketAddr {
+        self.state().at
+    }
+
+    /// The machine has another address now.
+    pub(super) fn renumber(&self, at: SocketAddr) {
+        self.state().at = at;
     }
 
     /// Hands over a datagram; a full buffer loses it.
     pub(super) fn deliver(&self, from: SocketAddr, bytes: Vec<u8>) {
-        let mut arrived = self.arrived();
-        if arrived.datagrams.len() < WAITING_DATAGRAMS_MAX {
-            arrived.datagrams.push_back((from, bytes));
+        let mut state = self.state();
+        if state.arrived.len() < WAITING_DATAGRAMS_MAX {
+            state.arrived.push_back((from, bytes));
         }
-        if let Some(reader) = arrived.reader.take() {
+        if let Some(reader) = state.reader.take() {
             reader.wake();
         }
     }
 
-    fn arrived(&self) -> MutexGuard<'_, Arrived> {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -65,7 +73,7 @@ impl Drop for Socket {
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Socket({})", self.port.at)
+        write!(f, "Socket({})", self.port.at())
     }
 }
 
@@ -88,25 +96,25 @@ impl AsyncUdpSocket for Socket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut arrived = self.port.arrived();
+        let mut state = self.port.state();
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
-            let Some((from, bytes)) = arrived.datagrams.pop_front() else { break };
+            let Some((from, bytes)) = state.arrived.pop_front() else { break };
             let bytes_read = bytes.len().min(buffer.len());
             buffer[..bytes_read].copy_from_slice(&bytes[..bytes_read]);
-            let to = Some(self.port.at.ip());
+            let to = Some(state.at.ip());
             *meta = RecvMeta { addr: from, len: bytes_read, stride: bytes_read, ecn: None, dst_ip: to };
             count += 1;
         }
         if count == 0 {
-            arrived.reader = Some(cx.waker().clone());
+            state.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
         Poll::Ready(Ok(count))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.port.at)
+        Ok(self.port.at())
     }
 
     fn may_fragment(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Membership: what nodes see, against what is.
 
 use crate::{World, clock};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use skep_runtime::{NodeId, member::State};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -43,13 +43,25 @@ pub async fn view_stays_truth(world: &World, time: Duration) -> Result<()> {
     Ok(())
 }
 
+/// At this moment each of these nodes sees all of them up, whatever happens to others.
+pub fn these_see_each_other(world: &World, nodes: &[usize]) -> Result<()> {
+    for by in nodes {
+        let picture = world.node(*by)?.members().now();
+        for of in nodes {
+            let state = picture.get(&world.id(*of)).map(|member| member.state);
+            ensure!(state == Some(State::Up), "{by} sees {of} as {state:?}, though nothing happened to either");
+        }
+    }
+    Ok(())
+}
+
 fn differences(world: &World) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for number in world.running() {
         let truth = truth(world, number);
         let picture = world.node(number)?.members().now();
         let seen: BTreeMap<NodeId, State> = picture.iter().map(|(id, member)| (*id, member.state)).collect();
-        for other in 0..world.count() {
+        for other in world.present() {
             let (is, sees) = (truth.get(&world.id(other)).copied(), seen.get(&world.id(other)).copied());
             if is != sees.map(|state| state == State::Up) {
                 let is = is.map_or("no member", |up| if up { "up" } else { "down" });
@@ -67,7 +79,7 @@ fn differences(world: &World) -> Result<Vec<String>> {
 /// Everyone who is in this machine's swarm, and whether it should see them up.
 fn truth(world: &World, number: usize) -> BTreeMap<NodeId, bool> {
     let running = world.running();
-    let members = (0..world.count()).filter(|other| world.together(number, *other));
+    let members = world.present().into_iter().filter(|other| world.together(number, *other));
     members.map(|other| (world.id(other), running.contains(&other) && world.reaches(number, other))).collect()
 }
 
@@ -80,7 +92,7 @@ mod tests {
     async fn a_member_that_vanished_without_the_worlds_knowledge_is_missed() {
         entropy::seed(7);
         clock::start();
-        let mut world = World::new(7, None).unwrap();
+        let mut world = World::new(7, crate::world::Wishes::default(), None).unwrap();
         world.form(2).await.unwrap();
         view_becomes_truth(&world).await.unwrap();
         world.unplug(1);

@@ -1,8 +1,7 @@
 //! All scenarios, by name.
 
 use super::{
-    budget, command, crash_one, evict, form, gather, join_during_partition, join_interrupted, leave,
-    partition_and_heal, rolling_restart, storm,
+    asymmetric_ring, budget, cloned_key, command, crash_half, crash_one, evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave, lossy_lan, partition_and_heal, quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link, storm, whole_restart,
 };
 use crate::World;
 use anyhow::Result;
@@ -14,6 +13,9 @@ pub struct Scenario {
     pub name: &'static str,
     /// What happens in it.
     pub about: &'static str,
+    /// How many of a thousand seeds or so draw it, if they may draw: more where more can differ, none where one costs
+    /// minutes.
+    pub share: u64,
     /// Plays it.
     pub run: for<'a> fn(&'a mut World) -> LocalBoxFuture<'a, Result<()>>,
 }
@@ -21,74 +23,215 @@ pub struct Scenario {
 /// Every scenario, in the order of their names.
 pub const ALL: &[Scenario] = &[
     Scenario {
+        name: "asymmetric_ring",
+        about: "every node loses a part of what it sends to its successor, then the cables are good again",
+        share: 30,
+        run: |world| Box::pin(asymmetric_ring::run(world)),
+    },
+    Scenario {
         name: "budget",
         about: "four nodes spend one budget while holders crash and the owner is cut off",
+        share: 60,
         run: |world| Box::pin(budget::run(world)),
+    },
+    Scenario {
+        name: "cloned_key",
+        about: "a machine is copied, key included, and the copy runs beside it",
+        share: 20,
+        run: |world| Box::pin(cloned_key::run(world)),
     },
     Scenario {
         name: "command",
         about: "commands are given to one node for others; a node dies under its command",
+        share: 40,
         run: |world| Box::pin(command::run(world)),
+    },
+    Scenario {
+        name: "crash_half",
+        about: "half of eight nodes die at once and come back",
+        share: 40,
+        run: |world| Box::pin(crash_half::run(world)),
     },
     Scenario {
         name: "crash_one",
         about: "one of five nodes crashes and comes back",
+        share: 60,
         run: |world| Box::pin(crash_one::run(world)),
     },
     Scenario {
         name: "evict",
         about: "a running, a crashed and a cut off member are evicted; those that were not told come back and learn it",
+        share: 60,
         run: |world| Box::pin(evict::run(world)),
     },
-    Scenario { name: "form_1", about: "a node that is alone", run: |world| Box::pin(form::run(world, 1)) },
+    Scenario {
+        name: "flapping_link",
+        about: "the way between two of five nodes fails and comes back, again and again",
+        share: 30,
+        run: |world| Box::pin(flapping_link::run(world)),
+    },
+    Scenario {
+        name: "form_1",
+        about: "a node that is alone",
+        share: 5,
+        run: |world| Box::pin(form::one_by_one(world, 1)),
+    },
+    Scenario {
+        name: "form_2",
+        about: "two nodes become a swarm",
+        share: 15,
+        run: |world| Box::pin(form::one_by_one(world, 2)),
+    },
     Scenario {
         name: "form_3",
         about: "three nodes become a swarm by invites",
-        run: |world| Box::pin(form::run(world, 3)),
+        share: 30,
+        run: |world| Box::pin(form::one_by_one(world, 3)),
     },
     Scenario {
         name: "form_10",
-        about: "ten nodes become a swarm by invites",
-        run: |world| Box::pin(form::run(world, 10)),
+        about: "ten nodes become a swarm by invites, one after another",
+        share: 20,
+        run: |world| Box::pin(form::one_by_one(world, 10)),
+    },
+    Scenario {
+        name: "form_50",
+        about: "fifty nodes become a swarm, one after another",
+        share: 2,
+        run: |world| Box::pin(form::one_by_one(world, 50)),
+    },
+    Scenario {
+        name: "form_100",
+        about: "a hundred nodes become a swarm, one after another",
+        share: 0,
+        run: |world| Box::pin(form::one_by_one(world, 100)),
+    },
+    Scenario {
+        name: "form_together_10",
+        about: "nine nodes join one at the same time",
+        share: 20,
+        run: |world| Box::pin(form::all_at_once(world, 10)),
+    },
+    Scenario {
+        name: "form_together_30",
+        about: "29 nodes join one at the same time",
+        share: 3,
+        run: |world| Box::pin(form::all_at_once(world, 30)),
     },
     Scenario {
         name: "gather",
         about: "neighbours that discovery shows stay strangers until they are invited; then all crash and come back",
+        share: 40,
         run: |world| Box::pin(gather::run(world)),
+    },
+    Scenario {
+        name: "invite_reused",
+        about: "two machines use one invite at once, a third one later, a fourth one that is too old",
+        share: 40,
+        run: |world| Box::pin(invite_reused::run(world)),
     },
     Scenario {
         name: "join_during_partition",
         about: "both sides of a partition admit somebody, then it heals",
+        share: 60,
         run: |world| Box::pin(join_during_partition::run(world)),
     },
     Scenario {
         name: "join_interrupted",
         about: "the network fails in the middle of a join, which is tried again when it is healed",
+        share: 60,
         run: |world| Box::pin(join_interrupted::run(world)),
     },
     Scenario {
         name: "leave",
         about: "one node stops in order and comes back, another leaves for good",
+        share: 40,
         run: |world| Box::pin(leave::run(world)),
+    },
+    Scenario {
+        name: "lossy_lan",
+        about: "a LAN that loses, delays, reorders and doubles datagrams all the time",
+        share: 30,
+        run: |world| Box::pin(lossy_lan::run(world)),
     },
     Scenario {
         name: "partition_and_heal",
         about: "five nodes fall apart, in both directions or in one, and find together",
+        share: 60,
         run: |world| Box::pin(partition_and_heal::run(world)),
+    },
+    Scenario {
+        name: "quick_restart",
+        about: "nodes are restarted sooner than anybody could miss them",
+        share: 40,
+        run: |world| Box::pin(quick_restart::run(world)),
+    },
+    Scenario {
+        name: "renumber",
+        about: "a machine gets another address while its node runs",
+        share: 30,
+        run: |world| Box::pin(renumber::run(world)),
     },
     Scenario {
         name: "rolling_restart",
         about: "each of five nodes is restarted in turn, in order or by a crash",
+        share: 50,
         run: |world| Box::pin(rolling_restart::run(world)),
     },
     Scenario {
+        name: "sleeping_laptop",
+        about: "machines sleep for moments and for minutes, and wake",
+        share: 30,
+        run: |world| Box::pin(sleeping_laptop::run(world)),
+    },
+    Scenario {
+        name: "slow_link",
+        about: "one machine is behind a link of 1 Mbit/s",
+        share: 20,
+        run: |world| Box::pin(slow_link::run(world)),
+    },
+    Scenario {
         name: "storm",
-        about: "six nodes in two minutes of crashes, restarts, partitions, cuts and bad links",
+        about: "all kinds of faults at once on six nodes, for two minutes: never quiet; then calm",
+        share: 80,
         run: |world| Box::pin(storm::run(world)),
+    },
+    Scenario {
+        name: "whole_restart",
+        about: "all nodes die at once and start again in any order",
+        share: 40,
+        run: |world| Box::pin(whole_restart::run(world)),
     },
 ];
 
 /// The scenario of this name.
 pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)
+}
+
+/// The scenario that a seed draws: each as often as its share says. Neighbours draw different ones.
+pub fn drawn(seed: u64) -> &'static Scenario {
+    let shares: u64 = ALL.iter().map(|scenario| scenario.share).sum();
+    // Any odd multiplier scatters neighbours; this is 2^64 divided by the golden ratio.
+    let mut place = (u128::from(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(shares) >> 64) as u64;
+    let found = ALL.iter().find(|scenario| {
+        let here = place < scenario.share;
+        place = place.saturating_sub(scenario.share);
+        here
+    });
+    found.expect("a place is smaller than the sum of all shares")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_seeds_draw_every_scenario_about_as_often_as_its_share_says() {
+        let shares: u64 = ALL.iter().map(|scenario| scenario.share).sum();
+        for scenario in ALL {
+            let count = (0..1000).filter(|seed| drawn(*seed).name == scenario.name).count() as u64;
+            assert!(count.abs_diff(scenario.share * 1000 / shares) <= 2, "{} {count}", scenario.name);
+        }
+    }
 }

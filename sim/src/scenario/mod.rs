@@ -3,18 +3,29 @@
 //! A scenario draws its details (who, when, how long) from the world's seed, so that each seed is another story of the
 //! same kind. Equal seeds tell equal stories.
 
+mod asymmetric_ring;
 mod budget;
 mod catalogue;
+mod cloned_key;
 mod command;
+mod crash_half;
 mod crash_one;
 mod evict;
+mod flapping_link;
 mod form;
 mod gather;
+mod invite_reused;
 mod join_during_partition;
 mod join_interrupted;
 mod leave;
+mod lossy_lan;
 mod partition_and_heal;
+mod quick_restart;
+mod renumber;
 mod rolling_restart;
+mod sleeping_laptop;
+mod slow_link;
 mod storm;
+mod whole_restart;
 
-pub use catalogue::{ALL, Scenario, find};
+pub use catalogue::{ALL, Scenario, drawn, find};

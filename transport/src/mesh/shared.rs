@@ -68,6 +68,10 @@ pub(super) struct Live {
 }
 
 impl Peer {
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&self.state, State::Up(live) if !live.link.is_closed())
+    }
+
     pub(super) fn is_dialling(&self, dial: &Arc<Dial>) -> bool {
         matches!(&self.state, State::Dialing(own) if Arc::ptr_eq(own, dial))
     }

@@ -171,7 +171,7 @@ impl Driver {
         let roster = self.ground.keeper.now();
         let mut news = false;
         for (other, addresses) in &greeting.others {
-            if roster.contains(other) && *other != self.ground.me() && self.mesh.addresses(other).is_empty() {
+            if roster.contains(other) && *other != self.ground.me() && self.mesh.is_lost(other) {
                 addresses.iter().rev().for_each(|addr| self.mesh.learn(*other, *addr));
                 news = true;
             }
@@ -318,11 +318,17 @@ impl Driver {
         }
     }
 
-    /// Asks a connected member, each in turn, where those are that gossip says are up and that nobody here can dial.
+    /// Asks a connected member, each in turn, where those are that gossip says are up and that can't be dialled from
+    /// here: they were never met, or both sides have moved since.
     fn hints(&mut self) {
         let now = Instant::now();
-        let lacking = self.faces.values().any(|face| face.state == Some(State::Up) && face.addresses.is_empty());
-        if !lacking || self.hints_after > now {
+        if self.hints_after > now {
+            return;
+        }
+        let lacks: Vec<NodeId> = self.lacking().take(exchange::HINTS_MAX).collect();
+        let lacking = !lacks.is_empty();
+        *self.ground.lacks.write().unwrap_or_else(PoisonError::into_inner) = lacks;
+        if !lacking {
             return;
         }
         let connected: Vec<NodeId> = self.faces.keys().filter(|id| self.mesh.is_up(id)).copied().collect();
@@ -330,6 +336,12 @@ impl Driver {
         let Some(next) = next else { return };
         (self.hints_after, self.hinted) = (now + HINTS_PAUSE, Some(next));
         self.face(next, |face| face.wants_exchange = true);
+    }
+
+    /// Members that are up by hearsay and that can't be dialled.
+    fn lacking(&self) -> impl Iterator<Item = NodeId> {
+        let lost = |(id, face): &(&NodeId, &Face)| face.state == Some(State::Up) && self.mesh.is_lost(id);
+        self.faces.iter().filter(lost).map(|(id, _)| *id)
     }
 
     /// Compares rosters with those that seem to have another one.
@@ -447,9 +459,6 @@ impl Driver {
         for (id, face) in &mut self.faces {
             face.addresses = self.mesh.addresses(id);
         }
-        let lacks = self.faces.iter().filter(|(_, face)| face.state == Some(State::Up) && face.addresses.is_empty());
-        let lacks = lacks.map(|(id, _)| *id).take(exchange::HINTS_MAX).collect();
-        *self.ground.lacks.write().unwrap_or_else(PoisonError::into_inner) = lacks;
         let members: BTreeMap<NodeId, Member> = roster
             .members()
             .iter()

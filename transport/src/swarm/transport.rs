@@ -58,7 +58,7 @@ impl Transport {
         let me = Peer { id: identity.id(), epoch: env.base.now_ms() };
         let founded = Roster::found(&identity, &config.name, env.base.now_ms(), env.base.bytes());
         let keeper = Keeper::open(store.clone(), me.id, founded).await?;
-        let tasks = Tasks::new(env.base.simulated());
+        let tasks = env.base.tasks();
         let core = Core::new(me, env.base.rng());
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let ground = Ground::new(Parts {

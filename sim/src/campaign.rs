@@ -1,0 +1,193 @@
+//! Many runs, each in a process of its own, as many at a time as there are cores; and what came of them together.
+
+use crate::{
+    Outcome, Play,
+    scenario::{self, Scenario},
+    world::Wishes,
+};
+use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+use tokio::{process::Command, runtime::Builder, time::timeout};
+
+/// Virtual seconds of one run at most: a month.
+pub const UNTIL_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// How long one process may take: a run that hangs outside of virtual time has to be noticed, too.
+const RUN_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
+/// Failures that are printed whole; of further ones only the seeds.
+const FAILURES_SHOWN_MAX: usize = 5;
+
+/// Every seed that ever failed, with what it found.
+const REGRESSIONS: &str = include_str!("../regressions.txt");
+
+/// What is to be played.
+pub struct Campaign {
+    /// The runs, in order.
+    pub runs: Vec<(&'static Scenario, u64)>,
+    /// What holds for all of them.
+    pub wishes: Wishes,
+    /// Processes at a time; `None` is one a core.
+    pub jobs: Option<usize>,
+    /// One JSON object a run instead of words.
+    pub json: bool,
+}
+
+/// A run in numbers: what a child tells its parent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Row {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// What failed, the last lines before it, and how to see it again.
+    pub failure: Option<String>,
+    /// Virtual seconds.
+    pub virtual_s: f64,
+    /// Seconds of processor time, 0 where the system doesn't tell.
+    pub processor_s: f64,
+    /// Datagrams sent, their bytes, and how many were lost.
+    pub datagrams: (u64, u64, u64),
+    /// Digest of the trace's lines.
+    pub trace: String,
+    /// Digest of the datagrams' contents.
+    pub contents: String,
+}
+
+impl Row {
+    /// What came of `play`.
+    pub fn new(play: Play, outcome: &Outcome) -> Row {
+        let Play { scenario, seed, wishes } = play;
+        let failure = outcome.error.as_ref().map(|error| {
+            let mut command = format!("cargo run -p skep-sim -- --scenario {} --seed {seed}", scenario.name);
+            command += &wishes.nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
+            command += &wishes.until.map(|time| format!(" --until {}s", time.as_secs())).unwrap_or_default();
+            format!("{}  seed {seed}: {error:#}\nreplay: {command} --trace FILE --timeline FILE.html", outcome.last_lines)
+        });
+        let sums = outcome.sums;
+        Row {
+            scenario: scenario.name.to_owned(),
+            seed,
+            failure,
+            virtual_s: outcome.virtual_time.as_secs_f64(),
+            processor_s: outcome.processor_time.unwrap_or_default().as_secs_f64(),
+            datagrams: (sums.datagrams, sums.bytes, sums.lost),
+            trace: format!("{:016x}", sums.lines),
+            contents: format!("{:016x}", sums.contents),
+        }
+    }
+
+    /// Virtual seconds in a second of processor time.
+    pub fn speed(&self) -> Option<f64> {
+        (self.processor_s > 0.0).then(|| self.virtual_s / self.processor_s)
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.failure.is_some() { "FAILED" } else { "ok" };
+        let (datagrams, bytes, lost) = self.datagrams;
+        write!(
+            f,
+            "{} seed {}: {verdict}, {:.1} s virtual, {datagrams} datagrams ({bytes} bytes, {lost} lost), trace {}, \
+             contents {}",
+            self.scenario, self.seed, self.virtual_s, self.trace, self.contents
+        )
+    }
+}
+
+/// The runs of `sim/regressions.txt`.
+pub fn regressions() -> Result<Vec<(&'static Scenario, u64)>> {
+    let lines = REGRESSIONS.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let runs = lines.filter(|line| !line.is_empty()).map(|line| {
+        let (name, seed) = line.split_once(char::is_whitespace).with_context(|| format!("{line:?} has no seed"))?;
+        let scenario = scenario::find(name).with_context(|| format!("{name} is no scenario"))?;
+        Ok((scenario, seed.trim().parse().with_context(|| format!("{line:?} has no seed"))?))
+    });
+    runs.collect()
+}
+
+/// Plays them all; fails if one did.
+pub fn run(campaign: Campaign) -> Result<ExitCode> {
+    let jobs = campaign.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} runs, {msg} failed, {eta} to go")?;
+    let bar = ProgressBar::new(campaign.runs.len() as u64).with_style(style).with_message("0");
+    let rows = Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let plays = campaign.runs.iter().map(|(scenario, seed)| child(scenario, *seed, campaign.wishes));
+        let mut playing = stream::iter(plays).buffer_unordered(jobs);
+        let (mut rows, mut failed) = (Vec::new(), 0);
+        while let Some(row) = playing.next().await {
+            let row = row?;
+            bar.inc(1);
+            if campaign.json {
+                writeln!(io::stdout(), "{}", serde_json::to_string(&row)?)?;
+            } else if let Some(failure) = &row.failure {
+                failed += 1;
+                bar.set_message(failed.to_string());
+                if failed <= FAILURES_SHOWN_MAX {
+                    bar.suspend(|| writeln!(io::stdout(), "{row}\n{failure}\n"))?;
+                }
+            }
+            rows.push(row);
+        }
+        anyhow::Ok(rows)
+    })?;
+    bar.finish_and_clear();
+    if !campaign.json {
+        summary(&rows)?;
+    }
+    Ok(if rows.iter().any(|row| row.failure.is_some()) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn child(scenario: &Scenario, seed: u64, wishes: Wishes) -> Result<Row> {
+    let mut child = Command::new(std::env::current_exe()?);
+    child.args(["--scenario", scenario.name, "--seed", &seed.to_string(), "--json"]).kill_on_drop(true);
+    if let Some(nodes) = wishes.nodes {
+        child.args(["--nodes", &nodes.to_string()]);
+    }
+    if let Some(until) = wishes.until {
+        child.args(["--until", &format!("{}s", until.as_secs())]);
+    }
+    let output = timeout(RUN_TIMEOUT, child.output()).await;
+    let output = output.with_context(|| format!("{} seed {seed} hangs", scenario.name))??;
+    let row = serde_json::from_slice(&output.stdout).with_context(|| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        format!("{} seed {seed} ended without a word ({}): {said}", scenario.name, output.status)
+    });
+    row
+}
+
+fn summary(rows: &[Row]) -> Result<()> {
+    let mut by_name: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        by_name.entry(&row.scenario).or_default().push(row);
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{:24}{:>6}{:>12}{:>14}{:>16}  failed seeds", "scenario", "runs", "virtual s", "processor s", "virtual/proc.")?;
+    for (name, rows) in by_name.into_iter().chain([("all", rows.iter().collect())]) {
+        let sum = |of: fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>();
+        let (virtual_s, processor_s) = (sum(|row| row.virtual_s), sum(|row| row.processor_s));
+        let failed: Vec<u64> = rows.iter().filter(|row| row.failure.is_some()).map(|row| row.seed).collect();
+        let speed = virtual_s / processor_s.max(1e-9);
+        writeln!(out, "{name:24}{:>6}{virtual_s:>12.0}{processor_s:>14.1}{speed:>16.0}  {failed:?}", rows.len())?;
+    }
+    ensure!(!rows.is_empty(), "nothing was played");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_regression_names_a_scenario_and_a_seed() {
+        regressions().unwrap();
+    }
+}
