@@ -108,6 +108,11 @@ impl Node {
         self.context.directory.id()
     }
 
+    /// Its randomness and its wall clock.
+    pub fn env(&self) -> &skep_actors::runtime::Env {
+        &self.context.env
+    }
+
     /// The way to every actor, here or elsewhere.
     pub fn directory(&self) -> &Directory {
         &self.context.directory

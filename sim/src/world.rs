@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
 use rand::{Rng, RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
+use skep_actors::model::synthetic::{Options, tiny_llama};
 use skep_runtime::{
     Members, NodeId, Tasks,
     member::State,
@@ -250,9 +251,15 @@ impl World {
         self.machines[number].medium = medium;
     }
 
-    /// The folder in which nodes keep their models, and find those that lie there: the one thing that is real.
-    pub fn models(&self) -> PathBuf {
-        self.home.0.join("models")
+    /// Lays a small model with drawn weights into the folder that all nodes find their models in: a stream of tokens
+    /// that follows from the seed, computed by the real engine. Nodes that start later have it. Gives its name.
+    pub fn plant_model(&mut self) -> Result<&'static str> {
+        let folder = self.home.0.join("models");
+        std::fs::create_dir_all(&folder)?;
+        let options = Options { layers: 6, hidden: 32, heads: 2, kv_heads: 1, feed_forward: 64, ..Options::default() };
+        tiny_llama(folder.join("tiny.gguf"), self.rng.next_u64(), &options)?;
+        self.note("a model is planted");
+        Ok("tiny")
     }
 
     /// Pulls a machine's cable behind the world's back: what properties must notice.

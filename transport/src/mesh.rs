@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod gate;
 mod shared;
+mod silence;
 mod tie;
 mod visitors;
 
@@ -171,6 +172,12 @@ impl Mesh {
                 },
             );
         }
+    }
+
+    /// Closes connections that lead nowhere any more: their calls fail, and the next one looks for another way. To be
+    /// called a few times a second.
+    pub fn close_silent(&self) {
+        self.shared.close_silent();
     }
 
     /// Opens a stream of `protocol` to a member, connecting first if need be. The other side's

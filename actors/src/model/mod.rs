@@ -29,6 +29,8 @@ pub use actor::start;
 pub use messages::{Message, Model, ModelError, PullEvent};
 pub use planner::{ASSUMED_BYTES_PER_SECOND, STAGES_MAX};
 pub use serve::MODEL_NAME;
+/// Made models, for whoever simulates nodes that think.
+pub use skep_engine::synthetic;
 pub use source::Source;
 
 /// The published name of a node's ModelsActor.

@@ -1,7 +1,7 @@
 //! All scenarios, by name.
 
 use super::{
-    asymmetric_ring, budget, cloned_key, command, crash_half, crash_one, evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave, lossy_lan, partition_and_heal, quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link, storm, whole_restart,
+    asymmetric_ring, budget, cloned_key, command, crash_half, crash_one, evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave, lossy_lan, partition_and_heal, pipeline, quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link, storm, sub_agents, whole_restart,
 };
 use crate::World;
 use anyhow::Result;
@@ -161,6 +161,12 @@ pub const ALL: &[Scenario] = &[
         run: |world| Box::pin(partition_and_heal::run(world)),
     },
     Scenario {
+        name: "pipeline",
+        about: "a model split over three nodes answers while a node of it dies",
+        share: 20,
+        run: |world| Box::pin(pipeline::run(world)),
+    },
+    Scenario {
         name: "quick_restart",
         about: "nodes are restarted sooner than anybody could miss them",
         share: 40,
@@ -195,6 +201,12 @@ pub const ALL: &[Scenario] = &[
         about: "all kinds of faults at once on six nodes, for two minutes: never quiet; then calm",
         share: 80,
         run: |world| Box::pin(storm::run(world)),
+    },
+    Scenario {
+        name: "sub_agents",
+        about: "a goal's sub-agents work on other nodes, which die under them",
+        share: 20,
+        run: |world| Box::pin(sub_agents::run(world)),
     },
     Scenario {
         name: "whole_restart",

@@ -20,12 +20,14 @@ mod join_interrupted;
 mod leave;
 mod lossy_lan;
 mod partition_and_heal;
+mod pipeline;
 mod quick_restart;
 mod renumber;
 mod rolling_restart;
 mod sleeping_laptop;
 mod slow_link;
 mod storm;
+mod sub_agents;
 mod whole_restart;
 
 pub use catalogue::{ALL, Scenario, drawn, find};

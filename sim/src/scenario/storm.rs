@@ -51,6 +51,8 @@ const BLOWS: [Blow; 13] = [
 
 pub(super) async fn run(world: &mut World) -> Result<()> {
     let (nodes, until) = (world.wishes().nodes.unwrap_or(NODES), world.wishes().until.unwrap_or(UNTIL));
+    // Without discovery, machines that all move while nobody looks could never find each other again.
+    world.set_mdns(true);
     world.form(nodes).await?;
     property::view_becomes_truth(world).await?;
     let weights = BLOWS.map(|_| world.rng().random_range(0..=4_u32));

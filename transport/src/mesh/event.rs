@@ -81,6 +81,8 @@ pub(crate) enum Code {
     Busy = 6,
     /// The join conversation is over.
     Done = 7,
+    /// Nothing came back on this connection for a while.
+    Silent = 8,
 }
 
 impl Code {
@@ -97,14 +99,23 @@ impl Code {
             Code::Protocol => "protocol violated",
             Code::Busy => "too many machines are at the door: try again",
             Code::Done => "done",
+            Code::Silent => "nothing came back for a while",
         }
     }
 
     /// The code that the *peer* closed with, if it did.
     pub(crate) fn of(error: &ConnectionError) -> Option<Code> {
         let ConnectionError::ApplicationClosed(close) = error else { return None };
-        let known =
-            [Code::Goodbye, Code::NotMember, Code::Duplicate, Code::Down, Code::Protocol, Code::Busy, Code::Done];
+        let known = [
+            Code::Goodbye,
+            Code::NotMember,
+            Code::Duplicate,
+            Code::Down,
+            Code::Protocol,
+            Code::Busy,
+            Code::Done,
+            Code::Silent,
+        ];
         known.into_iter().find(|code| u64::from(*code as u32) == close.error_code.into_inner())
     }
 }

@@ -1,6 +1,6 @@
 //! What all parts of the mesh work on: the table of peers, and the life of one connection from up to down.
 
-use super::{Cause, Event, Gate, Protocol, Streams, book::Book, dial::Dial, event::Code, visitors::Visitors};
+use super::{Cause, Event, Gate, Protocol, Streams, book::Book, dial::Dial, event::Code, silence::Silence, visitors::Visitors};
 use crate::{
     bulk,
     defaults::{CONTROL_TIMEOUT, OPENING_TIMEOUT, STREAMS_MAX},
@@ -8,7 +8,7 @@ use crate::{
     link::Link,
 };
 use bytes::Bytes;
-use quinn::Connection;
+use quinn::{Connection, ConnectionError};
 use skep_runtime::{Directory, NodeId, tasks::Spawner};
 use std::{
     collections::BTreeMap,
@@ -65,6 +65,7 @@ pub(super) struct Live {
     pub(super) peer: NodeId,
     pub(super) connection: Connection,
     pub(super) link: Link,
+    silence: Mutex<Silence>,
 }
 
 impl Peer {
@@ -74,6 +75,12 @@ impl Peer {
 
     pub(super) fn is_dialling(&self, dial: &Arc<Dial>) -> bool {
         matches!(&self.state, State::Dialing(own) if Arc::ptr_eq(own, dial))
+    }
+}
+
+impl Live {
+    fn is_silent(&self) -> bool {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner).is_over()
     }
 }
 
@@ -109,7 +116,7 @@ impl Shared {
         let _ = send.set_priority(1);
         let opening: &[u8] = if greet { &[Protocol::Link as u8] } else { &[] };
         let link = Link::start(&self.spawner, self.directory.clone(), peer, recv, send, opening);
-        let live = Arc::new(Live { peer, connection, link });
+        let live = Arc::new(Live { peer, connection, link, silence: Mutex::default() });
 
         let entry = peers.entry(peer).or_default();
         entry.book.proven(live.connection.remote_address());
@@ -145,6 +152,22 @@ impl Shared {
         self.forget(live);
     }
 
+    /// Closes the connections that lead nowhere.
+    pub(super) fn close_silent(&self) {
+        let now = Instant::now();
+        let mut silent = Vec::new();
+        for entry in self.peers().values_mut() {
+            let State::Up(live) = &entry.state else { continue };
+            let stats = live.connection.stats();
+            if live.silence.lock().unwrap_or_else(PoisonError::into_inner).look(&stats, now) {
+                silent.push(live.clone());
+                // Its addresses are as good as one that was dialled in vain.
+                entry.failed = Some(now);
+            }
+        }
+        silent.iter().for_each(|live| self.take_down(live, Code::Silent));
+    }
+
     fn forget(&self, live: &Arc<Live>) {
         if let Some(entry) = self.peers().get_mut(&live.peer)
             && matches!(&entry.state, State::Up(own) if Arc::ptr_eq(own, live))
@@ -170,6 +193,7 @@ impl Shared {
             () = self.streams(&live) => {}
         }
         let cause = match live.connection.close_reason() {
+            Some(ConnectionError::LocallyClosed) if live.is_silent() => Cause::Lost(Code::Silent.reason().into()),
             Some(error) => Cause::from(&error),
             None => {
                 Code::Protocol.close(&live.connection);

@@ -296,6 +296,7 @@ impl Driver {
     }
 
     fn chores(&mut self) {
+        self.mesh.close_silent();
         self.own_card();
         self.doubt();
     }
