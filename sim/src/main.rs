@@ -17,7 +17,7 @@ use std::{
     io::{self, BufWriter, Write},
     ops::Range,
     path::PathBuf,
-    process::ExitCode,
+    process::{Command, ExitCode},
     time::Duration,
 };
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
@@ -58,7 +58,16 @@ struct Args {
     json: bool,
 }
 
+/// How many threads the engine computes with; it reads nothing else, and only once.
+const ENGINE_THREADS: &str = "CANDLE_NUM_THREADS";
+
 fn main() -> Result<ExitCode> {
+    // A simulated world is one thread, and what it computes must be.
+    if std::env::var(ENGINE_THREADS).is_err() {
+        let mut again = Command::new(std::env::current_exe()?);
+        let status = again.args(std::env::args_os().skip(1)).env(ENGINE_THREADS, "1").status()?;
+        return Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from));
+    }
     let args = Args::parse();
     let wishes = Wishes { nodes: args.nodes, until: args.until, timeline: args.timeline.is_some() };
     let scenario = args.scenario.as_deref().map(find).transpose()?;

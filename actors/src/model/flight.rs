@@ -1,8 +1,9 @@
-//! One run of a piece of work for everyone who asks for it meanwhile.
+//! One run of a piece of work for everyone who asks for it meanwhile. It ends with the last of them: what nobody waits
+//! for holds nothing.
 
 use futures::{
     FutureExt,
-    future::{BoxFuture, Shared},
+    future::{BoxFuture, WeakShared},
 };
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,7 @@ use std::{
 
 /// Work in flight by key. Cheap to clone.
 pub(super) struct Flights<K, T> {
-    inner: Arc<Mutex<BTreeMap<K, Shared<BoxFuture<'static, T>>>>>,
+    inner: Arc<Mutex<BTreeMap<K, WeakShared<BoxFuture<'static, T>>>>>,
 }
 
 impl<K, T> Clone for Flights<K, T> {
@@ -32,14 +33,15 @@ impl<K: Ord + Clone + Send + 'static, T: Clone + Send + Sync + 'static> Flights<
     pub(super) async fn join(&self, key: K, work: impl Future<Output = T> + Send + 'static) -> T {
         let flight = {
             let mut flights = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            let this = self.clone();
-            let own = key.clone();
-            let landing = async move {
-                let result = work.await;
-                this.inner.lock().unwrap_or_else(PoisonError::into_inner).remove(&own);
-                result
-            };
-            flights.entry(key).or_insert_with(|| landing.boxed().shared()).clone()
+            flights.retain(|_, flight| flight.upgrade().is_some_and(|flight| flight.peek().is_none()));
+            match flights.get(&key).and_then(WeakShared::upgrade) {
+                Some(flight) => flight,
+                None => {
+                    let flight = work.boxed().shared();
+                    flights.extend(flight.downgrade().map(|weak| (key, weak)));
+                    flight
+                }
+            }
         };
         flight.await
     }
@@ -63,5 +65,20 @@ mod tests {
         let both = tokio::join!(flights.join(1, work()), flights.join(1, work()));
         assert_eq!(both, (1, 1));
         assert_eq!(flights.join(1, work()).await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_any_more_is_dropped() {
+        let (flights, held) = (Flights::<u8, ()>::default(), Arc::new(()));
+        let work = {
+            let (flights, held) = (flights.clone(), held.clone());
+            async move {
+                std::future::pending::<()>().await;
+                drop((flights, held));
+            }
+        };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(1), flights.join(1, work)).await;
+        assert!(waited.is_err());
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 }

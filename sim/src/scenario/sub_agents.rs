@@ -17,9 +17,10 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 const GOAL_TIMEOUT: Duration = Duration::from_secs(900);
 /// How long a lease may be out after the goal has ended: its holder has to be missed, and its rest to come back.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
-const LOOK_PERIOD: Duration = Duration::from_millis(500);
+/// How often is looked, and perhaps struck: thinking takes no virtual time, only words on their way do.
+const LOOK_PERIOD: Duration = Duration::from_millis(20);
 const BUDGET_TOKENS: u64 = 20_000;
-const DOCUMENTS: usize = 5;
+const DOCUMENTS: usize = 12;
 
 pub(super) async fn run(world: &mut World) -> Result<()> {
     let model = world.plant_model()?;
@@ -34,7 +35,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     let run = agents.ask(ASK_TIMEOUT, |reply| Agents::Start(Wire(goal), reply)).await??;
     world.note("the goal was taken");
     let start = clock::now();
-    let mut deaths = world.rng().random_range(0..3);
+    let mut deaths = world.rng().random_range(0..=3);
     let run = loop {
         world.pass(LOOK_PERIOD).await;
         let now = look(world, home, run.id).await?;
