@@ -69,7 +69,10 @@ impl Row {
             let mut command = format!("cargo run -p skep-sim -- --scenario {} --seed {seed}", scenario.name);
             command += &wishes.nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
             command += &wishes.until.map(|time| format!(" --until {}s", time.as_secs())).unwrap_or_default();
-            format!("{}  seed {seed}: {error:#}\nreplay: {command} --trace FILE --timeline FILE.html", outcome.last_lines)
+            format!(
+                "{}  seed {seed}: {error:#}\nreplay: {command} --trace FILE --timeline FILE.html",
+                outcome.last_lines
+            )
         });
         let sums = outcome.sums;
         Row {
@@ -170,7 +173,11 @@ fn summary(rows: &[Row]) -> Result<()> {
         by_name.entry(&row.scenario).or_default().push(row);
     }
     let mut out = io::stdout().lock();
-    writeln!(out, "{:24}{:>6}{:>12}{:>14}{:>16}  failed seeds", "scenario", "runs", "virtual s", "processor s", "virtual/proc.")?;
+    writeln!(
+        out,
+        "{:24}{:>6}{:>12}{:>14}{:>16}  failed seeds",
+        "scenario", "runs", "virtual s", "processor s", "virtual/proc."
+    )?;
     for (name, rows) in by_name.into_iter().chain([("all", rows.iter().collect())]) {
         let sum = |of: fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>();
         let (virtual_s, processor_s) = (sum(|row| row.virtual_s), sum(|row| row.processor_s));

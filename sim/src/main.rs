@@ -72,7 +72,9 @@ fn main() -> Result<ExitCode> {
     let wishes = Wishes { nodes: args.nodes, until: args.until, timeline: args.timeline.is_some() };
     let scenario = args.scenario.as_deref().map(find).transpose()?;
     let runs = match (&args.seeds, args.regressions) {
-        (Some(seeds), _) => seeds.clone().map(|seed| (scenario.unwrap_or_else(|| scenario::drawn(seed)), seed)).collect(),
+        (Some(seeds), _) => {
+            seeds.clone().map(|seed| (scenario.unwrap_or_else(|| scenario::drawn(seed)), seed)).collect()
+        }
         (None, true) => campaign::regressions()?,
         (None, false) if scenario.is_none() && args.seed.is_none() => return list(),
         (None, false) => {

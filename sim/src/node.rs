@@ -67,12 +67,8 @@ impl Node {
     pub async fn start(parts: Parts) -> Result<Node> {
         let base = skep_actors::runtime::Env::paced(parts.seed, parts.wall, parts.turns);
         let quic = base.tasks();
-        let env = Env {
-            base,
-            net: Arc::new(parts.host),
-            quic: Arc::new(Quic(quic.spawner())),
-            crypto: crypto::provider(),
-        };
+        let env =
+            Env { base, net: Arc::new(parts.host), quic: Arc::new(Quic(quic.spawner())), crypto: crypto::provider() };
         let identity = Arc::new(Identity::from_seed(parts.key));
         let store = Store::new(Arc::new(parts.medium.open().context("the disk")?))?;
         let id = identity.id();

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 use uuid::Uuid;
@@ -58,6 +58,8 @@ pub(super) struct State {
     pub actors: BTreeMap<Uuid, (ActorCell, u32)>,
     pub waiters: BTreeMap<Uuid, Vec<Waiter>>,
     unsaved: BTreeSet<Uuid>,
+    /// Commands that have ended and whose ending is not on disk: a crash now would run them again.
+    ending: BTreeSet<Uuid>,
     /// What the NodeActor was told last: running here, waiting here.
     told: (u16, u16),
 }
@@ -87,6 +89,7 @@ impl Desk {
             actors: BTreeMap::new(),
             waiters: BTreeMap::new(),
             unsaved: BTreeSet::new(),
+            ending: BTreeSet::new(),
             told: (0, 0),
         };
         let desk = Arc::new(Desk {
@@ -122,7 +125,12 @@ impl Desk {
         let mut entry = Entry { writes: also.writes, then: Vec::new(), reply: also.reply };
         for action in actions {
             match action {
-                Action::Save(record) => entry.writes.push(Write::Record(record)),
+                Action::Save(record) => {
+                    if record.state.ended() {
+                        state.ending.insert(record.id);
+                    }
+                    entry.writes.push(Write::Record(record));
+                }
                 Action::Delete(id) => entry.writes.push(Write::NoRecord(id)),
                 action => entry.then.push(action),
             }
@@ -166,6 +174,38 @@ impl Desk {
             }
             // Written before anything is acted upon.
             Action::Save(_) | Action::Delete(_) => {}
+        }
+    }
+
+    /// A record of this node as it may be shown, once what was decided before is on disk, or can't be written.
+    pub(super) async fn shown(&self, id: Uuid) -> Option<Record> {
+        if self.is_ending(id) {
+            let (reply, written) = oneshot::channel();
+            let reply: super::journal::Reply = Box::new(move |_| {
+                // Whoever asked may have given up.
+                let _: Result<(), ()> = reply.send(());
+            });
+            self.change(|_, _| ((), Vec::new(), Also { writes: Vec::new(), reply: Some(reply) })).await;
+            // The journal lives as long as the desk.
+            let _ = written.await;
+        }
+        self.state().shown(id)
+    }
+
+    /// Whether a command has ended here and that is not on disk.
+    pub(super) fn is_ending(&self, id: Uuid) -> bool {
+        self.state().ending.contains(&id)
+    }
+
+    /// Notes what is on disk now.
+    pub(super) fn saved(&self, writes: &[&Write]) {
+        let mut state = self.state();
+        for write in writes {
+            match write {
+                Write::Record(record) if record.state.ended() => drop(state.ending.remove(&record.id)),
+                Write::NoRecord(id) => drop(state.ending.remove(id)),
+                Write::Record(_) | Write::Row(..) | Write::NoRow(_) => {}
+            }
         }
     }
 
@@ -226,6 +266,16 @@ impl Desk {
 }
 
 impl State {
+    /// A record as it may be shown: one whose ending could still be lost runs, as far as anyone is told.
+    pub(super) fn shown(&self, id: Uuid) -> Option<Record> {
+        let mut record = self.core.get(id)?.clone();
+        if self.ending.contains(&id) {
+            record.state = super::messages::State::Running;
+            (record.exit_code, record.error, record.finished_ms) = (None, None, None);
+        }
+        Some(record)
+    }
+
     fn unsaved_again(&mut self) -> Vec<Write> {
         let mut writes = Vec::new();
         for id in std::mem::take(&mut self.unsaved) {

@@ -44,17 +44,21 @@ pub(super) async fn keep(desk: Arc<Desk>, store: Store, mut entries: mpsc::Recei
         let mut result = Ok(());
         let writes: Vec<&Write> = group.iter().flat_map(|e: &Entry| &e.writes).collect();
         for chunk in writes.chunks(BATCH_WRITES_MAX) {
-            if let Err(e) = commit(&store, chunk).await {
-                tracing::warn!(error = %e, "records of tasks could not be saved; they are tried again");
-                result = Err(e);
+            match commit(&store, chunk).await {
+                Ok(()) => desk.saved(chunk),
+                Err(e) => {
+                    tracing::warn!(error = %e, "records of tasks could not be saved; they are tried again");
+                    result = Err(e);
+                }
             }
         }
         for entry in group.drain(..) {
+            if result.is_err() {
+                // What was decided stands: it is written when the disk takes it, or taken back by whoever waits below.
+                desk.save_later(&entry.writes);
+            }
             if let Some(reply) = entry.reply {
                 reply(result.clone());
-            } else if result.is_err() {
-                // The work goes on without the disk, as far as nobody was promised more: a task may run again.
-                desk.save_later(&entry.writes);
             }
             entry.then.into_iter().for_each(|action| desk.act(action));
         }

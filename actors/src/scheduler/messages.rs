@@ -159,6 +159,13 @@ pub enum State {
     Cancelled,
 }
 
+impl State {
+    /// Whether nothing more will come of it.
+    pub fn ended(self) -> bool {
+        matches!(self, State::Completed | State::Failed | State::Cancelled)
+    }
+}
+
 /// A command's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {

@@ -68,7 +68,7 @@ impl Desk {
 
     /// One record from wherever it is, with its output so far.
     pub(super) async fn get(self: Arc<Self>, id: Uuid, reply: Waiter) {
-        let own = self.state().core.get(id).cloned();
+        let own = self.shown(id).await;
         let found = match own {
             Some(record) => Some(self.look(record).await),
             None => self.find(id).await,
@@ -78,7 +78,7 @@ impl Desk {
 
     /// The record of this node, with its output so far.
     pub(super) async fn get_own(self: Arc<Self>, id: Uuid, reply: RpcReplyPort<Wire<Option<Record>>>) {
-        let own = self.state().core.get(id).cloned();
+        let own = self.shown(id).await;
         let found = match own {
             Some(record) => Some(self.look(record).await),
             None => None,
@@ -89,8 +89,8 @@ impl Desk {
     /// The newest records of this node, within the bytes of a message.
     pub(super) fn own(&self, max: u32) -> Vec<Record> {
         let state = self.state();
-        let newest = state.core.newest().into_iter().take(max as usize).map(listed);
-        within(newest)
+        let newest = state.core.newest().into_iter().take(max as usize);
+        within(newest.filter_map(|record| state.shown(record.id)).map(listed))
     }
 
     /// The newest records of the swarm.
@@ -268,8 +268,7 @@ impl Desk {
     }
 }
 
-fn listed(record: &Record) -> Record {
-    let mut record = record.clone();
+fn listed(mut record: Record) -> Record {
     let mut cut = record.output.len().saturating_sub(LISTED_OUTPUT_BYTES);
     while !record.output.is_char_boundary(cut) {
         cut += 1;

@@ -96,8 +96,8 @@ impl Desk {
             let row = state.runs.ended(id, attempt, ending.clone());
             let ours = row.is_some();
             let saved: super::journal::Reply = Box::new(move |saved| {
-                // Without the disk no answer: it is told again.
-                if saved.is_ok() {
+                // Without the disk no answer: it is told again, also if only an earlier telling could not be written.
+                if saved.is_ok() && !desk.is_ending(id) {
                     let _ = reply.send(Wire(()));
                 }
                 if ours {

@@ -152,7 +152,7 @@ async fn imitated(run: &Run, sink: &mut Sink, stop: &CancellationToken, deadline
     let over = tokio::select! {
         biased;
         () = stop.cancelled() => Over::Stopped,
-        status = imitate(&run.spec.command, sink) => Over::Exited(Ok(ExitStatus::from_raw(status << 8))),
+        status = imitate(&run.spec.command, run.attempt, sink) => Over::Exited(Ok(ExitStatus::from_raw(status << 8))),
         () = timed_out => Over::TimedOut,
     };
     ending(over, run.spec.timeout_s)

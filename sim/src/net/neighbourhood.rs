@@ -39,12 +39,7 @@ impl Neighbourhood {
     }
 
     /// Shows the beacon at `from` at another address from now on.
-    pub(super) fn renumber(
-        &mut self,
-        from: SocketAddr,
-        to: SocketAddr,
-        hear: impl Fn(SocketAddr, SocketAddr) -> bool,
-    ) {
+    pub(super) fn renumber(&mut self, from: SocketAddr, to: SocketAddr, hear: impl Fn(SocketAddr, SocketAddr) -> bool) {
         if let Some(beacon) = self.beacons.remove(&from) {
             self.beacons.insert(to, beacon);
             self.tell(|one, other| one == to && hear(one, other));

@@ -4,10 +4,12 @@
 
 mod afterlife;
 mod budget;
+mod promise;
 mod trust;
 mod view;
 
 pub use afterlife::nothing_outlives_its_node;
 pub use budget::Ledger;
+pub use promise::{Promises, Submitted, command, submit};
 pub use trust::{only_members_are_obeyed, only_members_are_obeyed_at_once};
 pub use view::{these_see_each_other, view_becomes_truth, view_stays_truth};

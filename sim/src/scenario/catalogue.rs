@@ -1,7 +1,10 @@
 //! All scenarios, by name.
 
 use super::{
-    asymmetric_ring, budget, cloned_key, command, crash_half, crash_one, evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave, lossy_lan, partition_and_heal, pipeline, quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link, storm, sub_agents, whole_restart,
+    asymmetric_ring, bit_flip, budget, cloned_key, command, crash_half, crash_one, disk_full, evict, flapping_link,
+    form, gather, invite_reused, join_during_partition, join_interrupted, leave, lossy_lan, partition_and_heal,
+    pipeline, power_cut, quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link, slow_node, storm,
+    sub_agents, task_owner_dies, whole_restart,
 };
 use crate::World;
 use anyhow::Result;
@@ -27,6 +30,12 @@ pub const ALL: &[Scenario] = &[
         about: "every node loses a part of what it sends to its successor, then the cables are good again",
         share: 30,
         run: |world| Box::pin(asymmetric_ring::run(world)),
+    },
+    Scenario {
+        name: "bit_flip",
+        about: "bits of disks turn over while their nodes are off",
+        share: 20,
+        run: |world| Box::pin(bit_flip::run(world)),
     },
     Scenario {
         name: "budget",
@@ -57,6 +66,12 @@ pub const ALL: &[Scenario] = &[
         about: "one of five nodes crashes and comes back",
         share: 60,
         run: |world| Box::pin(crash_one::run(world)),
+    },
+    Scenario {
+        name: "disk_full",
+        about: "the disk of a node fills up under its work, and has room again",
+        share: 20,
+        run: |world| Box::pin(disk_full::run(world)),
     },
     Scenario {
         name: "evict",
@@ -167,6 +182,12 @@ pub const ALL: &[Scenario] = &[
         run: |world| Box::pin(pipeline::run(world)),
     },
     Scenario {
+        name: "power_cut",
+        about: "nodes take commands while their power fails, with writes under way",
+        share: 50,
+        run: |world| Box::pin(power_cut::run(world)),
+    },
+    Scenario {
         name: "quick_restart",
         about: "nodes are restarted sooner than anybody could miss them",
         share: 40,
@@ -197,6 +218,12 @@ pub const ALL: &[Scenario] = &[
         run: |world| Box::pin(slow_link::run(world)),
     },
     Scenario {
+        name: "slow_node",
+        about: "a node gets a fraction of its machine while the swarm is full of work",
+        share: 20,
+        run: |world| Box::pin(slow_node::run(world)),
+    },
+    Scenario {
         name: "storm",
         about: "all kinds of faults at once on six nodes, for two minutes: never quiet; then calm",
         share: 80,
@@ -207,6 +234,12 @@ pub const ALL: &[Scenario] = &[
         about: "a goal's sub-agents work on other nodes, which die under them",
         share: 20,
         run: |world| Box::pin(sub_agents::run(world)),
+    },
+    Scenario {
+        name: "task_owner_dies",
+        about: "who keeps the records of commands dies or is cut off while they run elsewhere",
+        share: 40,
+        run: |world| Box::pin(task_owner_dies::run(world)),
     },
     Scenario {
         name: "whole_restart",

@@ -42,7 +42,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
 }
 
 fn ended(record: &Record) -> bool {
-    matches!(record.state, State::Completed | State::Failed | State::Cancelled)
+    record.state.ended()
 }
 
 /// Commands are placed by cards, which are pulled after a member is up.

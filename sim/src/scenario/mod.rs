@@ -4,12 +4,14 @@
 //! same kind. Equal seeds tell equal stories.
 
 mod asymmetric_ring;
+mod bit_flip;
 mod budget;
 mod catalogue;
 mod cloned_key;
 mod command;
 mod crash_half;
 mod crash_one;
+mod disk_full;
 mod evict;
 mod flapping_link;
 mod form;
@@ -21,13 +23,16 @@ mod leave;
 mod lossy_lan;
 mod partition_and_heal;
 mod pipeline;
+mod power_cut;
 mod quick_restart;
 mod renumber;
 mod rolling_restart;
 mod sleeping_laptop;
 mod slow_link;
+mod slow_node;
 mod storm;
 mod sub_agents;
+mod task_owner_dies;
 mod whole_restart;
 
 pub use catalogue::{ALL, Scenario, drawn, find};

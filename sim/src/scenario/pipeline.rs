@@ -36,7 +36,8 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
 
     // The coordinator's death is another story than a stage's; the asker has to live to tell either.
     let stages = served.plan.stages.iter().map(|stage| stage.node).filter(|node| *node != world.id(asker));
-    let victims: Vec<usize> = stages.filter_map(|id| world.present().into_iter().find(|n| world.id(*n) == id)).collect();
+    let victims: Vec<usize> =
+        stages.filter_map(|id| world.present().into_iter().find(|n| world.id(*n) == id)).collect();
     let victim = victims[world.rng().random_range(0..victims.len())];
     let mut stream = generate(world, asker, &served).await?;
     let before = world.rng().random_range(1..20);

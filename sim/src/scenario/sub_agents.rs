@@ -62,7 +62,8 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
 }
 
 fn goal(model: &str) -> Goal {
-    let documents = (0..DOCUMENTS).map(|n| (format!("page {n}"), format!("The {n}th bee went out and came back. ").repeat(8)));
+    let documents =
+        (0..DOCUMENTS).map(|n| (format!("page {n}"), format!("The {n}th bee went out and came back. ").repeat(8)));
     Goal {
         goal: "What happened?".into(),
         strategy: Strategy::MapReduce,

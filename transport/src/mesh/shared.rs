@@ -1,6 +1,8 @@
 //! What all parts of the mesh work on: the table of peers, and the life of one connection from up to down.
 
-use super::{Cause, Event, Gate, Protocol, Streams, book::Book, dial::Dial, event::Code, silence::Silence, visitors::Visitors};
+use super::{
+    Cause, Event, Gate, Protocol, Streams, book::Book, dial::Dial, event::Code, silence::Silence, visitors::Visitors,
+};
 use crate::{
     bulk,
     defaults::{CONTROL_TIMEOUT, OPENING_TIMEOUT, STREAMS_MAX},

@@ -1,0 +1,121 @@
+//! Acknowledged commands: what was taken is done, or fails with a reason.
+
+use crate::{World, clock};
+use anyhow::{Context, Result, ensure};
+use skep_actors::scheduler::{self, Message, Record, ScheduleError, Spec, State};
+use skep_runtime::{Error, Wire};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long a question to a scheduler may take.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long after the last fault the last command may take to end: three attempts, each of whose nodes has to be missed.
+const END_TIMEOUT: Duration = Duration::from_secs(180);
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
+
+/// The commands that nodes have acknowledged, and how they ended as far as that was seen.
+#[derive(Default)]
+pub struct Promises {
+    taken: Vec<Promise>,
+}
+
+struct Promise {
+    owner: usize,
+    id: Uuid,
+    ended: Option<Record>,
+}
+
+/// What came of a submission.
+#[derive(Debug)]
+pub enum Submitted {
+    /// It was acknowledged.
+    Taken(Uuid),
+    /// It was refused, so nothing is promised.
+    Refused(ScheduleError),
+    /// No answer came: it may or may not be taken.
+    Unheard(Error),
+}
+
+/// Gives a command to the scheduler of `owner`.
+pub async fn submit(world: &World, owner: usize, spec: Spec) -> Result<Submitted> {
+    let desk = world.node(owner)?.directory().here::<Message>(scheduler::NAME);
+    Ok(match desk.ask(ASK_TIMEOUT, |reply| Message::Submit(Wire(spec), reply)).await {
+        Ok(Ok(record)) => Submitted::Taken(record.id),
+        Ok(Err(error)) => Submitted::Refused(error),
+        Err(error) => Submitted::Unheard(error),
+    })
+}
+
+impl Promises {
+    /// A node has acknowledged this command.
+    pub fn note(&mut self, owner: usize, id: Uuid) {
+        self.taken.push(Promise { owner, id, ended: None });
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// An acknowledged command is known to its owner whenever that runs, ends once and never again, and only by its last
+    /// attempt.
+    pub async fn are_kept(&mut self, world: &World) -> Result<()> {
+        for promise in &mut self.taken {
+            if world.node(promise.owner).is_ok() {
+                promise.look(world).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every acknowledged command ends, as done or with a reason, within [`END_TIMEOUT`] after the last fault.
+    pub async fn come_to_an_end(&mut self, world: &World) -> Result<()> {
+        let start = clock::now();
+        loop {
+            self.are_kept(world).await?;
+            let open = self.taken.iter().filter(|promise| promise.ended.is_none()).count();
+            if open == 0 {
+                let done = self.taken.iter().filter(|promise| promise.is(State::Completed)).count();
+                world.note(&format!("of {} commands {done} were done, all have ended", self.taken.len()));
+                return Ok(());
+            }
+            let Some(first) = self.taken.iter().find(|promise| promise.ended.is_none()) else { continue };
+            let (late, count) = (clock::now() - start >= END_TIMEOUT, self.taken.len());
+            ensure!(!late, "{open} of {count} commands never end, such as {} of {}", first.id, first.owner);
+            world.pass(LOOK_PERIOD).await;
+        }
+    }
+}
+
+impl Promise {
+    fn is(&self, state: State) -> bool {
+        self.ended.as_ref().is_some_and(|record| record.state == state)
+    }
+
+    async fn look(&mut self, world: &World) -> Result<()> {
+        let desk = world.node(self.owner)?.directory().here::<Message>(scheduler::NAME);
+        // Who has just been started may be too busy to answer; what it doesn't know it says.
+        let Ok(answer) = desk.ask(ASK_TIMEOUT, |reply| Message::Get(Wire(self.id), reply)).await else { return Ok(()) };
+        let record = answer.with_context(|| format!("{} has lost a command that it acknowledged", self.owner))?;
+        if let Some(before) = &self.ended {
+            ensure!(record == *before, "a command that had ended changed: {before:?} -> {record:?}");
+            return Ok(());
+        }
+        if record.state.ended() {
+            let said = record.output.lines().next().and_then(|line| line.parse().ok());
+            let right = record.state != State::Completed || said == Some(record.attempts);
+            ensure!(right, "a command was ended by an attempt that counted no more: {record:?}");
+            ensure!(
+                record.state == State::Completed || record.error.is_some(),
+                "it failed without a reason: {record:?}"
+            );
+            self.ended = Some(record);
+        }
+        Ok(())
+    }
+}
+
+/// A command that says which attempt it is, and takes this long.
+pub fn command(seconds: u64) -> Spec {
+    Spec { cpus: 1, ..Spec::new(format!("attempt; sleep {seconds}")) }
+}
