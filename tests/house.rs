@@ -4,11 +4,32 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    process::Command,
 };
+
+/// As much of `cargo metadata` as is looked at. No crate for it: its features would make the tests build another
+/// `serde_json` than the program's.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// `dev`, `build`; absent if it is a usual one.
+    kind: Option<String>,
+}
 
 /// Every edge that may exist between our crates. Tests, benches and examples (dev-dependencies) may use anything.
 const EDGES: [(&str, &[&str]); 8] = [
@@ -33,11 +54,12 @@ const KNOWS: [(&str, &[&str]); 6] = [
 ];
 
 fn metadata() -> Metadata {
-    MetadataCommand::new().no_deps().exec().expect("cargo metadata runs")
+    let asked = Command::new(env!("CARGO")).args(["metadata", "--no-deps", "--format-version", "1"]).output();
+    serde_json::from_slice(&asked.expect("cargo runs").stdout).expect("it prints JSON")
 }
 
 fn dependencies(package: &Package) -> impl Iterator<Item = &str> {
-    package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development).map(|d| d.name.as_str())
+    package.dependencies.iter().filter(|d| d.kind.as_deref() != Some("dev")).map(|d| d.name.as_str())
 }
 
 #[test]
