@@ -15,6 +15,7 @@
 //! Invariant: one thread, no real clock, no randomness but the seed's; the one `unsafe` stands in [`entropy`].
 
 pub mod alarm;
+pub mod bare;
 pub mod clock;
 pub mod crypto;
 pub mod entropy;
