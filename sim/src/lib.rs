@@ -19,6 +19,7 @@ pub mod bare;
 pub mod clock;
 pub mod crypto;
 pub mod entropy;
+pub mod measure;
 pub mod net;
 pub mod node;
 pub mod property;

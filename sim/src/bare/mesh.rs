@@ -1,6 +1,9 @@
 //! The mesh itself: machines, what is between them, and the queue of what happens next.
 
-use super::{pace::Pace, sight::Sight};
+use super::{
+    pace::{Pace, Stalls},
+    sight::Sight,
+};
 use crate::{net::Link, trace::Fnv};
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
@@ -49,6 +52,7 @@ struct Machine {
     /// Datagrams pass between machines of the same side alone.
     side: usize,
     pace: Pace,
+    stalls: Option<Stalls>,
     inbox: VecDeque<(usize, Bytes)>,
     /// The one wake-up that counts.
     wakes_at: Duration,
@@ -67,6 +71,7 @@ enum What {
     Lands { from: usize, to: usize, bytes: Bytes },
     Wakes(usize),
     Starts(usize),
+    Stalls(usize),
 }
 
 impl Mesh {
@@ -79,6 +84,7 @@ impl Mesh {
             epoch: 0,
             side: 0,
             pace: Pace::STEADY,
+            stalls: None,
             inbox: VecDeque::new(),
             wakes_at: Duration::MAX,
         };
@@ -134,6 +140,7 @@ impl Mesh {
                 What::Wakes(number) if self.machines[number].wakes_at == event.at => self.wake(number),
                 What::Wakes(_) => {}
                 What::Starts(number) => self.start(number),
+                What::Stalls(number) => self.stand_still(number),
             }
         }
         self.now = end;
@@ -221,6 +228,14 @@ impl Mesh {
         self.machines[number].pace.freeze(self.now + time);
     }
 
+    /// A machine stands still again and again, from now on.
+    pub fn stall(&mut self, number: usize, stalls: Stalls) {
+        self.machines[number].stalls = Some(stalls);
+        // Not all at once.
+        let at = self.now + self.draw(Duration::ZERO, stalls.pause.1);
+        self.push(at, What::Stalls(number));
+    }
+
     /// Cuts the network: the first `count` machines are on one side, the others on the other.
     pub fn partition(&mut self, count: usize) {
         self.machines.iter_mut().enumerate().for_each(|(number, machine)| machine.side = usize::from(number >= count));
@@ -262,6 +277,13 @@ impl Mesh {
             }
         }
         self.set_alarm(number);
+    }
+
+    fn stand_still(&mut self, number: usize) {
+        let Some(Stalls { pause, time }) = self.machines[number].stalls else { return };
+        let (time, pause) = (self.draw(time.0, time.1), self.draw(pause.0, pause.1));
+        self.freeze(number, time);
+        self.push(self.now + time + pause, What::Stalls(number));
     }
 
     fn set_alarm(&mut self, number: usize) {

@@ -19,4 +19,4 @@ mod pace;
 mod sight;
 
 pub use mesh::Mesh;
-pub use pace::Pace;
+pub use pace::{Pace, Stalls};

@@ -11,6 +11,15 @@ pub struct Pace {
     frozen_until: Duration,
 }
 
+/// How a machine stands still, again and again: after a pause between these two, for a time between these two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stalls {
+    /// From one to the next.
+    pub pause: (Duration, Duration),
+    /// How long each lasts.
+    pub time: (Duration, Duration),
+}
+
 impl Pace {
     /// Always.
     pub const STEADY: Pace =

@@ -33,6 +33,7 @@ pub(super) struct Health {
 }
 
 impl Health {
+    #[cfg(test)]
     pub(super) fn is_well(&self) -> bool {
         self.score == 0
     }
