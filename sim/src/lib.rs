@@ -15,11 +15,13 @@
 //! Invariant: one thread, no real clock, no randomness but the seed's; the one `unsafe` stands in [`entropy`].
 
 pub mod alarm;
+pub mod bare;
 pub mod campaign;
 pub mod clock;
 pub mod crypto;
 pub mod entropy;
 pub mod log;
+pub mod measure;
 pub mod net;
 pub mod node;
 pub mod property;

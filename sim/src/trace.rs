@@ -80,7 +80,7 @@ impl Trace {
 
     /// The numbers so far.
     pub fn sums(&self) -> Sums {
-        Sums { lines: self.lines.0, contents: self.contents.0, ..self.sums }
+        Sums { lines: self.lines.value(), contents: self.contents.value(), ..self.sums }
     }
 
     fn line(&mut self, what: fmt::Arguments<'_>) -> String {
@@ -97,7 +97,7 @@ impl Trace {
 }
 
 /// FNV-1a, 64 bits: a digest against accidents, not against people.
-struct Fnv(u64);
+pub(crate) struct Fnv(u64);
 
 impl Default for Fnv {
     fn default() -> Fnv {
@@ -106,7 +106,11 @@ impl Default for Fnv {
 }
 
 impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0
     }
 }

@@ -1,8 +1,8 @@
 //! foca's packets as bytes: fixed fields, sizes checked before every read and write.
 
 use super::peer::{EPOCH_MAX, Peer};
-use bytes::{Buf, BufMut};
-use foca::{Header, Member, Message, State};
+use bytes::{Buf, BufMut, Bytes};
+use foca::{Codec, Header, Member, Message, State};
 use skep_runtime::NodeId;
 
 /// Bytes of one gossip packet: what surely fits into a QUIC datagram at the smallest MTU.
@@ -28,7 +28,7 @@ pub(super) enum Error {
     Full,
 }
 
-impl foca::Codec<Peer> for Packets {
+impl Codec<Peer> for Packets {
     type Error = Error;
 
     fn encode_header(&mut self, header: &Header<Peer>, mut buf: impl BufMut) -> Result<(), Error> {
@@ -109,6 +109,17 @@ impl foca::Codec<Peer> for Packets {
     }
 }
 
+/// A packet of our own making, as foca would write it: gossip from one run to another that carries `news`, at most.
+pub(super) fn gossip(src: Peer, src_incarnation: u16, dst: Peer, news: Option<&Member<Peer>>) -> Result<Bytes, Error> {
+    let mut packet = Vec::with_capacity(HEADER_BYTES_MAX + 2 + MEMBER_BYTES);
+    Packets.encode_header(&Header { src, src_incarnation, dst, message: Message::Gossip }, &mut packet)?;
+    if let Some(member) = news {
+        packet.put_u16(1);
+        Packets.encode_member(member, &mut packet)?;
+    }
+    Ok(packet.into())
+}
+
 fn put_peer(buf: &mut impl BufMut, peer: &Peer) {
     buf.put_slice(peer.id.as_bytes());
     buf.put_u64(peer.epoch);
@@ -131,7 +142,6 @@ fn take_u8(buf: &mut impl Buf) -> Result<u8, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use foca::Codec;
     use proptest::prelude::*;
 
     fn peer(n: u8) -> Peer {

@@ -1,17 +1,22 @@
 //! foca, wrapped so that nothing in it waits, sends or looks at a clock. One thought, hence its length.
 //!
-//! What foca lacks is added here: Lifeguard's local health (a node that is behind with its own timers gives
-//! others more time before it accuses), a lost connection as a hint, goodbyes, persistence in reaching members
-//! that were never seen, and a check that a packet's sender is who the connection says. Lifeguard: Dadgar,
-//! Phillips, Currey, 2018.
+//! What foca lacks is added here: Lifeguard, as far as [`Policy`] wants it; a lost connection as a hint; goodbyes;
+//! persistence in reaching members that were never seen; and a check that a packet's sender is who the connection
+//! says. foca's probes and its view are as they are: its timers are kept here, so it is here that a probe takes longer
+//! and that a suspect's time ends sooner or later. What foca sends is looked at on its way out.
 
 use super::{
-    codec::{PACKET_BYTES_MAX, Packets},
+    accusation::Accusation,
+    codec::{self, PACKET_BYTES_MAX, Packets},
+    health::{Health, LATE_MAX, Probe},
     peer::{EPOCH_MAX, Peer},
-    pulse::{Inbox, Pulse, Pulses},
+    policy::Policy,
+    pulse::Pulse,
+    suspicion::{self, Suspicion, Suspicions},
+    word::{Inbox, Word, Words},
 };
 use bytes::Bytes;
-use foca::{AccumulatingRuntime, Codec, Config, Foca, Member, OwnedNotification, PeriodicParams, State, Timer};
+use foca::{AccumulatingRuntime, Codec, Config, Foca, Member, Message, OwnedNotification, PeriodicParams, State, Timer};
 use rand_chacha::ChaCha8Rng;
 use skep_runtime::{Load, NodeId, member, wire};
 use std::{
@@ -21,14 +26,10 @@ use std::{
     time::Duration,
 };
 
-/// One member is probed so often. With [`SUSPICION`] it decides how soon a crash is known.
+/// One member is probed so often. With a suspect's time it decides how soon a crash is known.
 const PROBE_PERIOD: Duration = Duration::from_millis(500);
 /// How long a direct answer may take before others are asked: a hundred round trips of a LAN.
 const PROBE_ANSWER: Duration = Duration::from_millis(200);
-/// How long a suspect may take to say that it lives.
-const SUSPICION: Duration = Duration::from_millis(2500);
-/// The same for a suspect whose connection broke: there is evidence beside the silence.
-const SUSPICION_LOST: Duration = Duration::from_millis(1500);
 /// News is handed on so often, to a few members.
 const GOSSIP_PERIOD: Duration = Duration::from_millis(200);
 /// A full list of members is asked for so often, as gossip may miss someone.
@@ -47,11 +48,6 @@ const LOAD_PERIOD: Duration = Duration::from_secs(1);
 const PULSE_PERIOD: Duration = Duration::from_secs(10);
 /// A change of load below this many thousandths is not worth a pulse.
 const LOAD_STEP_PERMILLE: u16 = 50;
-/// A timer that is later than this shows that this node, not another, is slow.
-const LAG_MAX: Duration = Duration::from_millis(250);
-/// How far local health may fall; each step gives suspects [`HEALTH_STEP`] more.
-const HEALTH_MAX: u32 = 8;
-const HEALTH_STEP: Duration = Duration::from_millis(1000);
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,13 +96,12 @@ struct Due {
     at: Duration,
     timer: Timer<Peer>,
     number: u64,
-    /// Local health has put it off once.
-    deferred: bool,
 }
 
 /// One node's view of who answers. Times are since some start of the caller's.
 pub struct Core {
-    foca: Foca<Peer, Packets, ChaCha8Rng, Pulses>,
+    policy: Policy,
+    foca: Foca<Peer, Packets, ChaCha8Rng, Words>,
     runtime: AccumulatingRuntime<Peer>,
     inbox: Inbox,
     members: BTreeSet<NodeId>,
@@ -114,7 +109,14 @@ pub struct Core {
     timers: BinaryHeap<Reverse<Due>>,
     timers_made: u64,
     token: foca::TimerToken,
-    health: u32,
+    health: Health,
+    suspicions: Suspicions,
+    accused: u64,
+    /// Who was asked to try in the current probe and wasn't heard since, and whether anyone was.
+    asked: BTreeSet<NodeId>,
+    asked_and_heard: bool,
+    /// Under which run, and after how many answers to suspicions, this node spoke last.
+    spoke_as: (Peer, u16),
     mine: Pulse,
     said: Load,
     pulse_at: Duration,
@@ -127,10 +129,16 @@ pub struct Core {
 impl Core {
     /// The view of `me`, who is alone so far. `rng` is this core's own.
     pub fn new(me: Peer, rng: ChaCha8Rng) -> Core {
+        Core::with_policy(me, rng, Policy::default())
+    }
+
+    /// The same under another policy than production's.
+    pub fn with_policy(me: Peer, rng: ChaCha8Rng, policy: Policy) -> Core {
         let inbox = Inbox::default();
-        let handler = Pulses { inbox: inbox.clone(), me: me.id };
+        let handler = Words { inbox: inbox.clone(), me: me.id };
         let mine = Pulse { node: me.id, stamp: me.epoch, card: 0, roster: 0, load: Load::default(), left: false };
         Core {
+            policy,
             foca: Foca::with_custom_broadcast(me, config(1), rng, Packets, handler),
             runtime: AccumulatingRuntime::new(),
             inbox,
@@ -139,7 +147,12 @@ impl Core {
             timers: BinaryHeap::new(),
             timers_made: 0,
             token: 0,
-            health: 0,
+            health: Health::default(),
+            suspicions: Suspicions::default(),
+            accused: 0,
+            asked: BTreeSet::new(),
+            asked_and_heard: false,
+            spoke_as: (me, 0),
             mine,
             said: Load::default(),
             pulse_at: Duration::MAX,
@@ -165,15 +178,22 @@ impl Core {
         self.foca.iter_membership_state().map(|m| *m.id()).find(|peer| peer.id == *id)
     }
 
+    /// How often this node has accused a member of being dead, so far.
+    pub fn accused(&self) -> u64 {
+        self.accused
+    }
+
     /// When [`Input::Tick`] is due.
     pub fn wake_at(&self) -> Duration {
         let timer = self.timers.peek().map_or(Duration::MAX, |Reverse(due)| due.at);
-        timer.min(self.reach_at).min(self.pulse_at)
+        let verdict = self.suspicions.iter().map(|suspicion| self.ends_at(suspicion)).min().unwrap_or(Duration::MAX);
+        timer.min(verdict).min(self.reach_at).min(self.pulse_at)
     }
 
     /// Takes one input at time `now` and says what follows.
     pub fn handle(&mut self, now: Duration, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.look_at_the_clock(now);
         match input {
             Input::Tick => self.tick(now),
             Input::Packet(from, bytes) => self.packet(from, &bytes),
@@ -198,8 +218,13 @@ impl Core {
     fn tick(&mut self, now: Duration) {
         while self.timers.peek().is_some_and(|Reverse(due)| due.at <= now) {
             let Some(Reverse(due)) = self.timers.pop() else { break };
-            self.fire(now, due);
-            self.schedule(now);
+            self.fire(now, due.timer);
+        }
+        let over: Vec<Suspicion> = self.suspicions.iter().copied().filter(|s| self.ends_at(s) <= now).collect();
+        for Suspicion { peer, incarnation, token, .. } in over {
+            self.suspicions.remove(&peer.id);
+            // foca knows whether the suspect has answered meanwhile.
+            self.fire(now, Timer::ChangeSuspectToDown { member_id: peer, incarnation, token });
         }
         if self.pulse_at <= now {
             self.send_pulse(now);
@@ -209,21 +234,68 @@ impl Core {
         }
     }
 
-    fn fire(&mut self, now: Duration, due: Due) {
-        match &due.timer {
-            Timer::ProbeRandomMember(_) => {
-                // Lateness of our own clockwork is the one thing that we know to be our own fault.
-                let late = now.saturating_sub(due.at) > LAG_MAX;
-                self.health = if late { (self.health + 1).min(HEALTH_MAX) } else { self.health.saturating_sub(1) };
-            }
-            Timer::ChangeSuspectToDown { .. } if self.health > 0 && !due.deferred => {
-                let at = now + HEALTH_STEP * self.health;
-                self.timers.push(Reverse(Due { at, deferred: true, ..due }));
-                return;
-            }
-            _ => {}
+    fn fire(&mut self, now: Duration, timer: Timer<Peer>) {
+        let ends_probe = matches!(timer, Timer::ProbeRandomMember(token) if token == self.token);
+        let result = self.foca.handle_timer(timer, &mut self.runtime);
+        note(result);
+        let accused = self.schedule(now);
+        if ends_probe {
+            self.probed(accused);
         }
-        let result = self.foca.handle_timer(due.timer, &mut self.runtime);
+    }
+
+    fn probed(&mut self, failed: bool) {
+        let probe = match (failed, self.asked_and_heard) {
+            (false, _) => Probe::Answered,
+            (true, true) => Probe::Silent,
+            (true, false) => Probe::Deaf,
+        };
+        self.asked.clear();
+        self.asked_and_heard = false;
+        if self.policy.local_health {
+            self.health.probed(probe);
+        }
+    }
+
+    /// Lateness of our own clockwork is the one thing that we know to be our own fault. What came meanwhile lies
+    /// unread, so the time that this node stood still counts against nobody.
+    fn look_at_the_clock(&mut self, now: Duration) {
+        // Not of verdicts: a confirmation can put one into the past.
+        let late = self.timers.peek().map_or(Duration::ZERO, |Reverse(due)| now.saturating_sub(due.at));
+        if !self.policy.local_health || late <= LATE_MAX {
+            return;
+        }
+        self.health.late(late);
+        self.suspicions.put_off(late);
+        let timers = std::mem::take(&mut self.timers).into_iter();
+        self.timers = timers.map(|Reverse(due)| Reverse(Due { at: due.at.saturating_add(late), ..due })).collect();
+    }
+
+    /// When a suspect's time is over, by all that is known now.
+    fn ends_at(&self, suspicion: &Suspicion) -> Duration {
+        let end = if self.policy.dogpile {
+            let confirmed = self.inbox.accusers(suspicion.peer, suspicion.incarnation);
+            suspicion.ends_at(confirmed, self.foca.num_members().saturating_sub(1))
+        } else {
+            suspicion.ends_at_fixed()
+        };
+        end + self.health.patience()
+    }
+
+    /// A member failed a probe, or its connection broke.
+    fn accuse(&mut self, now: Duration, peer: Peer, incarnation: u16, token: foca::TimerToken) {
+        if !self.suspicions.raise(now, peer, incarnation, token) {
+            return;
+        }
+        self.accused += 1;
+        if self.policy.dogpile {
+            let accusation = Accusation { suspect: peer.id, epoch: peer.epoch, incarnation, accuser: self.me().id };
+            self.say(Word::Accusation(accusation));
+        }
+    }
+
+    fn say(&mut self, word: Word) {
+        let result = self.foca.add_broadcast(&wire::encode(&word)).map(|_| ());
         note(result);
     }
 
@@ -231,6 +303,7 @@ impl Core {
         // Gossip says who speaks; the connection knows. They have to agree, or a member could speak for others.
         let honest = Packets.decode_header(bytes).is_ok_and(|header| header.src.id == from);
         if honest && self.members.contains(&from) && !self.left {
+            self.asked_and_heard |= self.asked.remove(&from);
             let result = self.foca.handle_data(bytes, &mut self.runtime);
             note(result);
         }
@@ -278,6 +351,8 @@ impl Core {
         // Our clock went backwards since our last run: that run would win against this one.
         if epoch > self.me().epoch && epoch < EPOCH_MAX {
             let me = Peer { epoch: epoch + 1, ..self.me() };
+            // Nobody suspected this run.
+            self.spoke_as = (me, 0);
             let result = self.foca.change_identity(me, &mut self.runtime);
             note(result);
             self.mine.stamp = self.mine.stamp.max(me.epoch);
@@ -292,10 +367,10 @@ impl Core {
     }
 
     fn lost(&mut self, now: Duration, id: &NodeId) {
-        let Some((peer, incarnation)) = self.active(id) else { return };
+        let Some((peer, incarnation)) = self.active(id).filter(|_| self.policy.loss) else { return };
         self.declare(id, State::Suspect);
-        let timer = Timer::ChangeSuspectToDown { member_id: peer, incarnation, token: self.token };
-        self.push(now + SUSPICION_LOST, timer);
+        self.accuse(now, peer, incarnation, self.token);
+        self.suspicions.lost(id);
     }
 
     fn load(&mut self, now: Duration, load: Load) {
@@ -318,14 +393,14 @@ impl Core {
         self.left = true;
         (self.pulse_at, self.reach_at) = (Duration::MAX, Duration::MAX);
         self.timers.clear();
+        self.suspicions.clear();
     }
 
     fn send_pulse(&mut self, now: Duration) {
         self.mine.stamp += 1;
         self.said = self.mine.load;
         (self.pulsed_at, self.pulse_at) = (now, now + PULSE_PERIOD);
-        let result = self.foca.add_broadcast(&wire::encode(&self.mine)).map(|_| ());
-        note(result);
+        self.say(Word::Pulse(self.mine));
     }
 
     /// Greets some of the members that don't answer, in turn.
@@ -350,6 +425,7 @@ impl Core {
 
     /// Takes a node that is no member any more out of foca, so that it may come back in the same run.
     fn forget(&mut self, id: &NodeId) {
+        self.suspicions.remove(id);
         let Some(peer) = self.known(id) else { return };
         if let Some((peer, incarnation)) = self.active(id) {
             let update = Member::new(peer, incarnation, State::Down);
@@ -378,24 +454,39 @@ impl Core {
             self.token = token;
         }
         self.timers_made += 1;
-        self.timers.push(Reverse(Due { at, timer, number: self.timers_made, deferred: false }));
+        self.timers.push(Reverse(Due { at, timer, number: self.timers_made }));
     }
 
-    fn schedule(&mut self, now: Duration) {
+    /// Keeps foca's timers, as slow as this node's health asks for. Says whether there is a suspect among them.
+    fn schedule(&mut self, now: Duration) -> bool {
+        let mut accused = false;
         while let Some((after, timer)) = self.runtime.to_schedule() {
-            if !self.left {
-                self.push(now + after, timer);
+            if self.left {
+                continue;
+            }
+            match timer {
+                Timer::ChangeSuspectToDown { member_id, incarnation, token } => {
+                    self.accuse(now, member_id, incarnation, token);
+                    accused = true;
+                }
+                Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => {
+                    self.push(now + self.health.stretch(after), timer);
+                }
+                _ => self.push(now + after, timer),
             }
         }
+        accused
     }
 
     /// Turns what foca left behind into actions.
     fn drain(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let accusers = self.plead();
         self.schedule(now);
         while let Some((to, bytes)) = self.runtime.to_send() {
-            if self.members.contains(&to.id) {
-                actions.push(Action::Send(to.id, bytes));
-            }
+            self.send(to, bytes, actions);
+        }
+        for accuser in accusers {
+            self.gossip(accuser, None, actions);
         }
         while let Some(notification) = self.runtime.to_notify() {
             match notification {
@@ -425,6 +516,63 @@ impl Core {
         }
         // What a goodbye heard of by gossip has left behind.
         while let Some((to, bytes)) = self.runtime.to_send() {
+            self.send(to, bytes, actions);
+        }
+    }
+
+    /// Answers what others accuse this node of, so that whatever it says from now on acquits it. Gives those that are
+    /// to hear it first: their clocks run.
+    fn plead(&mut self) -> Vec<Peer> {
+        let (me, mut accusers) = (self.me(), Vec::new());
+        for charge in self.inbox.take_charges() {
+            if self.policy.dogpile && charge.epoch == me.epoch {
+                let suspect = Member::new(me, charge.incarnation, State::Suspect);
+                let result = self.foca.apply_many([suspect].into_iter(), true, &mut self.runtime);
+                note(result);
+                accusers.extend(self.active(&charge.accuser).map(|(peer, _)| peer));
+            }
+        }
+        accusers
+    }
+
+    /// Lets a packet out, and looks at what it says.
+    fn send(&mut self, to: Peer, bytes: Bytes, actions: &mut Vec<Action>) {
+        if !self.members.contains(&to.id) {
+            return;
+        }
+        actions.push(Action::Send(to.id, bytes.clone()));
+        if self.policy == Policy::PLAIN {
+            return;
+        }
+        let Ok(header) = Packets.decode_header(bytes.as_ref()) else { return };
+        let speaks_as = (header.src, header.src_incarnation);
+        if speaks_as > self.spoke_as && self.policy.local_health {
+            self.health.suspected();
+        }
+        self.spoke_as = speaks_as;
+        match header.message {
+            Message::PingReq { .. } => {
+                self.asked.insert(to.id);
+            }
+            // Whoever asked learns at once that its own way works, whatever comes of it: the paper's nack.
+            Message::IndirectPing { origin, .. } if self.policy.local_health => self.gossip(origin, None, actions),
+            // Lifeguard's buddy: a suspect that can hear a probe hears that it has to answer more than that.
+            Message::Ping(_) if self.policy.dogpile => {
+                let suspect = self.foca.iter_members().find(|m| *m.id() == to && m.state() == State::Suspect).cloned();
+                if suspect.is_some() {
+                    self.gossip(to, suspect, actions);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends a packet of our own.
+    fn gossip(&self, to: Peer, news: Option<Member<Peer>>, actions: &mut Vec<Action>) {
+        let (me, incarnation) = self.spoke_as;
+        if let Ok(bytes) = codec::gossip(me, incarnation, to, news.as_ref())
+            && self.members.contains(&to.id)
+        {
             actions.push(Action::Send(to.id, bytes));
         }
     }
@@ -447,7 +595,7 @@ fn config(members: usize) -> Config {
         probe_rtt: PROBE_ANSWER,
         num_indirect_probes: nonzero(3),
         max_transmissions: NonZeroU8::new(transmissions.clamp(6.0, 30.0) as u8).unwrap_or(NonZeroU8::MIN),
-        suspect_to_down_after: SUSPICION,
+        suspect_to_down_after: suspicion::FIXED,
         remove_down_after: Some(FORGET_DOWN),
         max_packet_size: nonzero(PACKET_BYTES_MAX),
         notify_down_members: true,
@@ -715,7 +863,7 @@ mod tests {
         let mut starved = world.cores.remove(&id(0)).unwrap();
         world.now += Duration::from_secs(4);
         let actions = starved.handle(world.now, Input::Tick);
-        assert!(starved.health > 0);
+        assert!(!starved.health.is_well());
         world.cores.insert(id(0), starved);
         world.wire.clear();
         world.apply(id(0), actions);
