@@ -55,6 +55,8 @@ pub struct Row {
     pub processor_s: f64,
     /// Datagrams sent, their bytes, and how many were lost.
     pub datagrams: (u64, u64, u64),
+    /// What the scenario measured.
+    pub measures: Vec<(String, f64)>,
     /// Digest of the trace's lines.
     pub trace: String,
     /// Digest of the datagrams' contents.
@@ -82,6 +84,7 @@ impl Row {
             virtual_s: outcome.virtual_time.as_secs_f64(),
             processor_s: outcome.processor_time.unwrap_or_default().as_secs_f64(),
             datagrams: (sums.datagrams, sums.bytes, sums.lost),
+            measures: outcome.measures.clone(),
             trace: format!("{:016x}", sums.lines),
             contents: format!("{:016x}", sums.contents),
         }
@@ -186,6 +189,24 @@ fn summary(rows: &[Row]) -> Result<()> {
         writeln!(out, "{name:24}{:>6}{virtual_s:>12.0}{processor_s:>14.1}{speed:>16.0}  {failed:?}", rows.len())?;
     }
     ensure!(!rows.is_empty(), "nothing was played");
+    spread(&mut out, rows)
+}
+
+/// What the scenarios measured, over all runs.
+fn spread(out: &mut impl Write, rows: &[Row]) -> Result<()> {
+    let mut by_name: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (what, value) in rows.iter().flat_map(|row| &row.measures) {
+        by_name.entry(what).or_default().push(*value);
+    }
+    if by_name.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{:40}{:>10}{:>12}{:>12}{:>12}", "measured", "times", "p50", "p99", "max")?;
+    for (what, mut values) in by_name {
+        values.sort_by(f64::total_cmp);
+        let at = |part: f64| values[((values.len() as f64 * part) as usize).min(values.len() - 1)];
+        writeln!(out, "{what:40}{:>10}{:>12.1}{:>12.1}{:>12.1}", values.len(), at(0.5), at(0.99), at(1.0))?;
+    }
     Ok(())
 }
 

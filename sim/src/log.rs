@@ -4,7 +4,7 @@
 
 use crate::net::Network;
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt::{self, Write as _},
 };
 use tracing::{
@@ -15,6 +15,7 @@ use tracing_subscriber::{Layer, filter::Targets, layer::Context, registry::Looku
 
 thread_local! {
     static NETWORK: RefCell<Option<Network>> = const { RefCell::new(None) };
+    static DOWNS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// From now on what this thread logs goes into the trace of this network.
@@ -28,12 +29,20 @@ pub fn lines<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     Lines.with_filter(Targets::new().with_targets(ours.map(|target| (target, tracing::Level::DEBUG))))
 }
 
+/// How often a node has called another one down since this thread's world began.
+pub fn downs() -> u64 {
+    DOWNS.get()
+}
+
 struct Lines;
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = Line(String::new());
         event.record(&mut line);
+        if line.0.starts_with(" message=membership") && line.0.ends_with("state=Down") {
+            DOWNS.set(DOWNS.get() + 1);
+        }
         let (level, target) = (event.metadata().level(), event.metadata().target());
         NETWORK.with_borrow(|network| {
             if let Some(network) = network {

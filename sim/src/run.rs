@@ -37,6 +37,8 @@ pub struct Outcome {
     pub last_lines: String,
     /// What the nodes believed, as a page, if that was wished for.
     pub timeline: Option<String>,
+    /// What the scenario measured.
+    pub measures: Vec<(String, f64)>,
     /// Its trace in numbers: equal for equal seeds.
     pub sums: Sums,
     /// How long it took, in virtual time.
@@ -74,6 +76,7 @@ fn played(Play { scenario, seed, wishes }: Play, text: Option<Box<dyn Write + Se
             error,
             last_lines: world.last_lines(),
             timeline: wishes.timeline.then(|| world.timeline_page(&title)),
+            measures: world.measures().to_vec(),
             sums: world.sums(),
             virtual_time: clock::now(),
             processor_time: processor_time(),

@@ -64,6 +64,7 @@ pub struct World {
     mdns: bool,
     wishes: Wishes,
     beliefs: Arc<Mutex<Beliefs>>,
+    measures: Vec<(String, f64)>,
     tasks: Tasks,
 }
 
@@ -115,6 +116,7 @@ impl World {
             mdns: false,
             wishes,
             beliefs: Arc::default(),
+            measures: Vec::new(),
             tasks,
         })
     }
@@ -403,6 +405,17 @@ impl World {
         if self.wishes.timeline {
             self.beliefs().timeline.event(clock::now(), what);
         }
+    }
+
+    /// Measures something; many runs together show how it is spread.
+    pub fn measure(&mut self, what: &str, value: f64) {
+        self.note(&format!("{what}: {value}"));
+        self.measures.push((what.to_owned(), value));
+    }
+
+    /// What was measured.
+    pub fn measures(&self) -> &[(String, f64)] {
+        &self.measures
     }
 
     /// The trace's last lines, datagrams left out.

@@ -42,6 +42,8 @@ pub(super) struct Platter {
     log: Vec<u8>,
     /// How much of the log a crash can't take, in bytes.
     flushed: usize,
+    /// How much a disk that lies (a mutant) says that it has flushed.
+    claimed: usize,
     /// What a running node sees.
     pub(super) live: Tables,
     live_bytes: u64,
@@ -221,6 +223,9 @@ impl Platter {
             }
             self.flushed = end;
         }
+        if cfg!(feature = "mutant-flush-skipped") {
+            (self.flushed, self.claimed) = (self.claimed, self.flushed.max(self.claimed));
+        }
         if self.staged.is_empty() && self.log.len() > LOG_BYTES_MAX {
             self.fold();
         }
@@ -243,7 +248,7 @@ impl Platter {
             }
         }
         self.log.clear();
-        self.flushed = 0;
+        (self.flushed, self.claimed) = (0, 0);
     }
 
     /// Closing in order: what was not flushed was never promised.
@@ -255,6 +260,7 @@ impl Platter {
     fn end_session(&mut self) {
         self.session += 1;
         self.open = false;
+        self.claimed = self.flushed;
         self.staged.clear();
         self.live.clear();
         self.live_bytes = 0;

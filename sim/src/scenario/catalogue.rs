@@ -1,10 +1,10 @@
 //! All scenarios, by name.
 
 use super::{
-    asymmetric_ring, bit_flip, budget, cloned_key, command, crash_half, crash_one, disk_full, evict, flapping_link,
-    form, gather, invite_reused, join_during_partition, join_interrupted, leave, lossy_lan, partition_and_heal,
-    pipeline, power_cut, quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link, slow_node, storm,
-    sub_agents, task_owner_dies, whole_restart,
+    asymmetric_ring, bit_flip, budget, cloned_key, command, crash_half, crash_one, detection, disk_full, endurance,
+    evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave, lossy_lan,
+    partition_and_heal, pipeline, power_cut, quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link,
+    slow_node, storm, sub_agents, task_owner_dies, whole_restart,
 };
 use crate::World;
 use anyhow::Result;
@@ -68,10 +68,22 @@ pub const ALL: &[Scenario] = &[
         run: |world| Box::pin(crash_one::run(world)),
     },
     Scenario {
+        name: "detection",
+        about: "measures how soon a crash is known and a partition healed; --nodes",
+        share: 0,
+        run: |world| Box::pin(detection::run(world)),
+    },
+    Scenario {
         name: "disk_full",
         about: "the disk of a node fills up under its work, and has room again",
         share: 20,
         run: |world| Box::pin(disk_full::run(world)),
+    },
+    Scenario {
+        name: "endurance",
+        about: "measures false alarms while every machine is slowed by half; --nodes, --until",
+        share: 0,
+        run: |world| Box::pin(endurance::run(world)),
     },
     Scenario {
         name: "evict",

@@ -16,7 +16,9 @@ use super::{
     word::{Inbox, Word, Words},
 };
 use bytes::Bytes;
-use foca::{AccumulatingRuntime, Codec, Config, Foca, Member, Message, OwnedNotification, PeriodicParams, State, Timer};
+use foca::{
+    AccumulatingRuntime, Codec, Config, Foca, Member, Message, OwnedNotification, PeriodicParams, State, Timer,
+};
 use rand_chacha::ChaCha8Rng;
 use skep_runtime::{Load, NodeId, member, wire};
 use std::{
@@ -405,6 +407,10 @@ impl Core {
 
     /// Greets some of the members that don't answer, in turn.
     fn reach(&mut self, now: Duration) {
+        if cfg!(feature = "mutant-join-once") && self.reached.is_some() {
+            self.reach_at = Duration::MAX;
+            return;
+        }
         let me = self.me().id;
         let up = |id: &NodeId| self.states.get(id) == Some(&member::State::Up);
         let silent: Vec<NodeId> = self.members.iter().copied().filter(|id| *id != me && !up(id)).collect();

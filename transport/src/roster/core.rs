@@ -149,7 +149,7 @@ impl Roster {
 
     /// Whether this key is a member's.
     pub fn contains(&self, id: &NodeId) -> bool {
-        self.members.contains_key(id)
+        self.members.contains_key(id) || (cfg!(feature = "mutant-evicted-return") && self.is_evicted(id))
     }
 
     /// Whether this key was taken off for good.
