@@ -215,6 +215,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_failure_says_what_broke_what_came_before_and_how_to_see_it_again() {
+        let wishes = Wishes { nodes: Some(9), until: Some(Duration::from_secs(90)), timeline: false };
+        let play = Play { scenario: scenario::find("storm").unwrap(), seed: 17, wishes };
+        let outcome = Outcome {
+            error: Some(anyhow::anyhow!("two owners")),
+            last_lines: "1.0 crash 3\n".into(),
+            timeline: None,
+            measures: Vec::new(),
+            sums: Default::default(),
+            virtual_time: Duration::from_secs(2),
+            processor_time: None,
+        };
+        let failure = Row::new(play, &outcome).failure.unwrap();
+        assert!(failure.starts_with("1.0 crash 3\n") && failure.contains("seed 17: two owners"), "{failure}");
+        assert!(failure.contains("--scenario storm --seed 17 --nodes 9 --until 90s"), "{failure}");
+    }
+
+    #[test]
     fn every_regression_names_a_scenario_and_a_seed() {
         regressions().unwrap();
     }
