@@ -228,8 +228,11 @@ impl Core {
         let over: Vec<Suspicion> = self.suspicions.iter().copied().filter(|s| self.ends_at(s) <= now).collect();
         for Suspicion { peer, incarnation, token, .. } in over {
             self.suspicions.remove(&peer.id);
-            // foca knows whether the suspect has answered meanwhile.
-            self.fire(now, Timer::ChangeSuspectToDown { member_id: peer, incarnation, token });
+            // foca (2.0.0) leaves a suspect up that has answered meanwhile, and all the same tells it that it is down,
+            // so that it begins a new life for nothing.
+            if self.active(&peer.id) == Some((peer, incarnation)) {
+                self.fire(now, Timer::ChangeSuspectToDown { member_id: peer, incarnation, token });
+            }
         }
         if self.pulse_at <= now {
             self.send_pulse(now);
@@ -788,6 +791,7 @@ mod tests {
         world.run(8);
         assert!(world.all_see(2, member::State::Up));
         assert!(!world.log.iter().any(|(_, _, a)| *a == Action::State(id(2), member::State::Down)));
+        assert_eq!(world.cores[&id(2)].me().epoch, 1000, "it goes on with the life that it had");
     }
 
     #[test]
