@@ -17,6 +17,7 @@ const KNOWN_TIMEOUT: Duration = Duration::from_secs(60);
 struct Row {
     hours: f64,
     false_downs: usize,
+    hours_at_rest: f64,
     accusations: u64,
     detection: Spread,
 }
@@ -35,7 +36,7 @@ pub fn table(crashes: usize) -> String {
     (rows.reverse(), measured.reverse());
 
     let mut text = String::from(
-        "| nodes | weather | policy | false downs | a node-hour | accusations a node-hour | crash known to all, p50 s | \
+        "| nodes | weather | policy | false downs | a node-hour | false accusations a node-hour | crash known to all, p50 s | \
          p99 s |\n|---|---|---|---|---|---|---|---|\n",
     );
     for ((nodes, weather, (policy, _)), row) in rows.iter().zip(measured) {
@@ -46,7 +47,7 @@ pub fn table(crashes: usize) -> String {
             weather.name,
             row.false_downs,
             row.false_downs as f64 / node_hours,
-            row.accusations as f64 / node_hours,
+            row.accusations as f64 / (row.hours_at_rest * *nodes as f64),
             row.detection
         );
     }
@@ -56,11 +57,14 @@ pub fn table(crashes: usize) -> String {
 /// Seeds are the same for every row: what differs is the policy's doing, or the weather's.
 fn row(nodes: usize, weather: &Weather, policy: Policy, crashes: usize) -> Row {
     let mut mesh = weather.mesh(1, nodes, policy);
-    let (start, accused) = (mesh.now(), mesh.accusations());
-    let mut detection = Spread::default();
+    let start = mesh.now();
+    let (mut at_rest, mut accusations, mut detection) = (Duration::ZERO, 0, Spread::default());
     for _ in 0..crashes {
         let rest = mesh.draw(REST.0, REST.1);
+        let accused = mesh.accusations();
         mesh.run_until(mesh.now() + rest);
+        // Nobody is dead now, so each is false.
+        (at_rest, accusations) = (at_rest + rest, accusations + mesh.accusations() - accused);
         let number = mesh.draw_machine();
         mesh.crash(number);
         detection.extend([mesh.run_while_not(KNOWN_TIMEOUT, |mesh| mesh.is_missed_by_all(number))]);
@@ -71,7 +75,8 @@ fn row(nodes: usize, weather: &Weather, policy: Policy, crashes: usize) -> Row {
     Row {
         hours: (mesh.now() - start).as_secs_f64() / 3600.0,
         false_downs: mesh.false_downs(),
-        accusations: mesh.accusations() - accused,
+        hours_at_rest: at_rest.as_secs_f64() / 3600.0,
+        accusations,
         detection,
     }
 }

@@ -47,8 +47,11 @@ pub(super) struct Words {
     pub(super) me: NodeId,
 }
 
-/// Which word replaces which.
-pub(super) struct Key(Word);
+/// Which word replaces which. Small, as foca moves it about with every packet.
+pub(super) enum Key {
+    Pulse(NodeId, u64),
+    Accusation(Box<Accusation>),
+}
 
 impl Inbox {
     /// From now on only these nodes have a word.
@@ -120,15 +123,18 @@ impl foca::BroadcastHandler<Peer> for Words {
             Word::Pulse(pulse) => self.inbox.note(pulse),
             Word::Accusation(accusation) => self.inbox.accused(accusation, self.me),
         };
-        Ok(news.then_some(Key(word)))
+        Ok(news.then(|| match word {
+            Word::Pulse(pulse) => Key::Pulse(pulse.node, pulse.stamp),
+            Word::Accusation(accusation) => Key::Accusation(Box::new(accusation)),
+        }))
     }
 }
 
 impl foca::Invalidates for Key {
     fn invalidates(&self, other: &Key) -> bool {
-        match (&self.0, &other.0) {
-            (Word::Pulse(new), Word::Pulse(old)) => new.node == old.node && new.stamp >= old.stamp,
-            (Word::Accusation(new), Word::Accusation(old)) => new.replaces(old),
+        match (self, other) {
+            (Key::Pulse(node, new), Key::Pulse(other, old)) => node == other && new >= old,
+            (Key::Accusation(new), Key::Accusation(old)) => new.replaces(old),
             _ => false,
         }
     }
