@@ -3,11 +3,9 @@
 //! After the protocol's byte the opener writes its ticket; the other side answers with one frame, taken or
 //! refused, and from then on the bytes are the users'. What a ticket is and who may use it is `runtime`'s.
 //!
-//! The opener keeps some of the streams that the other side allows free for control ([`BULK_STREAMS_MAX`]): a hundred
-//! followers of quiet commands must not hold up a roster or a card.
+//! The opener keeps some of the streams that the other side allows free for control: a hundred
+//! followers of quiet commands must not hold up a roster or a card ([`crate::defaults::BULK_STREAMS_MAX`]).
 
-#[cfg(doc)]
-use crate::defaults::BULK_STREAMS_MAX;
 use crate::{defaults::OPENING_TIMEOUT, mesh::Streams};
 use quinn::{RecvStream, SendStream, VarInt};
 use skep_runtime::{Directory, Error, NodeId, Stream, Ticket, frames, wire};

@@ -122,8 +122,12 @@ impl<G: Grants> Returns<G> {
         };
         let weight = weight(bytes);
         let out = account.out.fetch_add(weight, Ordering::Relaxed) + weight;
+        let owed = Owed { account, weight, grants: self.grants.clone() };
         // A window that was forgotten and made anew may hold a little more.
-        (out <= CREDITS + GRANT).then(|| Box::new(Owed { account, weight, grants: self.grants.clone() }) as Credit)
+        if out > CREDITS + GRANT {
+            return None;
+        }
+        Some(Box::new(owed))
     }
 
     fn account(&mut self, to: &str) -> Arc<Account> {
@@ -199,7 +203,9 @@ mod tests {
             assert!(weighed <= most && weighed + weight(bytes) > most, "{bytes}");
             // Handled and given back, it may go on.
             drop(taken);
-            heard.0.lock().unwrap().drain(..).for_each(|account| drop(account.settle()));
+            for account in heard.0.lock().unwrap().drain(..) {
+                account.settle();
+            }
             assert!(returns.credit("log", bytes).is_some());
         }
     }
