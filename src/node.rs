@@ -31,6 +31,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 /// How long the parts of a stopping node may take together; then the process ends anyway.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How often the store is exported beside itself: what is lost with an unreadable store is younger than this.
+const EXPORT_PERIOD: Duration = Duration::from_secs(3600);
+
 /// A running node. Dropping it stops it without a goodbye; [`Node::stop`] is the polite way.
 pub struct Node {
     context: Context,
@@ -65,6 +68,12 @@ pub enum StartError {
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The store was unreadable and nothing of it is left: this machine no longer knows its swarm.
+    #[error(
+        "{0}. This machine no longer knows its swarm, its budgets and its tasks. Started again, it begins anew as a \
+         swarm of one; `skep join` with an invite of its swarm then brings it back under the same id"
+    )]
+    Lost(String),
     /// The network can't be used.
     #[error(transparent)]
     Transport(#[from] skep_transport::swarm::StartError),
@@ -131,6 +140,11 @@ impl Node {
         &self.context
     }
 
+    /// Resolves if the node's actors have failed for good. The node is of no use then: stop it.
+    pub async fn failed(&self) {
+        let _ = self.supervisor.wait(None).await;
+    }
+
     /// Drains, says goodbye and closes everything, within [`STOP_TIMEOUT`].
     pub async fn stop(self) {
         self.home.retract();
@@ -140,6 +154,7 @@ impl Node {
             let _ = supervisor.call(supervise::Message::Stop, None).await;
             let _ = context.swarm.leave(false).await;
             tasks.stop().await;
+            export(&context.store).await;
             if let Err(error) = context.store.close().await {
                 tracing::warn!(%error, "the store did not close well");
             }
@@ -223,6 +238,13 @@ impl Builder {
         let env = Env::machine();
         let identity = Arc::new(Identity::load_or_create(&home.key(), &env)?);
         let opened = store::open(&store::Config::new(config.store, home.store()))?;
+        if let Some(loss) = opened.store.loss() {
+            // To found a new swarm without a word would leave this one's ghost in the old one.
+            if opened.refilled.is_none() {
+                return Err(StartError::Lost(loss.into()));
+            }
+            tracing::error!(%loss, "this node goes on with what is left");
+        }
         let token = home.token(&env.base)?;
         let id = identity.id();
         let (directory, members, metrics, tasks) =
@@ -255,6 +277,13 @@ impl Builder {
         };
         let (supervisor, _) = Actor::spawn(None, Supervisor, tree::children(&context)).await?;
 
+        let exported = context.store.clone();
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(EXPORT_PERIOD).await;
+                export(&exported).await;
+            }
+        });
         let mut node = Node { context, listens, supervisor, api: None, door: None, home: home.clone(), tasks };
         if let Some(at) = config.guests {
             let cookie = Cookie::load_or_create(&home.cookie(), &env.base)?;
@@ -276,6 +305,15 @@ impl Builder {
             guests: node.door.as_ref().map(|door| door.addr().to_string()),
         })?;
         Ok(node)
+    }
+}
+
+/// Writes what the store holds beside it, if it is one with files.
+async fn export(store: &store::Store) {
+    match store.export().await {
+        Ok(exported) => tracing::debug!(records = exported.records, bytes = exported.bytes, "the store was exported"),
+        Err(store::Error::NoExport) => {}
+        Err(error) => tracing::warn!(%error, "the store could not be exported; the export before it stays"),
     }
 }
 

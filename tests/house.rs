@@ -119,6 +119,20 @@ fn no_test_is_ignored_and_none_blocks_its_thread() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+/// A port whose asker has given up answers `Err`, and an actor that passes that on fails, with all that runs under it.
+#[test]
+fn no_actor_fails_because_its_asker_gave_up() {
+    let ours = Path::new(file!()).file_name().unwrap();
+    let mut wrong = Vec::new();
+    for file in sources().into_iter().filter(|f| f.file_name() != Some(ours)) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let passes_on =
+            |line: &str| line.contains("reply.send(") && [")?", ")).map_err("].iter().any(|p| line.contains(p));
+        wrong.extend(text.lines().filter(|l| passes_on(l)).map(|l| format!("{}: {}", file.display(), l.trim())));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn the_map_names_every_folder() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -12,7 +12,7 @@ use skep_actors::{
     node::probe,
     runtime::{Handle, Wire},
     scheduler::{self, Message, Spec},
-    task::{family::Family, keeper},
+    task::{Mark, family::Family, keeper},
     testing::Swarm,
 };
 use std::{
@@ -48,10 +48,10 @@ fn killed_node_leaves_nothing() {
     let exe = std::env::current_exe().unwrap();
     let mut node = Command::new(exe).arg("node").stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();
-    let task: Uuid = lines.next().unwrap().unwrap().parse().unwrap();
+    let mark: Mark = lines.next().unwrap().unwrap().parse().unwrap();
     let keeper: u32 = lines.next().unwrap().unwrap().parse().unwrap();
     let folder = lines.next().unwrap().unwrap();
-    let family = Family::of_keeper(task, keeper);
+    let family = Family::of_keeper(mark, keeper);
     assert!(!family.is_gone());
     node.kill().unwrap();
     node.wait().unwrap();
@@ -82,7 +82,8 @@ fn node_to_be_killed() -> ExitCode {
             look.tick().await;
         }
         let folder = context.home.parent().unwrap().display();
-        println!("{}\n{}\n{folder}", record.id, keeper_of(record.id));
+        let mark = Mark { node: record.owner, task: record.id, attempt: 1 };
+        println!("{mark}\n{}\n{folder}", keeper_of(record.id));
         std::future::pending::<()>().await;
     });
     ExitCode::FAILURE

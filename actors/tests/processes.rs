@@ -6,7 +6,7 @@ use skep_actors::{
     node,
     runtime::{Handle, Wire, frames},
     scheduler::{self, Message, Record, Spec, State, messages::Output},
-    task::family::Family,
+    task::{Mark, family::Family},
     testing::Swarm,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -72,7 +72,8 @@ fn spec(command: &str) -> Spec {
 }
 
 fn left(record: &Record) -> bool {
-    !Family::of_mark(record.id).is_gone()
+    let mark = Mark { node: record.owner, task: record.id, attempt: record.attempts };
+    !Family::of_mark(mark).is_gone()
 }
 
 async fn cancelled_leaves_nothing(command: &str) {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+use ractor::RpcReplyPort;
 use skep_actors::{
     node,
     runtime::{Handle, Wire, frames, swarm::Finding},
@@ -10,6 +11,7 @@ use skep_actors::{
         self, Message, Record, ScheduleError, Spec, State,
         messages::{Output, Priority},
     },
+    task,
     testing::Swarm,
 };
 use std::time::Duration;
@@ -251,6 +253,47 @@ async fn a_follower_sees_the_output_as_it_comes_also_if_it_came_before_the_comma
     assert!(text.starts_with(b"one\ntwo\n"));
     assert_eq!((text.len() as u64 + skipped, ending.output_bytes), (100_008, 100_008));
     assert_eq!((ending.state, ending.exit_code), (State::Failed, Some(4)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_following_a_quiet_command_leaves_its_place_to_others() {
+    let (swarm, schedulers) = swarm(2).await;
+    let record = submit(&schedulers[0], on("n1", "sleep 3600")).await.unwrap();
+    running(&schedulers[0], record.id).await;
+    // More than there are places at once.
+    for _ in 0..300 {
+        let directory = &swarm.context(0).directory;
+        let expected = directory.expect(swarm.id(0), swarm.context(0).env.ticket()).unwrap();
+        let follow = (record.id, swarm.id(0), expected.ticket());
+        schedulers[0].ask(DEADLINE, |reply| Message::Follow(Wire(follow), reply)).await.unwrap().unwrap();
+        drop(expected.opened().await.unwrap());
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_asker_that_gives_up_ends_neither_the_scheduler_nor_a_command() {
+    let (swarm, schedulers) = swarm(1).await;
+    let record = submit(&schedulers[0], spec("sleep 3600")).await.unwrap();
+    running(&schedulers[0], record.id).await;
+    let directory = &swarm.context(0).directory;
+    let (node, task) = (directory.here::<node::Message>(node::NAME), directory.here(task::name(record.id)));
+    node.tell(node::Message::Status(nobody())).await.unwrap();
+    node.tell(node::Message::List(nobody())).await.unwrap();
+    node.tell(node::Message::Waiting(nobody())).await.unwrap();
+    node.tell(node::Message::MetricsText(nobody())).await.unwrap();
+    task.tell(task::Message::Look(nobody())).await.unwrap();
+    schedulers[0].tell(Message::Own(Wire(1), nobody())).await.unwrap();
+    schedulers[0].tell(Message::Stats(nobody())).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert!(node.ask(DEADLINE, node::Message::Status).await.is_ok());
+    assert!(task.ask(DEADLINE, task::Message::Look).await.is_ok());
+    assert_eq!(get(&schedulers[0], record.id).await.state, State::Running);
+}
+
+/// A port whose asker has gone.
+fn nobody<T: Send + 'static>() -> RpcReplyPort<Wire<T>> {
+    tokio::sync::oneshot::channel().0.into()
 }
 
 #[tokio::test(start_paused = true)]

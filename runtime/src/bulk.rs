@@ -15,7 +15,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, split},
     sync::oneshot,
     time::timeout,
 };
@@ -36,6 +36,13 @@ pub struct Stream {
     pub reader: Box<dyn AsyncRead + Send + Sync + Unpin>,
     /// What the other side reads. Shut it down to end the direction cleanly.
     pub writer: Box<dyn AsyncWrite + Send + Sync + Unpin>,
+}
+
+/// Resolves when the other side is gone: it dropped its stream, or will say no more. For whoever only writes, and may
+/// have nothing to write for days; what comes meanwhile is thrown away.
+pub async fn left(reader: &mut (impl AsyncRead + Unpin)) {
+    let mut unwanted = [0; 64];
+    while matches!(reader.read(&mut unwanted).await, Ok(1..)) {}
 }
 
 impl fmt::Debug for Stream {

@@ -6,7 +6,7 @@
 use crate::{
     Carrier, Envelope, Error, Handle, NodeId,
     bulk::Tickets,
-    defaults::{ASK_TIMEOUT_MAX, NAME_CHARS_MAX},
+    defaults::{ASK_TIMEOUT_MAX, NAME_CHARS_MAX, TELL_TIMEOUT},
     gate::{Credit, Gate, Gated},
     trace::Trace,
 };
@@ -36,8 +36,8 @@ struct Published {
     cell: ActorCell,
     gate: Arc<Gate>,
     reach: Reach,
-    /// Decodes into the actor's own message type before the mailbox, so that foreign bytes never reach it.
-    deliver: fn(&ActorCell, SerializedMessage) -> Result<(), Error>,
+    /// Decodes into the actor's own message type, so that foreign bytes never reach its gate or its mailbox.
+    deliver: fn(&Published, Trace, Credit, SerializedMessage) -> Result<(), Error>,
 }
 
 /// An actor that lives here: its mailbox, and the gate to pass first.
@@ -153,7 +153,8 @@ impl Directory {
     }
 
     /// Puts another node's message into the mailbox it is for, in the order of the calls of this method.
-    /// `credit` is dropped once the actor has handled it. Fails without having delivered.
+    /// `credit` is dropped once the actor has handled it, or at once when this fails, which delivers nothing. There is
+    /// no other bound: who calls this bounds the credits that it has out for one actor.
     pub fn accept(&self, envelope: Envelope, credit: Credit) -> Result<Arrived, Error> {
         let Envelope { to, kind, deadline, trace, body } = envelope;
         let published = self.find(&to).ok_or(Error::NoSuchActor(to))?;
@@ -161,13 +162,15 @@ impl Directory {
             return Err(Error::refused("only that node's owner may ask this"));
         }
         let Some(deadline) = deadline else {
-            published.post(trace, credit, SerializedMessage::Cast { variant: kind, args: body, metadata: None })?;
+            let message = SerializedMessage::Cast { variant: kind, args: body, metadata: None };
+            (published.deliver)(&published, trace, credit, message)?;
             return Ok(Arrived::Told);
         };
         let deadline = deadline.min(ASK_TIMEOUT_MAX);
         let (reply, answer) = oneshot::channel();
         let reply = RpcReplyPort::from((reply, deadline));
-        published.post(trace, credit, SerializedMessage::Call { variant: kind, args: body, reply, metadata: None })?;
+        let message = SerializedMessage::Call { variant: kind, args: body, reply, metadata: None };
+        (published.deliver)(&published, trace, credit, message)?;
         Ok(Arrived::Asked(answer, deadline))
     }
 
@@ -175,7 +178,9 @@ impl Directory {
     /// bytes for a question, `None` for a tell.
     pub async fn forward(&self, node: NodeId, envelope: Envelope) -> Result<Option<Vec<u8>>, Error> {
         if node == self.id() {
-            return self.accept(envelope, Box::new(()))?.reply().await.transpose();
+            let gate = self.find(&envelope.to).ok_or_else(|| Error::NoSuchActor(envelope.to.clone()))?.gate;
+            let room = gate.room(envelope.deadline.unwrap_or(TELL_TIMEOUT).min(ASK_TIMEOUT_MAX)).await?;
+            return self.accept(envelope, room)?.reply().await.transpose();
         }
         let carrier = self.carrier(node)?.clone();
         match envelope.deadline {
@@ -212,19 +217,14 @@ impl Directory {
     }
 }
 
-impl Published {
-    fn post(&self, trace: Trace, credit: Credit, message: SerializedMessage) -> Result<(), Error> {
-        self.gate.enter(trace, credit)?;
-        (self.deliver)(&self.cell, message)
-    }
-}
-
 fn alive(cell: &ActorCell) -> bool {
     cell.get_status() <= ActorStatus::Running
 }
 
-fn decoded<M: Message>(cell: &ActorCell, message: SerializedMessage) -> Result<(), Error> {
+fn decoded<M: Message>(to: &Published, trace: Trace, credit: Credit, message: SerializedMessage) -> Result<(), Error> {
+    // First: what is refused leaves no slip, which nothing would ever take.
     let message = M::deserialize(message)
         .map_err(|_| Error::refused("the message is not one of this actor's: is the other node of another version?"))?;
-    ActorRef::<M>::from(cell.clone()).cast(message).map_err(|_| Error::NoReply)
+    to.gate.enter(trace, credit);
+    ActorRef::<M>::from(to.cell.clone()).cast(message).map_err(|_| Error::NoReply)
 }

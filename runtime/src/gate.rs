@@ -2,16 +2,20 @@
 //!
 //! [`Gated`] wraps the actor; each message that comes through the [`crate::Directory`] leaves a [`Slip`] in
 //! arrival order, and handling a message takes the oldest one. A slip holds the sender's credit: dropping it
-//! gives the credit back, to a waiting local sender or over the link. An actor's own timers pass without a
-//! slip, so a credit may come back that many messages early; the bound stays a bound.
+//! gives the credit back, to a waiting local sender or over the link. So each sender (this node, and each link)
+//! has its own bound, and none of them takes the room of another.
+//!
+//! What an actor sends itself without the directory leaves no slip and takes somebody's: while slips wait, each such
+//! message lets one more in. An actor that does so bounds what it sends itself by what it has under way.
 
 use crate::{Error, defaults::MAILBOX_MESSAGES_MAX, trace::Trace};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 /// What a message in the mailbox owes its sender, given back by dropping it.
 pub type Credit = Box<dyn Send>;
@@ -26,7 +30,7 @@ pub struct Gate {
     name: String,
     slips: Mutex<VecDeque<Slip>>,
     /// Room for senders on this node; those elsewhere hold credits of their own link.
-    pub(crate) room: Arc<Semaphore>,
+    room: Arc<Semaphore>,
 }
 
 impl Gate {
@@ -38,15 +42,16 @@ impl Gate {
         })
     }
 
-    /// Notes a message that is about to enter the mailbox. Refused when even senders that keep to their
-    /// credits could not have filled it so far: twice the bound, for those here and those elsewhere.
-    pub(crate) fn enter(&self, trace: Trace, credit: Credit) -> Result<(), Error> {
-        let mut slips = self.slips.lock().unwrap_or_else(PoisonError::into_inner);
-        if slips.len() >= 2 * MAILBOX_MESSAGES_MAX {
-            return Err(Error::Busy(self.name.clone()));
-        }
-        slips.push_back(Slip { trace, _credit: credit });
-        Ok(())
+    /// Waits for room for a sender on this node.
+    pub(crate) async fn room(&self, patience: Duration) -> Result<Credit, Error> {
+        let room = timeout(patience, self.room.clone().acquire_owned());
+        let room = room.await.map_err(|_| Error::Busy(self.name.clone()))?;
+        Ok(Box::new(room.map_err(|_| Error::NoSuchActor(self.name.clone()))?))
+    }
+
+    /// Notes a message that enters the mailbox now.
+    pub(crate) fn enter(&self, trace: Trace, credit: Credit) {
+        self.slips.lock().unwrap_or_else(PoisonError::into_inner).push_back(Slip { trace, _credit: credit });
     }
 
     /// Gives back every credit; nothing enters any more.

@@ -94,12 +94,9 @@ impl<M: Message> Handle<M> {
     }
 
     async fn enter(&self, actor: &ActorRef<M>, gate: &Gate, message: M, patience: Duration) -> Result<(), Error> {
-        let busy = || Error::Busy(self.name.to_string());
-        let room = gate.room.clone().acquire_owned();
-        let gone = || Error::NoSuchActor(self.name.to_string());
-        let credit = timeout(patience, room).await.map_err(|_| busy())?.map_err(|_| gone())?;
-        gate.enter(Trace::current(), Box::new(credit))?;
-        actor.cast(message).map_err(|_| gone())
+        let credit = gate.room(patience).await?;
+        gate.enter(Trace::current(), credit);
+        actor.cast(message).map_err(|_| Error::NoSuchActor(self.name.to_string()))
     }
 
     fn envelope(&self, kind: String, body: Vec<u8>, deadline: Option<Duration>) -> Result<Envelope, Error> {

@@ -130,6 +130,41 @@ async fn foreign_bytes_are_refused_and_the_actor_lives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_refused_takes_no_room_from_anybody() {
+    let (near, far, _) = pair().await;
+    for _ in 0..3 * MAILBOX_MESSAGES_MAX {
+        let envelope = Envelope {
+            to: "teller".into(),
+            kind: "Hold".into(),
+            deadline: None,
+            trace: Trace::default(),
+            body: vec![1],
+        };
+        assert!(matches!(far.accept(envelope, Box::new(())), Err(Error::Refused(_))));
+    }
+    for directory in [&near, &far] {
+        let teller = directory.at::<Message>(far.id(), "teller");
+        assert_eq!(teller.ask(SECOND, |to| Message::Double(Wire(21), to)).await, Ok(42));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn senders_elsewhere_do_not_take_the_room_of_those_here() {
+    let (_, far, _) = pair().await;
+    for _ in 0..3 * MAILBOX_MESSAGES_MAX {
+        let hold = Envelope {
+            to: "teller".into(),
+            kind: "Hold".into(),
+            deadline: None,
+            trace: Trace::default(),
+            body: vec![],
+        };
+        assert!(far.accept(hold, Box::new(())).is_ok(), "what was told is not dropped: its link bounds it");
+    }
+    assert_eq!(far.here::<Message>("teller").tell(Message::Hold).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_is_opened_once_by_whom_it_was_promised() {
     let (near, far, _) = pair().await;
     let ticket = Ticket([7; 16]);

@@ -77,13 +77,15 @@ impl Up {
             greet(&node, &name, &home);
         }
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-            () = stdin_closed(), if until_stdin_closes => {}
-        }
+        let failed = tokio::select! {
+            _ = tokio::signal::ctrl_c() => false,
+            _ = terminate.recv() => false,
+            () = stdin_closed(), if until_stdin_closes => false,
+            () = node.failed() => true,
+        };
         screen::note!("stopping ...");
         node.stop().await;
+        anyhow::ensure!(!failed, "an actor of this node kept failing: see the log for why");
         Ok(())
     }
 

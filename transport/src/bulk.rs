@@ -2,17 +2,25 @@
 //!
 //! After the protocol's byte the opener writes its ticket; the other side answers with one frame, taken or
 //! refused, and from then on the bytes are the users'. What a ticket is and who may use it is `runtime`'s.
+//!
+//! The opener keeps some of the streams that the other side allows free for control: a hundred
+//! followers of quiet commands must not hold up a roster or a card ([`crate::defaults::BULK_STREAMS_MAX`]).
 
 use crate::{defaults::OPENING_TIMEOUT, mesh::Streams};
-use quinn::{SendStream, VarInt};
+use quinn::{RecvStream, SendStream, VarInt};
 use skep_runtime::{Directory, Error, NodeId, Stream, Ticket, frames, wire};
 use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
-use tokio::{io::AsyncWrite, sync::oneshot, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::timeout,
+};
 
 /// Bytes of the answer to a ticket: a refusal with its reason.
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -22,7 +30,12 @@ const PRIORITY: i32 = -1;
 const ABANDONED: VarInt = VarInt::from_u32(1);
 
 /// Presents `ticket` on a stream that was just opened to `node`.
-pub(crate) async fn present(node: NodeId, ticket: Ticket, (mut send, mut recv): Streams) -> Result<Stream, Error> {
+pub(crate) async fn present(
+    node: NodeId,
+    ticket: Ticket,
+    (mut send, mut recv): Streams,
+    place: OwnedSemaphorePermit,
+) -> Result<Stream, Error> {
     let _ = send.set_priority(PRIORITY);
     send.write_all(&ticket.0).await.map_err(|_| Error::LinkDown(node))?;
     let answer = timeout(OPENING_TIMEOUT, frames::read_bytes(&mut recv, ANSWER_BYTES_MAX)).await;
@@ -30,7 +43,7 @@ pub(crate) async fn present(node: NodeId, ticket: Ticket, (mut send, mut recv): 
         answer.map_err(|_| Error::Timeout)?.map_err(|_| Error::LinkDown(node))?.ok_or(Error::LinkDown(node))?;
     let taken: Result<(), Error> =
         wire::decode(&answer, ANSWER_BYTES_MAX).map_err(|_| Error::refused("the other node speaks another version"))?;
-    taken.map(|()| stream((send, recv)))
+    taken.map(|()| stream((send, recv), Arc::new(place)))
 }
 
 /// Reads the ticket of a stream that `peer` opened, and hands it to whoever expects it.
@@ -41,7 +54,7 @@ pub(crate) async fn arrived(directory: &Directory, peer: NodeId, (mut send, mut 
     // Whether the ticket is good shows when the stream is handed over, but the answer stands in front of what its
     // new owner writes: the writer waits for it.
     let (give, given) = oneshot::channel();
-    let writer = Writer { half: Half::Answering(given), ended: false };
+    let writer = Writer { half: Half::Answering(given), ended: false, _place: None };
     let taken = directory.arrived(peer, ticket, Stream { reader: Box::new(recv), writer: Box::new(writer) });
     let answer = frames::write(&mut send, &taken);
     if let Ok(Ok(())) = timeout(OPENING_TIMEOUT, answer).await
@@ -52,8 +65,24 @@ pub(crate) async fn arrived(directory: &Directory, peer: NodeId, (mut send, mut 
     }
 }
 
-fn stream((send, recv): Streams) -> Stream {
-    Stream { reader: Box::new(recv), writer: Box::new(Writer { half: Half::Open(send), ended: false }) }
+fn stream((send, recv): Streams, place: Place) -> Stream {
+    let writer = Writer { half: Half::Open(send), ended: false, _place: Some(place.clone()) };
+    Stream { reader: Box::new(Reader { recv, _place: place }), writer: Box::new(writer) }
+}
+
+/// An opener's place among its streams, held by both halves.
+type Place = Arc<OwnedSemaphorePermit>;
+
+/// The receiving half of a stream that was opened here.
+struct Reader {
+    recv: RecvStream,
+    _place: Place,
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        AsyncRead::poll_read(Pin::new(&mut self.recv), cx, into)
+    }
 }
 
 /// The sending half. Dropped before its end, it tells the reader that the rest is missing, so that nobody takes
@@ -61,6 +90,7 @@ fn stream((send, recv): Streams) -> Stream {
 struct Writer {
     half: Half,
     ended: bool,
+    _place: Option<Place>,
 }
 
 enum Half {

@@ -21,8 +21,11 @@ pub const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one exchange on a control stream (a card, a roster) may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a stranger may speak the join protocol: as long as an invite is valid.
+/// How long a stranger may speak the join protocol: as long as an invite is valid. A knock waits for two people.
 pub const JOINER_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long a conversation by a secret may take: its steps, and the roster's way to disk and to the members.
+pub const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Strangers that may speak the join protocol at the same time.
 pub const JOINERS_MAX: usize = 32;
@@ -30,8 +33,14 @@ pub const JOINERS_MAX: usize = 32;
 /// Of these, from one address: several machines may stand behind it, one must not keep the others out.
 pub const JOINERS_PER_ADDRESS_MAX: usize = 8;
 
-/// Unread bytes that a stranger may have in flight.
-pub const JOINER_BYTES_MAX: u32 = 64 << 10;
+/// Of all, those that knock, which may take minutes: half, so that who has a secret always finds a place.
+pub const KNOCKERS_MAX: usize = JOINERS_MAX / 2;
+
+/// Of these, from one address.
+pub const KNOCKERS_PER_ADDRESS_MAX: usize = JOINERS_PER_ADDRESS_MAX / 2;
+
+/// Unread bytes that whoever dials may have in flight until it is admitted, on all streams together.
+pub const STRANGER_BYTES_MAX: u32 = 64 << 10;
 
 /// Handshakes in progress. Beyond it, newcomers are turned away; half of it, they must prove their address.
 pub const HANDSHAKES_MAX: usize = 128;
@@ -48,8 +57,19 @@ pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Streams that one peer may have open towards this node: bulk and control together.
 pub const STREAMS_MAX: u32 = 128;
 
+/// Of these, the streams of bulk that a node opens. The rest is left to control, so that followers of quiet commands
+/// can't hold up rosters and cards.
+pub const BULK_STREAMS_MAX: usize = STREAMS_MAX as usize - 16;
+
 /// Unread bytes of one stream. 1 MiB each 0.5 ms is 2 GB/s: more than a LAN carries.
 pub const STREAM_BYTES_MAX: u32 = 1 << 20;
+
+/// Unread bytes of one member: room for every stream at once, as a reader that is slow on all bulk streams must not stop
+/// the link.
+pub const MEMBER_BYTES_MAX: u32 = STREAM_BYTES_MAX * (STREAMS_MAX + 2);
+
+/// Datagrams of one peer that wait to be read: fifty full packets, the oldest go first.
+pub const DATAGRAM_BYTES_WAITING_MAX: usize = 64 << 10;
 
 /// Bytes on their way to one peer, not yet acknowledged: eight times what 10 GbE holds in a millisecond.
 pub const UNACKED_BYTES_MAX: u64 = 10 << 20;
@@ -116,6 +136,9 @@ pub const SEEK_PAUSE: Duration = Duration::from_secs(15);
 
 /// Machines at which a node that is alone knocks at the same time. Each shows six digits of its own.
 pub const KNOCKS_MAX: usize = 4;
+
+/// How long a knock waits for the two owners before another door has its turn. It comes back with the same digits.
+pub const KNOCK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How often a static peer is tried while a member is missing.
 pub const STATIC_PEER_PERIOD: Duration = Duration::from_secs(5);

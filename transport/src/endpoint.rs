@@ -6,7 +6,8 @@
 use crate::{
     Env, Identity,
     defaults::{
-        HANDSHAKES_MAX, IDLE_TIMEOUT, INITIAL_RTT, KEEP_ALIVE, STREAM_BYTES_MAX, STREAMS_MAX, UNACKED_BYTES_MAX,
+        DATAGRAM_BYTES_WAITING_MAX, HANDSHAKES_MAX, IDLE_TIMEOUT, INITIAL_RTT, KEEP_ALIVE, MEMBER_BYTES_MAX,
+        STRANGER_BYTES_MAX, STREAM_BYTES_MAX, UNACKED_BYTES_MAX,
     },
     mesh::Error,
     tls::{ANYONE, Tls},
@@ -42,7 +43,6 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     pub(crate) fn bind(env: &Env, identity: &Identity, listen: SocketAddr) -> Result<Endpoint, Error> {
         let tls = Tls::new(env, identity)?;
-        let members = Arc::new(transport());
 
         // A key that outlives the process: after a restart this node can tell its peers that it forgot them.
         let reset_key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, identity.seed()), b"skep stateless reset");
@@ -54,7 +54,10 @@ impl Endpoint {
         let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&env.base.bytes::<32>());
         let mut server = ServerConfig::new(tls.server, Arc::new(token_key));
         server.time_source(Arc::new(Clock(env.base.clone())));
-        server.transport_config(members.clone());
+        // Who dials is a stranger until it is admitted, and what the handshake once granted can't be taken back.
+        let mut strangers = transport();
+        strangers.receive_window(STRANGER_BYTES_MAX.into());
+        server.transport_config(Arc::new(strangers));
         server.max_incoming(HANDSHAKES_MAX).incoming_buffer_size(NEWCOMER_BYTES_MAX);
 
         let first_ids = Arc::new(Mutex::new(env.base.rng()));
@@ -72,7 +75,7 @@ impl Endpoint {
         let mut dialling = transport();
         dialling.max_concurrent_bidi_streams(1u32.into());
         let member = client(tls.member, Arc::new(dialling));
-        let join = client(tls.join, members);
+        let join = client(tls.join, Arc::new(transport()));
 
         let listening = |source| Error::Listen { at: listen, source };
         let socket = env.net.bind(listen).map_err(listening)?;
@@ -103,8 +106,8 @@ fn transport() -> TransportConfig {
         .keep_alive_interval(Some(KEEP_ALIVE))
         .initial_rtt(INITIAL_RTT)
         .stream_receive_window(STREAM_BYTES_MAX.into())
-        // Room for every stream at once: a reader that is slow on all bulk streams must not stop the link.
-        .receive_window(VarInt::from_u32(STREAM_BYTES_MAX * (STREAMS_MAX + 2)))
+        .receive_window(VarInt::from_u32(MEMBER_BYTES_MAX))
+        .datagram_receive_buffer_size(Some(DATAGRAM_BYTES_WAITING_MAX))
         .send_window(UNACKED_BYTES_MAX);
     config
 }

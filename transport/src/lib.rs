@@ -20,6 +20,7 @@ pub mod join;
 pub mod link;
 pub mod membership;
 pub mod mesh;
+pub mod origin;
 pub mod roster;
 pub mod swarm;
 pub mod tls;

@@ -9,14 +9,15 @@
 //! ```
 //!
 //! The reader never waits for anything but the stream, so that two links can't wait for each other: mailboxes are
-//! bounded by the senders' credits, and answers wait for room in futures of their own, of which there is a most.
+//! bounded by the senders' credits, and answers wait for room in futures of their own, of which there is a most, with so
+//! many bytes together and only until nobody waits for them any more.
 
 mod credit;
 pub mod frame;
 mod outbox;
 mod pending;
 
-use credit::{Returns, Windows};
+use credit::{Returns, Windows, weight};
 use frame::{Decoded, Decoder, Frame};
 use futures::{StreamExt, stream::FuturesUnordered};
 use outbox::{Down, Outbox};
@@ -30,12 +31,15 @@ use skep_runtime::{
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
-    time::timeout,
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 /// Answers that this side owes at once. Twice what an honest peer asks: it gives up a little before this side does.
 const ANSWERS_MAX: usize = 2 * CALLS_MAX;
+/// Bytes of answers that wait for room together. A peer that doesn't read its answers is told `Busy` instead of the rest.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// How long a [`Link::ping`] may take before the link counts as dead.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes that a refusal with a usual reason takes.
@@ -54,6 +58,8 @@ struct Shared {
     outbox: Arc<Outbox>,
     pending: Pending,
     windows: Windows,
+    /// Room for the bytes of answers that wait.
+    answers: Semaphore,
     down: CancellationToken,
 }
 
@@ -70,7 +76,8 @@ impl Link {
     ) -> Link {
         let outbox = Arc::new(Outbox::new(opening));
         let (pending, windows, down) = (Pending::default(), Windows::default(), CancellationToken::new());
-        let shared = Arc::new(Shared { peer, outbox, pending, windows, down });
+        let answers = Semaphore::new(ANSWER_BYTES_MAX);
+        let shared = Arc::new(Shared { peer, outbox, pending, windows, answers, down });
         let (reading, writing) = (shared.clone(), shared.clone());
         spawner.spawn(async move {
             let ends = Ends(&reading);
@@ -94,6 +101,7 @@ impl Link {
         self.send(
             TELL_TIMEOUT,
             to,
+            weight(body.len()),
             frame::message_bytes(to, kind, body),
             &Frame::Tell { trace: *trace, to, kind, body },
         )
@@ -109,7 +117,7 @@ impl Link {
         let mut call = self.shared.pending.begin(self.shared.peer)?;
         let exchange = async {
             let ask = Frame::Ask { id: call.id, deadline_ms, trace: *trace, to, kind, body };
-            self.send(deadline, to, frame::message_bytes(to, kind, body), &ask).await?;
+            self.send(deadline, to, weight(body.len()), frame::message_bytes(to, kind, body), &ask).await?;
             call.answer(self.shared.peer).await
         };
         timeout(deadline, exchange).await.unwrap_or(Err(Error::Timeout))
@@ -141,6 +149,11 @@ impl Link {
         self.shared.down.cancelled().await;
     }
 
+    /// What `work` comes to, or nothing when the link goes down meanwhile.
+    pub async fn until_closed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.shared.down.run_until_cancelled(work).await
+    }
+
     /// Whether the link is down.
     pub fn is_closed(&self) -> bool {
         self.shared.down.is_cancelled()
@@ -156,12 +169,19 @@ impl Link {
         Ok(())
     }
 
-    /// Spends a credit of `to` and queues the frame. `Busy` when the actor gave no credit in time: it got nothing.
-    async fn send(&self, patience: Duration, to: &str, bytes: usize, frame: &Frame<'_>) -> Result<(), Error> {
+    /// Spends credits of `to` and queues the frame. `Busy` when the actor gave none in time: it got nothing.
+    async fn send(
+        &self,
+        patience: Duration,
+        to: &str,
+        weight: u32,
+        bytes: usize,
+        frame: &Frame<'_>,
+    ) -> Result<(), Error> {
         let window = self.shared.windows.of(to);
-        let credit = match window.try_acquire() {
+        let credit = match window.try_acquire_many(weight) {
             Ok(credit) => credit,
-            Err(_) => match timeout(patience, window.acquire()).await {
+            Err(_) => match timeout(patience, window.acquire_many(weight)).await {
                 Ok(credit) => credit.map_err(|_| self.is_down_error())?,
                 Err(_) => return Err(Error::Busy(to.into())),
             },
@@ -211,14 +231,12 @@ impl Shared {
             loop {
                 match decoder.pop() {
                     Ok(None) => break,
-                    Ok(Some(decoded)) => {
-                        if let Some((id, question)) = self.take(&directory, &mut returns, decoded) {
-                            if answers.len() >= ANSWERS_MAX {
-                                return "the other side asks more than it may";
-                            }
-                            answers.push(answer(self.outbox.clone(), id, question));
-                        }
-                    }
+                    Ok(Some(decoded)) => match self.take(&directory, &mut returns, decoded) {
+                        Ok(None) => {}
+                        Ok(Some(_)) if answers.len() >= ANSWERS_MAX => return "the other side asks more than it may",
+                        Ok(Some((id, question))) => answers.push(answer(&self.outbox, &self.answers, id, question)),
+                        Err(Excess) => return "the other side sends more than it has credits for",
+                    },
                     Err(frame::OutOfStep(_)) => return "the stream is out of step",
                 }
             }
@@ -233,17 +251,18 @@ impl Shared {
         directory: &Directory,
         returns: &mut Returns<Outbox>,
         decoded: Decoded<'_>,
-    ) -> Option<(u64, Result<Arrived, Error>)> {
+    ) -> Result<Option<(u64, Result<Arrived, Error>)>, Excess> {
+        let refused = |id: Option<u64>, why| Ok(id.map(|id| (id, Err(why))));
         let frame = match decoded {
             Decoded::Frame(frame) => frame,
             Decoded::Malformed(id) => {
-                return Some((id?, Err(Error::refused("the message can't be read: is this node of another version?"))));
+                return refused(id, Error::refused("the message can't be read: is this node of another version?"));
             }
-            Decoded::TooLarge(bytes, id) => return Some((id?, Err(Error::TooLarge { bytes, max: MESSAGE_BYTES_MAX }))),
+            Decoded::TooLarge(bytes, id) => return refused(id, Error::TooLarge { bytes, max: MESSAGE_BYTES_MAX }),
         };
-        match frame {
+        Ok(match frame {
             Frame::Tell { trace, to, kind, body } => {
-                let credit = returns.credit(to);
+                let credit = returns.credit(to, body.len()).ok_or(Excess)?;
                 let message = Envelope { to: to.into(), kind: kind.into(), deadline: None, trace, body: body.into() };
                 if let Err(why) = directory.accept(message, credit) {
                     tracing::debug!(peer = ?self.peer, %trace, %why, "a told message was not delivered");
@@ -251,7 +270,7 @@ impl Shared {
                 None
             }
             Frame::Ask { id, deadline_ms, trace, to, kind, body } => {
-                let credit = returns.credit(to);
+                let credit = returns.credit(to, body.len()).ok_or(Excess)?;
                 let deadline = Some(Duration::from_millis(deadline_ms.into()));
                 let message = Envelope { to: to.into(), kind: kind.into(), deadline, trace, body: body.into() };
                 Some((id, directory.accept(message, credit)))
@@ -269,27 +288,40 @@ impl Shared {
                 self.windows.grant(to, count);
                 None
             }
-        }
+        })
     }
 }
 
-/// Waits for what an actor answers, then for room, and queues it.
-async fn answer(outbox: Arc<Outbox>, id: u64, question: Result<Arrived, Error>) {
-    let reply = match question {
+/// The other side sent more than it had credits for.
+struct Excess;
+
+/// Waits for what an actor answers, then for room, and queues it. `waiting` bounds the bytes of those that wait.
+async fn answer(outbox: &Outbox, waiting: &Semaphore, id: u64, question: Result<Arrived, Error>) {
+    // Who asked gives up then, and nobody waits for what comes later.
+    let deadline = if let Ok(Arrived::Asked(_, deadline)) = &question { *deadline } else { ASK_TIMEOUT };
+    let until = Instant::now() + deadline;
+    let mut reply = match question {
         Ok(arrived) => arrived.reply().await.unwrap_or(Ok(Vec::new())),
         Err(error) => Err(error),
     };
-    let frame = match &reply {
-        Ok(body) if body.len() > MESSAGE_BYTES_MAX => {
-            Frame::Failure { id, error: Error::TooLarge { bytes: body.len(), max: MESSAGE_BYTES_MAX } }
-        }
-        Ok(body) => Frame::Answer { id, body },
-        Err(error) => Frame::Failure { id, error: error.clone() },
-    };
-    let bytes = frame::message_bytes("", "", reply.as_deref().unwrap_or(&[0; FAILURE_BYTES]));
-    if let Ok(room) = outbox.room(bytes).await {
-        // A link that went down has nobody who waits for this.
-        let _ = room.fill(&frame);
+    if let Ok(body) = &reply
+        && body.len() > MESSAGE_BYTES_MAX
+    {
+        reply = Err(Error::TooLarge { bytes: body.len(), max: MESSAGE_BYTES_MAX });
+    }
+    let bytes =
+        |reply: &Result<Vec<u8>, Error>| frame::message_bytes("", "", reply.as_deref().unwrap_or(&[0; FAILURE_BYTES]));
+    // The wait is for room alone: this and the failures below are small, and there are at most so many.
+    let held = waiting.try_acquire_many(reply.as_ref().map_or(0, Vec::len) as u32);
+    if held.is_err() {
+        reply = Err(Error::Busy("the link: answers are not read".into()));
+    }
+    // A link that went down has nobody who waits for this, nor has an answer that finds no room in time.
+    if let Ok(Ok(room)) = timeout_at(until, outbox.room(bytes(&reply))).await {
+        let _ = room.fill(&match &reply {
+            Ok(body) => Frame::Answer { id, body },
+            Err(error) => Frame::Failure { id, error: error.clone() },
+        });
     }
 }
 
@@ -299,5 +331,36 @@ struct Ends<'a>(&'a Shared);
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::poll;
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_nobody_reads_are_bounded_in_bytes_and_in_time() {
+        let (outbox, waiting) = (Outbox::new(b""), Semaphore::new(ANSWER_BYTES_MAX));
+        let _full = outbox.room(usize::MAX).await.ok().unwrap();
+        let start = Instant::now();
+        let mut answers: Vec<_> = (0..32)
+            .map(|id| {
+                let (reply, asked) = tokio::sync::oneshot::channel();
+                reply.send(vec![0; MESSAGE_BYTES_MAX]).unwrap();
+                Box::pin(answer(&outbox, &waiting, id, Ok(Arrived::Asked(asked, ASK_TIMEOUT))))
+            })
+            .collect();
+        for answer in &mut answers {
+            assert!(poll!(answer.as_mut()).is_pending());
+        }
+        assert_eq!(
+            waiting.available_permits(),
+            0,
+            "sixteen wait with their bytes, the others are told that it is busy"
+        );
+        futures::future::join_all(answers).await;
+        assert_eq!(start.elapsed(), ASK_TIMEOUT);
+        assert_eq!(waiting.available_permits(), ANSWER_BYTES_MAX);
     }
 }

@@ -16,6 +16,7 @@ mod door;
 mod error;
 mod event;
 mod gate;
+mod ration;
 mod shared;
 mod silence;
 mod tie;
@@ -24,10 +25,11 @@ mod visitors;
 pub use error::Error;
 pub use event::{Cause, Event, Incoming, Reason};
 pub use gate::{Gate, Protocol, Streams};
+pub(crate) use visitors::Visitors;
 
 use crate::{
     Env, Identity,
-    defaults::{EVENTS_MAX, GOODBYE_TIMEOUT, HANDSHAKES_MAX, OPENING_TIMEOUT, PEERS_MAX},
+    defaults::{EVENTS_MAX, GOODBYE_TIMEOUT, HANDSHAKES_MAX, JOINERS_MAX, JOINERS_PER_ADDRESS_MAX, PEERS_MAX},
     endpoint::Endpoint,
 };
 use bytes::Bytes;
@@ -88,7 +90,7 @@ impl Mesh {
             spawner: tasks.spawner(),
             events,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
-            visitors: Arc::default(),
+            visitors: Visitors::new(JOINERS_MAX, JOINERS_PER_ADDRESS_MAX),
             stopping: CancellationToken::new(),
             peers: Mutex::new(Peers::new()),
         });
@@ -145,6 +147,12 @@ impl Mesh {
         self.shared.live(peer).is_some()
     }
 
+    /// Everyone that there is a connection to now.
+    pub fn connected(&self) -> Vec<NodeId> {
+        let live = |state: &State| matches!(state, State::Up(live) if !live.link.is_closed());
+        self.shared.peers().iter().filter(|(_, entry)| live(&entry.state)).map(|(id, _)| *id).collect()
+    }
+
     /// Ready when `peer` is connected and both sides have admitted each other, within
     /// [`crate::defaults::CONNECT_TIMEOUT`]. At once if it is so already.
     pub async fn connect(&self, peer: NodeId) -> Result<(), Error> {
@@ -183,7 +191,7 @@ impl Mesh {
     /// Opens a stream of `protocol` to a member, connecting first if need be. The other side's
     /// [`Gate::control`] gets it.
     pub async fn control(&self, peer: NodeId, protocol: Protocol) -> Result<Streams, Error> {
-        self.shared.open(peer, protocol).await
+        self.shared.connect(peer).await?.open(protocol).await
     }
 
     /// Opens the one stream of the join protocol to whoever listens at `addr`, and says whose key answered.
@@ -205,19 +213,5 @@ impl Mesh {
         if let Some(tasks) = tasks {
             tasks.stop().await;
         }
-    }
-}
-
-impl Shared {
-    /// Opens a stream whose first byte names its protocol.
-    async fn open(self: &Arc<Self>, peer: NodeId, protocol: Protocol) -> Result<Streams, Error> {
-        let live = self.connect(peer).await?;
-        let broken = |e: String| Error::Unreachable(peer, e);
-        let opening = async {
-            let (mut send, recv) = live.connection.open_bi().await.map_err(|e| broken(e.to_string()))?;
-            send.write_all(&[protocol as u8]).await.map_err(|e| broken(e.to_string()))?;
-            Ok((send, recv))
-        };
-        timeout(OPENING_TIMEOUT, opening).await.unwrap_or(Err(Error::Timeout))
     }
 }

@@ -109,12 +109,13 @@ impl Actor for NodeActor {
         let node = &state.node;
         let swarm = node.context.swarm.clone();
         match message {
-            Message::Status(reply) => reply.send(Wire(node.status()))?,
-            Message::Summary(reply) => reply.send(Wire(summary(&node.list())))?,
-            Message::List(reply) => reply.send(Wire(node.list()))?,
+            // An asker that gave up is no failure of this actor: here and below, what becomes of an answer is ignored.
+            Message::Status(reply) => drop(reply.send(Wire(node.status()))),
+            Message::Summary(reply) => drop(reply.send(Wire(summary(&node.list())))),
+            Message::List(reply) => drop(reply.send(Wire(node.list()))),
             Message::Get(Wire(text), reply) => {
                 let picture = node.context.members.now();
-                reply.send(Wire(lookup::find(&picture, &text).map(listed)))?;
+                let _ = reply.send(Wire(lookup::find(&picture, &text).map(listed)));
             }
             Message::Health(reply) => {
                 let node = node.clone();
@@ -128,16 +129,16 @@ impl Actor for NodeActor {
             }
             Message::Metrics(reply) => {
                 node.gauge();
-                reply.send(Wire(node.context.metrics.values()))?;
+                let _ = reply.send(Wire(node.context.metrics.values()));
             }
             Message::MetricsText(reply) => {
                 node.gauge();
-                reply.send(Wire(node.context.metrics.text()))?;
+                let _ = reply.send(Wire(node.context.metrics.text()));
             }
             Message::Drain(Wire(draining), reply) => node.drain(draining, reply).await,
             Message::Invite(reply) => answer(&state.tasks, reply, async move { swarm.invite().await }),
             Message::Join(Wire(invite), reply) => answer(&state.tasks, reply, async move { swarm.join(invite).await }),
-            Message::Waiting(reply) => reply.send(Wire(swarm.waiting()))?,
+            Message::Waiting(reply) => drop(reply.send(Wire(swarm.waiting()))),
             Message::Approve(Wire(code), reply) => {
                 answer(&state.tasks, reply, async move { swarm.approve(code).await })
             }
@@ -145,7 +146,7 @@ impl Actor for NodeActor {
                 let found = lookup::find(&node.context.members.now(), &text).map(|m| m.id);
                 match found {
                     Ok(id) => answer(&state.tasks, reply, async move { swarm.evict(id, force).await.map(|()| id) }),
-                    Err(e) => reply.send(Wire(Err(e)))?,
+                    Err(e) => drop(reply.send(Wire(Err(e)))),
                 }
             }
             Message::Leave(Wire(forget), reply) => {

@@ -63,8 +63,8 @@ impl Actor for SchedulerActor {
         let outputs = match context.env.simulated() {
             true => BTreeMap::new(),
             false => {
-                let (home, kept) = (context.home.clone(), kept.clone());
-                context.tasks.compute(move || runner::sweep(&home, &kept)).await?.into_iter().collect()
+                let (node, home, kept) = (context.directory.id(), context.home.clone(), kept.clone());
+                context.tasks.compute(move || runner::sweep(node, &home, &kept)).await?.into_iter().collect()
             }
         };
         let (core, actions) = Core::new(context.directory.id(), records);
@@ -98,7 +98,8 @@ impl Actor for SchedulerActor {
             }
             Message::Find(Wire(id), reply) => beside(Box::pin(desk.clone().get_own(id, reply))),
             Message::List(Wire(max), reply) => beside(Box::pin(desk.clone().list(max.min(LIST_MAX), reply))),
-            Message::Own(Wire(max), reply) => reply.send(Wire(desk.own(max.min(LIST_MAX))))?,
+            // An asker that gave up is no failure of this actor, nor a reason to end the commands under it.
+            Message::Own(Wire(max), reply) => drop(reply.send(Wire(desk.own(max.min(LIST_MAX))))),
             Message::Cancel(Wire(id), reply) => beside(Box::pin(desk.clone().cancel(id, reply))),
             Message::Clear(Wire(class), reply) => desk.clear(class, reply).await,
             Message::Follow(Wire((id, to, ticket)), reply) => {
@@ -109,7 +110,7 @@ impl Actor for SchedulerActor {
                     let state = desk.state();
                     super::Stats { running_here: state.runs.running() as u32, ..state.core.stats(desk.now()) }
                 };
-                reply.send(Wire(stats))?;
+                let _ = reply.send(Wire(stats));
             }
             Message::Run(Wire(run), reply) => desk.run(run, reply).await,
             Message::Stop(Wire((id, attempt)), reply) => beside(Box::pin(desk.clone().stop(id, attempt, reply))),

@@ -5,10 +5,10 @@ use super::{
     desk::Desk,
     messages::{Ending, Message, Output, Record, State, Tap},
 };
-use skep_runtime::{Error, NodeId, Stream, Ticket, Wire, defaults::ASK_TIMEOUT, frames};
+use skep_runtime::{Error, NodeId, Stream, Ticket, Wire, bulk, defaults::ASK_TIMEOUT, frames};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncWrite, AsyncWriteExt},
     time::{sleep, timeout},
 };
 use uuid::Uuid;
@@ -18,9 +18,18 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(600);
 /// The pause before a stream that broke is opened again.
 const AGAIN_PAUSE: Duration = Duration::from_millis(500);
 
-/// Streams to `to` until the command has ended or the follower is gone.
+/// Streams to `to` until the command has ended or the follower is gone, which only its own direction of the stream tells
+/// while the command is quiet.
 pub(super) async fn serve(desk: &Arc<Desk>, id: Uuid, to: NodeId, ticket: Ticket) -> Result<(), Error> {
-    let mut stream = desk.context.directory.open(to, ticket).await?;
+    let Stream { mut reader, mut writer } = desk.context.directory.open(to, ticket).await?;
+    tokio::select! {
+        biased;
+        served = pass_on(desk, id, &mut writer) => served,
+        () = bulk::left(&mut reader) => Err(Error::NoReply),
+    }
+}
+
+async fn pass_on(desk: &Desk, id: Uuid, to: &mut (impl AsyncWrite + Send + Unpin)) -> Result<(), Error> {
     let mut changes = desk.changes();
     let (mut attempt, mut sent) = (0, 0);
     loop {
@@ -34,7 +43,7 @@ pub(super) async fn serve(desk: &Arc<Desk>, id: Uuid, to: NodeId, ticket: Ticket
             (State::Running, None) => {}
             (State::Running, Some(_)) if record.started_ms.is_none() => {}
             (State::Running, Some(node)) => {
-                match tap(desk, &record, node, &mut sent, &mut stream).await {
+                match tap(desk, &record, node, &mut sent, to).await {
                     Tapped::Ended => {
                         // The run has ended; its ending is on its way to the record.
                         while desk.state().core.is_running(id, attempt) {
@@ -46,7 +55,7 @@ pub(super) async fn serve(desk: &Arc<Desk>, id: Uuid, to: NodeId, ticket: Ticket
                 }
                 continue;
             }
-            _ => return finish(desk, record, sent, &mut stream).await,
+            _ => return finish(desk, record, sent, to).await,
         }
         changed(&mut changes).await?;
     }
@@ -59,7 +68,13 @@ enum Tapped {
 }
 
 /// Passes on what the running node has, behind the first `sent` bytes.
-async fn tap(desk: &Desk, record: &Record, node: NodeId, sent: &mut u64, to: &mut Stream) -> Tapped {
+async fn tap(
+    desk: &Desk,
+    record: &Record,
+    node: NodeId,
+    sent: &mut u64,
+    to: &mut (impl AsyncWrite + Send + Unpin),
+) -> Tapped {
     let directory = &desk.context.directory;
     let Ok(expected) = directory.expect(node, desk.context.env.ticket()) else { return Tapped::Broke };
     let tap =
@@ -84,7 +99,12 @@ async fn tap(desk: &Desk, record: &Record, node: NodeId, sent: &mut u64, to: &mu
 }
 
 /// The rest of an ended command: from where it ran, or else what the record holds; then its ending.
-async fn finish(desk: &Desk, record: Record, mut sent: u64, to: &mut Stream) -> Result<(), Error> {
+async fn finish(
+    desk: &Desk,
+    record: Record,
+    mut sent: u64,
+    to: &mut (impl AsyncWrite + Send + Unpin),
+) -> Result<(), Error> {
     if let Some(node) = record.assigned.filter(|_| sent < record.output_bytes)
         && let Tapped::FollowerGone(e) = tap(desk, &record, node, &mut sent, to).await
     {
@@ -108,12 +128,12 @@ async fn finish(desk: &Desk, record: Record, mut sent: u64, to: &mut Stream) -> 
         lost: false,
     };
     send(to, &Output::Ended(ending)).await?;
-    let _ = timeout(STALL_TIMEOUT, to.writer.shutdown()).await;
+    let _ = timeout(STALL_TIMEOUT, to.shutdown()).await;
     Ok(())
 }
 
-async fn send(to: &mut Stream, frame: &Output) -> Result<(), Error> {
-    timeout(STALL_TIMEOUT, frames::write(&mut to.writer, frame)).await.unwrap_or(Err(Error::Timeout))
+async fn send(to: &mut (impl AsyncWrite + Send + Unpin), frame: &Output) -> Result<(), Error> {
+    timeout(STALL_TIMEOUT, frames::write(to, frame)).await.unwrap_or(Err(Error::Timeout))
 }
 
 async fn changed(changes: &mut tokio::sync::watch::Receiver<u64>) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! What the SchedulerActor can be told and asked, and the record that it keeps of each command.
 
+use crate::task::output::TAIL_BYTES_MAX;
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
@@ -214,6 +215,24 @@ pub struct Ending {
     pub lost: bool,
 }
 
+/// Bytes of the reason of an ending: a sentence or two.
+const REASON_BYTES_MAX: usize = 1 << 10;
+
+impl Ending {
+    /// Cut to what a record keeps: the node that tells it may be of another version or worse.
+    pub fn bounded(mut self) -> Ending {
+        let cut = self.output.len().saturating_sub(TAIL_BYTES_MAX);
+        let cut = (cut..=self.output.len()).find(|at| self.output.is_char_boundary(*at)).unwrap_or_default();
+        self.output.drain(..cut);
+        if let Some(why) = &mut self.error {
+            why.truncate(
+                (0..=REASON_BYTES_MAX.min(why.len())).rev().find(|at| why.is_char_boundary(*at)).unwrap_or_default(),
+            );
+        }
+        self
+    }
+}
+
 /// One frame of a followed command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
@@ -286,4 +305,25 @@ pub enum ScheduleError {
     /// The other node did not answer.
     #[error("{0}")]
     Link(#[from] skep_runtime::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_is_cut_to_what_a_record_keeps() {
+        let told = Ending {
+            state: State::Failed,
+            exit_code: None,
+            error: Some("é".repeat(1 << 20)),
+            output: format!("{}end", "é".repeat(1 << 20)),
+            output_bytes: 1 << 21,
+            lost: false,
+        };
+        let kept = told.bounded();
+        assert!(kept.output.len() <= TAIL_BYTES_MAX && kept.output.ends_with("end"));
+        assert!(kept.error.clone().unwrap().len() <= REASON_BYTES_MAX);
+        assert_eq!(kept.clone().bounded(), kept);
+    }
 }

@@ -15,7 +15,7 @@ use crate::task::{
     output::{Output, Sink},
 };
 use ractor::{ActorId, RpcReplyPort};
-use skep_runtime::{Error, Wire, defaults::ASK_TIMEOUT};
+use skep_runtime::{Error, NodeId, Stream, Wire, bulk, defaults::ASK_TIMEOUT};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -90,7 +90,7 @@ impl Desk {
 
     /// An attempt ended, on this node or on one that ran it for us. Answers when that is on disk.
     pub(super) async fn moved(self: &Arc<Self>, id: Uuid, attempt: u32, ending: Ending, reply: RpcReplyPort<Wire<()>>) {
-        let desk = self.clone();
+        let (desk, ending) = (self.clone(), ending.bounded());
         self.change(|state, now| {
             let told = ending.clone();
             let row = state.runs.ended(id, attempt, ending.clone());
@@ -142,8 +142,12 @@ impl Desk {
         };
         let _ = reply.send(Wire(Ok(())));
         let streamed = async {
-            let mut stream = self.context.directory.open(tap.to, tap.ticket).await?;
-            output.stream(tap.from, &mut stream.writer).await
+            let Stream { mut reader, mut writer } = self.context.directory.open(tap.to, tap.ticket).await?;
+            tokio::select! {
+                biased;
+                streamed = output.stream(tap.from, &mut writer) => streamed,
+                () = bulk::left(&mut reader) => Err(Error::NoReply),
+            }
         };
         if let Err(e) = streamed.await {
             tracing::debug!(task = %tap.id, error = %e, "the reader of an output went");
@@ -269,9 +273,9 @@ impl Desk {
 
 /// What the folder of a node's tasks holds after a restart: outputs of runs that are known, nothing else. Kills what
 /// the earlier process left running. Blocks.
-pub(super) fn sweep(home: &Path, rows: &[(Uuid, Row)]) -> Vec<(Uuid, Output)> {
-    for (id, _) in rows.iter().filter(|(_, row)| row.ending.as_ref().is_none_or(|e| e.lost)) {
-        task::sweep(*id);
+pub(super) fn sweep(node: NodeId, home: &Path, rows: &[(Uuid, Row)]) -> Vec<(Uuid, Output)> {
+    for (task, row) in rows.iter().filter(|(_, row)| row.ending.as_ref().is_none_or(|e| e.lost)) {
+        task::sweep(task::Mark { node, task: *task, attempt: row.attempt });
     }
     let known = |name: &str| Uuid::parse_str(name).is_ok_and(|id| rows.iter().any(|(known, _)| *known == id));
     for entry in std::fs::read_dir(home.join("tasks")).into_iter().flatten().flatten() {

@@ -91,7 +91,11 @@ impl Actor for TaskActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Look(reply) => reply.send(Wire(state.output.look())).map_err(Into::into),
+            Message::Look(reply) => {
+                // Who asked may have given up: no reason to end the command.
+                let _ = reply.send(Wire(state.output.look()));
+                Ok(())
+            }
             Message::Stop(reply) => {
                 state.stop.cancel();
                 let mut done = state.done.clone();

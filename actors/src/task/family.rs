@@ -1,15 +1,12 @@
 //! Everything that a command started and that is still alive, and how to signal all of it.
 //!
-//! On Linux: the descendants of its root process, its process group, and whoever carries its mark
-//! (`SKEP_TASK=<id>`) in the environment. Under a keeper the kernel hands orphans to the keeper, so not even a
+//! On Linux: the descendants of its root process, its process group, and whoever carries its [`Mark`] in the environment.
+//! A root is known by its number and the time of its start: once it was waited for, the number may be another's. Under a keeper the kernel hands orphans to the keeper, so not even a
 //! process that left group, session and environment gets away. Elsewhere: the process group.
 
+use super::mark::{MARK, Mark};
 use rustix::process::{Pid, Signal, getpgrp, kill_process, kill_process_group};
 use std::collections::{BTreeMap, BTreeSet};
-use uuid::Uuid;
-
-/// The variable that marks a command's processes.
-pub const MARK: &str = "SKEP_TASK";
 
 /// Bytes of a process's environment that are searched for the mark.
 const ENVIRONMENT_BYTES_MAX: u64 = 256 << 10;
@@ -17,9 +14,17 @@ const ENVIRONMENT_BYTES_MAX: u64 = 256 << 10;
 /// The processes of one command.
 #[derive(Debug, Clone, Copy)]
 pub struct Family {
-    task: Uuid,
-    root: Option<i32>,
+    mark: Mark,
+    root: Option<Root>,
     kept: bool,
+}
+
+/// The first process of a family.
+#[derive(Debug, Clone, Copy)]
+struct Root {
+    pid: i32,
+    /// `None` if it had ended before anyone could look.
+    started: Option<u64>,
 }
 
 /// A living process.
@@ -28,22 +33,24 @@ struct Process {
     pid: i32,
     parent: i32,
     group: i32,
+    /// In ticks since the machine started.
+    started: u64,
 }
 
 impl Family {
     /// The command whose first process is `root`, the leader of its own group.
-    pub fn of_leader(task: Uuid, root: u32) -> Family {
-        Family { task, root: Some(root.cast_signed()), kept: false }
+    pub fn of_leader(mark: Mark, root: u32) -> Family {
+        Family { mark, root: Some(Root::of(root)), kept: false }
     }
 
     /// The command under the keeper `root`, which is no part of it.
-    pub fn of_keeper(task: Uuid, root: u32) -> Family {
-        Family { task, root: Some(root.cast_signed()), kept: true }
+    pub fn of_keeper(mark: Mark, root: u32) -> Family {
+        Family { mark, root: Some(Root::of(root)), kept: true }
     }
 
     /// Whatever carries the mark: for what an earlier process of this node may have left.
-    pub fn of_mark(task: Uuid) -> Family {
-        Family { task, root: None, kept: false }
+    pub fn of_mark(mark: Mark) -> Family {
+        Family { mark, root: None, kept: false }
     }
 
     /// Signals all of it, group by group, so that nobody is missed who forks meanwhile. `false` if nothing is left.
@@ -51,7 +58,10 @@ impl Family {
         let processes = self.processes();
         // Never the group of this program or of the keeper: a process may have moved into it.
         let ours: BTreeSet<i32> =
-            [Some(getpgrp().as_raw_nonzero().get()), self.root.filter(|_| self.kept)].into_iter().flatten().collect();
+            [Some(getpgrp().as_raw_nonzero().get()), self.root.filter(|_| self.kept).map(|root| root.pid)]
+                .into_iter()
+                .flatten()
+                .collect();
         let groups: BTreeSet<i32> = processes.iter().map(|p| p.group).filter(|g| *g > 1 && !ours.contains(g)).collect();
         // Errors say that it is gone already, or not ours to signal.
         for group in groups.into_iter().filter_map(Pid::from_raw) {
@@ -73,9 +83,9 @@ impl Family {
     fn processes(&self) -> Vec<Process> {
         let all = alive();
         let me = std::process::id().cast_signed();
-        let mark = format!("{MARK}={}", self.task);
+        let mark = format!("{MARK}={}", self.mark);
         let mut family: BTreeSet<i32> = BTreeSet::new();
-        if let Some(root) = self.root {
+        if let Some(root) = self.root.filter(|root| !root.is_another(&all)).map(|root| root.pid) {
             family.insert(root);
             // Parents may have higher ids than their children: until nothing is added.
             loop {
@@ -90,7 +100,7 @@ impl Family {
         }
         family.extend(all.keys().filter(|pid| carries(**pid, mark.as_bytes())));
         if self.kept {
-            self.root.map(|root| family.remove(&root));
+            self.root.map(|root| family.remove(&root.pid));
         }
         family.remove(&me);
         family.iter().filter_map(|pid| all.get(pid)).copied().collect()
@@ -98,10 +108,27 @@ impl Family {
 
     #[cfg(not(target_os = "linux"))]
     fn processes(&self) -> Vec<Process> {
-        let group = self.root.and_then(Pid::from_raw);
+        let group = self.root.and_then(|root| Pid::from_raw(root.pid));
         let alive = group.filter(|group| rustix::process::test_kill_process_group(*group).is_ok());
         let leader = |group: Pid| group.as_raw_nonzero().get();
         alive.map(|group| Process { pid: leader(group), parent: 0, group: leader(group) }).into_iter().collect()
+    }
+}
+
+impl Root {
+    fn of(pid: u32) -> Root {
+        let pid = pid.cast_signed();
+        #[cfg(target_os = "linux")]
+        let started = stat(pid).map(|process| process.started);
+        #[cfg(not(target_os = "linux"))]
+        let started = None;
+        Root { pid, started }
+    }
+
+    /// Whether its number is another process's now. A number that nobody has may still be its group's.
+    #[cfg(target_os = "linux")]
+    fn is_another(&self, all: &BTreeMap<i32, Process>) -> bool {
+        all.get(&self.pid).is_some_and(|now| Some(now.started) != self.started)
     }
 }
 
@@ -110,15 +137,20 @@ impl Family {
 fn alive() -> BTreeMap<i32, Process> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
-        .collect()
+    pids.filter_map(|pid| Some((pid, stat(pid)?))).collect()
 }
 
-/// `pid (name) state parent group ...`; the name may hold anything, parentheses too (proc_pid_stat(5)).
+#[cfg(target_os = "linux")]
+fn stat(pid: i32) -> Option<Process> {
+    parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `pid (name) state parent group ... start`, the start being the 22nd; the name may hold anything, parentheses too (proc_pid_stat(5)).
 fn parse(pid: i32, stat: &str) -> Option<Process> {
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_whitespace();
     let state = fields.next()?;
-    let process = Process { pid, parent: fields.next()?.parse().ok()?, group: fields.next()?.parse().ok()? };
+    let (parent, group) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let process = Process { pid, parent, group, started: fields.nth(16)?.parse().ok()? };
     (!matches!(state, "Z" | "X")).then_some(process)
 }
 
@@ -138,9 +170,23 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_does_not_fool_it() {
-        let stat = "7 (a) Z 1 (b) S 3 5 5 0 -1 4194560";
-        assert_eq!(parse(7, stat), Some(Process { pid: 7, parent: 3, group: 5 }));
+        let stat = "7 (a) Z 1 (b) S 3 5 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 991 1000";
+        assert_eq!(parse(7, stat), Some(Process { pid: 7, parent: 3, group: 5, started: 991 }));
         assert_eq!(parse(7, "7 (sh) Z 3 5"), None);
         assert_eq!(parse(7, "garbage"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_has_the_number_of_a_root_that_is_gone_is_left_alone() {
+        let mark = Mark { node: skep_runtime::NodeId::from_bytes([1; 32]), task: uuid::Uuid::nil(), attempt: 1 };
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut family = Family::of_leader(mark, child.id());
+        assert!(!family.is_gone());
+        // The same number, of a process that started earlier.
+        family.root = family.root.map(|root| Root { started: root.started.map(|at| at - 1), ..root });
+        assert!(family.is_gone() && !family.signal(Signal::KILL));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -5,6 +5,7 @@ use super::{
     family::Family,
     imitation::imitate,
     launch::{Launched, launch},
+    mark::Mark,
     output::Sink,
 };
 use crate::{
@@ -21,7 +22,6 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// How long a command has to end by itself after SIGTERM.
 const GRACE: Duration = Duration::from_secs(3);
@@ -52,8 +52,8 @@ pub(super) async fn work(
         return imitated(run, sink, stop, deadline).await;
     }
     let started = {
-        let (id, spec, scratch, exe) = (run.id, run.spec.clone(), scratch.to_path_buf(), context.exe.clone());
-        launch(id, &spec, &scratch, exe.as_deref())
+        let mark = Mark { node: context.directory.id(), task: run.id, attempt: run.attempt };
+        launch(mark, &run.spec, scratch, context.exe.as_deref())
     };
     let Launched { mut child, output, family, _alive } = match started {
         Ok(launched) => launched,
@@ -75,8 +75,8 @@ pub(super) async fn work(
 }
 
 /// Kills what an earlier process of this node left of a run. Blocks for as long as `/proc` takes.
-pub(crate) fn sweep(id: Uuid) -> bool {
-    Family::of_mark(id).signal(Signal::KILL)
+pub(crate) fn sweep(mark: Mark) -> bool {
+    Family::of_mark(mark).signal(Signal::KILL)
 }
 
 async fn over(child: &mut Child, stop: &CancellationToken, deadline: Option<Instant>) -> Over {

@@ -6,7 +6,10 @@
 //! node holds, so the kernel closes it however the node ends, `kill -9` included. A parent-death signal would not
 //! do: it is tied to the thread that started the command, and it spares grandchildren.
 
-use super::family::{Family, MARK};
+use super::{
+    family::Family,
+    mark::{MARK, Mark},
+};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
 use std::{
     ffi::OsString,
@@ -14,7 +17,6 @@ use std::{
     os::unix::process::CommandExt,
     process::{Command, ExitCode, Stdio},
 };
-use uuid::Uuid;
 
 /// The subcommand: `skep exec-task PROGRAM [ARGUMENT...]`. Nobody types it.
 pub const SUBCOMMAND: &str = "exec-task";
@@ -28,8 +30,8 @@ const SIGNALLED: i32 = 128;
 /// [`SUBCOMMAND`]. To be called before anything else is set up: no runtime, no log.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
-    let task = std::env::var(MARK).ok().and_then(|id| Uuid::parse_str(&id).ok());
-    let (Some(program), Some(task)) = (arguments.next(), task) else {
+    let mark = std::env::var(MARK).ok().and_then(|mark| mark.parse::<Mark>().ok());
+    let (Some(program), Some(mark)) = (arguments.next(), mark) else {
         say("this subcommand is Skep's own: it is told what to run by a node");
         return ExitCode::from(NOT_STARTED);
     };
@@ -45,7 +47,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(NOT_STARTED);
         }
     };
-    let family = Family::of_keeper(task, std::process::id());
+    let family = Family::of_keeper(mark, std::process::id());
     watch(family);
     let status = reap(|pid| pid == child);
     // A process that dies after this signal is followed by the next round, one that forked by then too.

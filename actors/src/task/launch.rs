@@ -1,8 +1,9 @@
 //! Starts a command's first process: clean environment, folder of its own, one pipe for all output.
 
 use super::{
-    family::{Family, MARK},
+    family::Family,
     keeper,
+    mark::{MARK, Mark},
 };
 use crate::scheduler::Spec;
 use std::{
@@ -15,7 +16,6 @@ use tokio::{
     net::unix::pipe,
     process::{Child, ChildStdin},
 };
-use uuid::Uuid;
 
 /// Where programs are looked for if the node itself has no `PATH`.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -33,7 +33,7 @@ pub(super) struct Launched {
 }
 
 /// Starts `spec` in `scratch`, which is made if it isn't there. With `exe`, a keeper stands between.
-pub(super) fn launch(id: Uuid, spec: &Spec, scratch: &Path, exe: Option<&Path>) -> io::Result<Launched> {
+pub(super) fn launch(mark: Mark, spec: &Spec, scratch: &Path, exe: Option<&Path>) -> io::Result<Launched> {
     fs::create_dir_all(scratch)?;
     let dir = scratch.join(spec.dir.as_deref().unwrap_or(""));
     if !dir.is_dir() {
@@ -65,7 +65,7 @@ pub(super) fn launch(id: Uuid, spec: &Spec, scratch: &Path, exe: Option<&Path>) 
         .env("HOME", scratch)
         .env("LANG", "C.UTF-8")
         .envs(&spec.env)
-        .env(MARK, id.to_string())
+        .env(MARK, mark.to_string())
         .current_dir(&dir)
         .process_group(0)
         .stdout(writer.try_clone()?)
@@ -75,7 +75,7 @@ pub(super) fn launch(id: Uuid, spec: &Spec, scratch: &Path, exe: Option<&Path>) 
     // It holds our copies of the pipe's writing end; without them the pipe ends with the command.
     drop(command);
     let pid = child.id().ok_or_else(|| io::Error::other("the process ended before it had begun"))?;
-    let family = if exe.is_some() { Family::of_keeper(id, pid) } else { Family::of_leader(id, pid) };
+    let family = if exe.is_some() { Family::of_keeper(mark, pid) } else { Family::of_leader(mark, pid) };
     let alive = child.stdin.take();
     let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
     Ok(Launched { child, output, family, _alive: alive })

@@ -14,10 +14,12 @@ mod imitation;
 mod job;
 pub mod keeper;
 mod launch;
+pub mod mark;
 pub mod messages;
 pub mod output;
 
 pub(crate) use job::sweep;
+pub use mark::Mark;
 pub use messages::{Look, Message};
 
 /// The published name of the TaskActor of a command.

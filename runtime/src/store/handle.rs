@@ -13,6 +13,8 @@ pub struct Store {
     disk: Arc<dyn Disk>,
     /// `None`: there is no folder to export to.
     files: Option<Files>,
+    /// What was lost when it was opened, for people.
+    loss: Option<Arc<str>>,
 }
 
 /// A page of a scan.
@@ -33,8 +35,8 @@ impl Store {
         Self::start(disk, None)
     }
 
-    pub(super) fn with_exports(disk: Arc<dyn Disk>, files: Files) -> Result<Self, Error> {
-        Self::start(disk, Some(files))
+    pub(super) fn with_exports(disk: Arc<dyn Disk>, files: Files, loss: Option<String>) -> Result<Self, Error> {
+        Ok(Self { loss: loss.map(Arc::from), ..Self::start(disk, Some(files))? })
     }
 
     fn start(disk: Arc<dyn Disk>, files: Option<Files>) -> Result<Self, Error> {
@@ -42,7 +44,7 @@ impl Store {
             Commits::Thread => Some(Arc::new(Writer::start(Arc::clone(&disk), files.clone())?)),
             Commits::Inline(_) => None,
         };
-        Ok(Self { writer, disk, files })
+        Ok(Self { writer, disk, files, loss: None })
     }
 
     /// The value under `key`. Blocks for microseconds (a page in memory), or as long as the disk takes.
@@ -103,6 +105,13 @@ impl Store {
             tokio::time::sleep(delay).await;
         }
         inline.flush(ticket)
+    }
+
+    /// What was lost when the store was opened ([`super::Opened`]), for as long as this process runs: its owner has to
+    /// know.
+    #[must_use]
+    pub fn loss(&self) -> Option<&str> {
+        self.loss.as_deref()
     }
 
     /// Whether there is a folder to export to.

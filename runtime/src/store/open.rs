@@ -82,8 +82,23 @@ pub fn open(config: &Config) -> Result<Opened, Error> {
         opened => opened?,
     };
     sync_dir(files.dir())?;
-    let store = Store::with_exports(disk, files)?;
+    let store = Store::with_exports(disk, files, loss(set_aside.as_deref(), refilled.as_ref()))?;
     Ok(Opened { store, set_aside, refilled })
+}
+
+/// In words, what it took to open the store.
+fn loss(set_aside: Option<&Path>, refilled: Option<&Refilled>) -> Option<String> {
+    let why = match set_aside {
+        Some(aside) => format!("the store could not be read and was set aside as {}", aside.display()),
+        None => "the store was gone".to_owned(),
+    };
+    match refilled {
+        Some(Refilled { export, records }) => Some(format!(
+            "{why}; {records} records came back from {}, what was written later is lost",
+            export.display()
+        )),
+        None => set_aside.map(|_| format!("{why}; there is no export to refill it from")),
+    }
 }
 
 /// Builds a store from the newest good export, whole before it takes the live one's place.

@@ -49,13 +49,16 @@ async fn assert_refilled(opened: Opened, dir: &Path, kind: Kind) {
     let aside = opened.set_aside.unwrap();
     assert!(aside.exists(), "an unreadable store is never deleted");
     let export = dir.join(format!("{kind}.export"));
+    let said = opened.store.loss().unwrap();
+    assert!(said.contains(&aside.display().to_string()) && said.contains(&export.display().to_string()), "{said}");
     assert_eq!(opened.refilled, Some(Refilled { export, records: EXPORTED * 2 }));
     let found = look(&opened.store, PAIRS);
     assert_eq!(found.whole, (0..EXPORTED).collect::<Vec<_>>());
     assert_eq!(found.missing, (EXPORTED..PAIRS).collect::<Vec<_>>());
     opened.store.commit(pair(PAIRS)).await.unwrap();
     drop(opened.store);
-    assert_eq!(look(&open(kind, dir).unwrap().store, PAIRS + 1).whole.len() as u64, EXPORTED + 1);
+    let again = open(kind, dir).unwrap().store;
+    assert_eq!((look(&again, PAIRS + 1).whole.len() as u64, again.loss()), (EXPORTED + 1, None));
 }
 
 #[tokio::test]

@@ -1,16 +1,22 @@
 //! The open invites of one node: what is valid until when, how many tries are left, who used it.
 
-use super::{code::Code, invite::Line};
+use super::{
+    code::{Code, SLOTS},
+    invite::Line,
+};
+use crate::roster::SwarmId;
 use skep_runtime::{NodeId, swarm::Error};
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
-/// Invites that may be open on one node at once. Each has a first character of its own in its code.
-pub const INVITES_MAX: usize = 8;
-/// Wrong codes after which an invite dies, line and all: someone is guessing.
-pub const TRIES_MAX: u8 = 3;
-/// Wrong proofs of the swarm key in a minute after which the door stays shut for the rest of it.
-const KEY_FAILURES_MAX: usize = 10;
-const KEY_WINDOW_MS: u64 = 60_000;
+/// Invites that may be open on one node at once: each has a first character of its own in its code.
+pub const INVITES_MAX: usize = SLOTS;
+/// Guesses at one code by everyone together, after which the code is dead; the line, which nobody can guess, is not.
+pub const TRIES_MAX: usize = 12;
+/// Of these, by one machine: four have to conspire to kill a code.
+pub const TRIES_PER_MACHINE_MAX: u8 = 3;
 
 /// One open invite.
 #[derive(Debug, Clone)]
@@ -18,7 +24,8 @@ struct Entry {
     secret: Hidden,
     code: Code,
     expires_ms: u64,
-    tries_left: u8,
+    /// Who has guessed at the code, once for each guess.
+    tries: Vec<NodeId>,
     /// The key that it admitted: the same machine may ask again, when the welcome was lost on its way.
     used_by: Option<NodeId>,
 }
@@ -32,57 +39,66 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
-/// The invites that this node gave out. Times are milliseconds since 1970, given by the caller.
+/// The invites that this node gave out into one swarm. Times are milliseconds since 1970, given by the caller.
 #[derive(Debug, Clone)]
 pub struct Book {
     valid_ms: u64,
+    swarm: Option<SwarmId>,
     entries: VecDeque<Entry>,
-    key_failures: VecDeque<u64>,
 }
 
 impl Book {
     /// No invites; those to come are valid for `valid`.
     pub fn new(valid: Duration) -> Book {
-        Book { valid_ms: valid.as_millis() as u64, entries: VecDeque::new(), key_failures: VecDeque::new() }
+        Book { valid_ms: valid.as_millis() as u64, swarm: None, entries: VecDeque::new() }
     }
 
-    /// Opens an invite and says when it expires, or `None` if the code's first character is taken: draw another.
-    /// The oldest gives way when there are [`INVITES_MAX`].
-    pub fn open(&mut self, secret: [u8; 16], code: Code, now_ms: u64) -> Option<u64> {
+    /// The node is in this swarm now: invites into another one are void.
+    pub fn of(&mut self, swarm: SwarmId) -> &mut Book {
+        if self.swarm.replace(swarm) != Some(swarm) {
+            self.entries.clear();
+        }
+        self
+    }
+
+    /// The first characters that a new code can't have. When there would be no other, the oldest invite that was used
+    /// gives way: it is kept only for a machine that missed its welcome.
+    pub fn taken(&mut self, now_ms: u64) -> BTreeSet<u8> {
         self.entries.retain(|e| e.expires_ms > now_ms);
-        if self.entries.iter().any(|e| e.code.slot() == code.slot()) {
-            return None;
+        if self.entries.len() >= INVITES_MAX
+            && let Some(used) = self.entries.iter().position(|e| e.used_by.is_some())
+        {
+            self.entries.remove(used);
         }
-        if self.entries.len() >= INVITES_MAX {
-            self.entries.pop_front();
-        }
+        self.entries.iter().map(|e| e.code.slot()).collect()
+    }
+
+    /// Opens an invite, whose code starts with a character that is not [`Book::taken`], and says when it expires.
+    pub fn open(&mut self, secret: [u8; 16], code: Code, now_ms: u64) -> u64 {
         let expires_ms = now_ms + self.valid_ms;
-        self.entries.push_back(Entry {
-            secret: Hidden(secret),
-            code,
-            expires_ms,
-            tries_left: TRIES_MAX,
-            used_by: None,
-        });
-        Some(expires_ms)
+        let secret = Hidden(secret);
+        self.entries.push_back(Entry { secret, code, expires_ms, tries: Vec::new(), used_by: None });
+        expires_ms
     }
 
     /// The secret of the invite with this tag, if `who` may still use it.
     pub(super) fn secret(&self, tag: &[u8; 8], who: &NodeId, now_ms: u64) -> Result<[u8; 16], Error> {
         let entry = self.entries.iter().find(|e| Line::tag(&e.secret.0) == *tag);
-        entry
-            .filter(|e| e.usable(who, now_ms) && (e.tries_left > 0 || e.used_by.is_some()))
-            .map(|e| e.secret.0)
-            .ok_or(Error::Spent)
+        entry.filter(|e| e.usable(who, now_ms)).map(|e| e.secret.0).ok_or(Error::Spent)
     }
 
-    /// The code of the invite in this slot, if `who` may still use it. Costs a try, before anything is proven:
-    /// who vanishes after a wrong guess has used it up as well.
-    pub(super) fn code(&mut self, slot: u8, who: &NodeId, now_ms: u64) -> Result<(Code, u8), Error> {
-        let usable = |e: &&mut Entry| e.code.slot() == slot && e.usable(who, now_ms) && e.tries_left > 0;
-        let entry = self.entries.iter_mut().find(usable).ok_or(Error::Spent)?;
-        entry.tries_left -= 1;
-        Ok((entry.code.clone(), entry.tries_left))
+    /// The code of the invite in this slot, if `who` may still guess at it.
+    pub(super) fn code(&self, slot: u8, who: &NodeId, now_ms: u64) -> Result<Code, Error> {
+        let usable = |e: &&Entry| e.code.slot() == slot && e.usable(who, now_ms) && e.tries_left(who) > 0;
+        self.entries.iter().find(usable).map(|e| e.code.clone()).ok_or(Error::Spent)
+    }
+
+    /// `who` is about to be shown whether its guess was right, which costs a try before anything is proven: who
+    /// vanishes after a wrong guess has used it up as well. Gives the tries that remain to it.
+    pub(super) fn guessed(&mut self, slot: u8, who: NodeId) -> u8 {
+        let Some(entry) = self.entries.iter_mut().find(|e| e.code.slot() == slot) else { return 0 };
+        entry.tries.push(who);
+        entry.tries_left(&who)
     }
 
     /// Marks the invite as used by `who`, who has proven to know it. Fails if someone else was first.
@@ -93,29 +109,22 @@ impl Book {
         });
         let entry = entry.filter(|e| e.usable(&who, now_ms)).ok_or(Error::Spent)?;
         entry.used_by = Some(who);
+        // It did not guess.
+        entry.tries.retain(|tried| *tried != who);
         Ok(())
-    }
-
-    /// Whether the swarm key may be tried now.
-    pub(super) fn key_open(&mut self, now_ms: u64) -> Result<(), Error> {
-        self.key_failures.retain(|at| at + KEY_WINDOW_MS > now_ms);
-        if self.key_failures.len() < KEY_FAILURES_MAX {
-            return Ok(());
-        }
-        Err(Error::Refused("too many wrong swarm keys: try again in a minute".to_owned()))
-    }
-
-    /// Notes a wrong proof of the swarm key.
-    pub(super) fn key_failed(&mut self, now_ms: u64) {
-        if self.key_failures.len() < KEY_FAILURES_MAX {
-            self.key_failures.push_back(now_ms);
-        }
     }
 }
 
 impl Entry {
     fn usable(&self, who: &NodeId, now_ms: u64) -> bool {
         self.expires_ms > now_ms && self.used_by.is_none_or(|used| used == *who)
+    }
+
+    fn tries_left(&self, who: &NodeId) -> u8 {
+        let own = self.tries.iter().filter(|tried| *tried == who).count();
+        let left =
+            (TRIES_MAX.saturating_sub(self.tries.len())).min(usize::from(TRIES_PER_MACHINE_MAX).saturating_sub(own));
+        left as u8
     }
 }
 
@@ -137,7 +146,7 @@ mod tests {
 
     fn book() -> (Book, [u8; 8], u8) {
         let mut book = Book::new(Duration::from_secs(600));
-        book.open([5; 16], Code::parse("ABC234").unwrap(), 0).unwrap();
+        book.open([5; 16], Code::parse("ABC234").unwrap(), 0);
         (book, Line::tag(&[5; 16]), b'A')
     }
 
@@ -153,38 +162,60 @@ mod tests {
 
     #[test]
     fn it_ends_after_ten_minutes_to_the_millisecond() {
-        let (mut book, tag, slot) = book();
+        let (book, tag, slot) = book();
         assert!(book.secret(&tag, &A, 599_999).is_ok());
         assert_eq!(book.secret(&tag, &A, 600_000), Err(Error::Spent));
         assert_eq!(book.code(slot, &A, 600_000), Err(Error::Spent));
     }
 
     #[test]
-    fn three_guesses_kill_the_line_as_well() {
+    fn three_guesses_are_all_that_a_machine_has_and_another_still_comes_in() {
         let (mut book, tag, slot) = book();
         for left in [2, 1, 0] {
-            assert_eq!(book.code(slot, &A, 1).unwrap().1, left);
+            assert!(book.code(slot, &A, 1).is_ok());
+            assert_eq!(book.guessed(slot, A), left);
         }
         assert_eq!(book.code(slot, &A, 1), Err(Error::Spent));
-        assert_eq!(book.secret(&tag, &A, 1), Err(Error::Spent));
+        assert!(book.code(slot, &B, 1).is_ok());
+        assert!(book.secret(&tag, &A, 1).is_ok(), "nobody guesses a line");
     }
 
     #[test]
-    fn there_are_never_more_than_eight_and_slots_differ() {
-        let (mut book, tag, _) = book();
-        assert_eq!(book.open([6; 16], Code::parse("A22222").unwrap(), 1), None);
-        for (n, slot) in "BCDEFGHJ".chars().enumerate() {
-            assert!(book.open([n as u8 + 10; 16], Code::parse(&format!("{slot}22222")).unwrap(), 1).is_some());
+    fn a_code_dies_of_guesses_by_however_many_and_its_line_lives_on() {
+        let (mut book, tag, slot) = book();
+        let guesses = (10..).map(|n| NodeId::from_bytes([n; 32])).take_while(|who| {
+            let may = book.code(slot, who, 1).is_ok();
+            book.guessed(slot, *who);
+            may
+        });
+        assert_eq!(guesses.count(), TRIES_MAX);
+        assert_eq!(book.code(slot, &B, 1), Err(Error::Spent));
+        assert!(book.secret(&tag, &B, 1).is_ok());
+    }
+
+    #[test]
+    fn thirty_are_open_at_once_and_none_of_them_gives_way_before_it_was_used() {
+        let mut book = Book::new(Duration::from_secs(600));
+        let random = |n| [n; super::super::code::CODE_CHARS];
+        for n in 0..INVITES_MAX as u8 {
+            let taken = book.taken(1);
+            book.open([n; 16], Code::from_random(random(n.into()), &taken).unwrap(), 1);
         }
-        assert_eq!(book.entries.len(), INVITES_MAX);
-        assert_eq!(book.secret(&tag, &A, 1), Err(Error::Spent));
+        assert!((0..INVITES_MAX as u8).all(|n| book.secret(&Line::tag(&[n; 16]), &A, 2).is_ok()));
+        let taken = book.taken(2);
+        assert_eq!(Code::from_random(random(0), &taken), None);
+        book.spend(&Which::Line(Line::tag(&[7; 16])), A, 2).unwrap();
+        let taken = book.taken(2);
+        assert!(Code::from_random(random(0), &taken).is_some());
     }
 
     #[test]
-    fn guessing_the_swarm_key_shuts_the_door_for_a_minute() {
-        let (mut book, ..) = book();
-        (0..10).for_each(|at| book.key_failed(at));
-        assert!(book.key_open(10).is_err());
-        assert!(book.key_open(KEY_WINDOW_MS + 20).is_ok());
+    fn an_invite_into_one_swarm_admits_nobody_to_the_next() {
+        let (mut book, tag, _) = book();
+        let (home, office) = (SwarmId([1; 32]), SwarmId([2; 32]));
+        book.of(home).open([6; 16], Code::parse("BBC234").unwrap(), 0);
+        assert!(book.of(home).secret(&Line::tag(&[6; 16]), &A, 1).is_ok());
+        assert_eq!(book.of(office).secret(&Line::tag(&[6; 16]), &A, 1), Err(Error::Spent));
+        assert_eq!(book.of(home).secret(&tag, &A, 1), Err(Error::Spent));
     }
 }

@@ -2,17 +2,20 @@
 //!
 //! The first character names the invite; the other five are the password of a SPAKE2 exchange (`spake2` 0.4,
 //! Ed25519 group) whose identities are both TLS keys. So a guess costs one of few tries, at the door, and what
-//! is overheard helps nobody.
+//! is overheard helps nobody. The swarm's key goes through the same exchange.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use skep_runtime::NodeId;
 use spake2::{Ed25519Group, Identity, Password, Spake2};
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
+/// Invites that a first character can tell apart.
+pub const SLOTS: usize = ALPHABET.len();
 /// Digits and letters without 0, O, 1, I, L, U: none is taken for another, and few words come about.
 const ALPHABET: &[u8; 30] = b"23456789ABCDEFGHJKMNPQRSTVWXYZ";
-/// Characters of a code. Five secret ones are 24 bits: with three tries, one chance in eight million.
+/// Characters of a code. Five secret ones are 24 million: with [`super::book::TRIES_MAX`] tries, one chance in two
+/// million for one code, and one in seventy thousand while all [`SLOTS`] are open.
 pub const CODE_CHARS: usize = 6;
 
 /// A short code. Its `Debug` shows nothing.
@@ -20,9 +23,14 @@ pub const CODE_CHARS: usize = 6;
 pub struct Code([u8; CODE_CHARS]);
 
 impl Code {
-    /// The code that these random bytes choose.
-    pub fn from_random(random: [u64; CODE_CHARS]) -> Code {
-        Code(random.map(|r| ALPHABET[(r % ALPHABET.len() as u64) as usize]))
+    /// The code that these random bytes choose, its first character one of those that are not `taken`. `None` if all
+    /// are.
+    pub fn from_random(random: [u64; CODE_CHARS], taken: &BTreeSet<u8>) -> Option<Code> {
+        let free: Vec<u8> = ALPHABET.iter().copied().filter(|slot| !taken.contains(slot)).collect();
+        let chosen = |random: u64, from: &[u8]| from.get((random % from.len().max(1) as u64) as usize).copied();
+        let mut symbols = random.map(|r| ALPHABET[(r % ALPHABET.len() as u64) as usize]);
+        symbols[0] = chosen(random[0], &free)?;
+        Some(Code(symbols))
     }
 
     /// The code that someone typed, in either case, with blanks or dashes; `None` if it can't be one.
@@ -36,6 +44,11 @@ impl Code {
     /// Which invite of the door it opens: not secret.
     pub fn slot(&self) -> u8 {
         self.0[0]
+    }
+
+    /// What the exchange is about.
+    pub(super) fn password(&self) -> &[u8] {
+        &self.0
     }
 
     /// For the owner's screen.
@@ -55,16 +68,16 @@ pub(super) struct Exchange(Spake2<Ed25519Group>);
 
 impl Exchange {
     /// The joiner's side, and its message. `seed` is random, secret, and never used again.
-    pub(super) fn joiner(code: &Code, joiner: &NodeId, door: &NodeId, seed: [u8; 32]) -> (Exchange, Vec<u8>) {
+    pub(super) fn joiner(password: &[u8], joiner: &NodeId, door: &NodeId, seed: [u8; 32]) -> (Exchange, Vec<u8>) {
         let (joiner, door) = (identity(joiner), identity(door));
-        let (state, message) = Spake2::start_a_with_rng(&password(code), &joiner, &door, Stream::new(seed));
+        let (state, message) = Spake2::start_a_with_rng(&Password::new(password), &joiner, &door, Stream::new(seed));
         (Exchange(state), message)
     }
 
     /// The door's side, and its message. `seed` is random, secret, and never used again.
-    pub(super) fn door(code: &Code, joiner: &NodeId, door: &NodeId, seed: [u8; 32]) -> (Exchange, Vec<u8>) {
+    pub(super) fn door(password: &[u8], joiner: &NodeId, door: &NodeId, seed: [u8; 32]) -> (Exchange, Vec<u8>) {
         let (joiner, door) = (identity(joiner), identity(door));
-        let (state, message) = Spake2::start_b_with_rng(&password(code), &joiner, &door, Stream::new(seed));
+        let (state, message) = Spake2::start_b_with_rng(&Password::new(password), &joiner, &door, Stream::new(seed));
         (Exchange(state), message)
     }
 
@@ -104,10 +117,6 @@ impl rand_core_06::RngCore for Stream {
 
 impl rand_core_06::CryptoRng for Stream {}
 
-fn password(code: &Code) -> Password {
-    Password::new(code.0)
-}
-
 fn identity(id: &NodeId) -> Identity {
     Identity::new(id.as_bytes())
 }
@@ -121,8 +130,8 @@ mod tests {
 
     fn run(joiner: &str, door: &str, seen_by_joiner: NodeId) -> bool {
         let (joiner, door) = (Code::parse(joiner).unwrap(), Code::parse(door).unwrap());
-        let (a, to_door) = Exchange::joiner(&joiner, &A, &seen_by_joiner, [1; 32]);
-        let (b, to_joiner) = Exchange::door(&door, &A, &B, [2; 32]);
+        let (a, to_door) = Exchange::joiner(joiner.password(), &A, &seen_by_joiner, [1; 32]);
+        let (b, to_joiner) = Exchange::door(door.password(), &A, &B, [2; 32]);
         a.finish(&to_joiner) == b.finish(&to_door)
     }
 
@@ -135,6 +144,15 @@ mod tests {
     fn a_wrong_code_or_someone_in_between_does_not() {
         assert!(!run("ABC234", "ABC235", B));
         assert!(!run("ABC234", "ABC234", A));
+    }
+
+    #[test]
+    fn a_code_takes_a_slot_that_is_free_as_long_as_there_is_one() {
+        let mut taken = BTreeSet::new();
+        while let Some(code) = Code::from_random([7; CODE_CHARS], &taken) {
+            assert!(taken.insert(code.slot()));
+        }
+        assert_eq!(taken.len(), SLOTS);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use std::fmt;
 
-/// Fewest characters of a swarm key. A proof can be guessed at offline by whoever pretends to be a joiner, so
-/// the key itself has to be out of reach: 20 random letters and digits are 100 bits.
+/// Fewest characters of a swarm key. What is overheard or asked for helps nobody to guess it ([`super::code`]): each
+/// guess is a conversation at a door, of which there is no limit, so the key has to be out of their reach. Twenty
+/// random letters and digits are 100 bits, four words from a list are 44 and would do.
 pub const SWARM_KEY_CHARS_MIN: usize = 20;
 
 /// The secret behind a swarm key. Its `Debug` shows nothing.

@@ -5,15 +5,26 @@
 //! door's, because the machine gets in; the joiner's, because whoever takes it in may run commands on it. This
 //! is Bluetooth's numeric comparison. Tables only: no I/O, no clock.
 
+use crate::{origin::Origin, roster::SwarmId};
 use aws_lc_rs::digest::{Context, SHA256};
 use skep_runtime::{NodeId, swarm::Error, swarm::Waiting};
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+};
 
-/// Machines that may wait at one door. A chosen code needs half a million tries; so few at a time, each kept
-/// for minutes, that is years.
-pub const WAITING_MAX: usize = 16;
-/// How long a place is kept after the machine was last heard: a stranger can't draw new codes by coming back.
+/// Machines that may wait at one door.
+pub const WAITING_MAX: usize = 32;
+/// How long a place is kept after the machine was last heard.
 const PLACE_MS: u64 = 10 * 60_000;
+/// The time in which draws are counted.
+const DRAWS_MS: u64 = 10 * 60_000;
+/// Digits that a door draws in that time, for everyone together. Whoever wants two screens to show digits of its choice
+/// has to draw until they come, which takes a million draws, and doesn't have to show itself for it: it has one chance
+/// in thirty thousand while two people look for the digits.
+const DRAWS_MAX: usize = 32;
+/// Of these, for one origin: a machine that is started again knocks anew, and several may stand behind one address.
+const DRAWS_PER_ORIGIN_MAX: usize = 8;
 /// A machine that knocked and hasn't been heard for so long is not shown any more.
 const SHOWN_MS: u64 = 30_000;
 
@@ -53,6 +64,9 @@ struct Place {
 /// Who knocks at this node, and where this node knocks.
 #[derive(Debug, Clone, Default)]
 pub struct Lobby {
+    swarm: Option<SwarmId>,
+    /// When digits were drawn, and for whom.
+    draws: VecDeque<(u64, Origin)>,
     /// By the joiner's key.
     inbound: BTreeMap<NodeId, Place>,
     /// By the door's key.
@@ -60,7 +74,17 @@ pub struct Lobby {
 }
 
 impl Lobby {
-    /// `joiner` knocks: the door's nonce for it. The same knock gets the same nonce again, so that its digits stay.
+    /// The node is in this swarm now: who waited for another one, and what its owner approved then, is forgotten.
+    pub fn of(&mut self, swarm: SwarmId) -> &mut Lobby {
+        if self.swarm.replace(swarm) != Some(swarm) {
+            self.inbound.clear();
+            self.outbound.clear();
+        }
+        self
+    }
+
+    /// `joiner` knocks: the door's nonce for it. The same knock gets the same nonce again, so that its digits stay;
+    /// another one draws new digits, of which there are few.
     pub fn knock(
         &mut self,
         joiner: NodeId,
@@ -72,8 +96,11 @@ impl Lobby {
     ) -> Result<[u8; 32], Error> {
         self.inbound.retain(|_, p| p.heard_ms + PLACE_MS > now_ms);
         let known = self.inbound.get(&joiner).filter(|p| p.commitment == commitment).map(|p| p.door_nonce);
-        if known.is_none() && self.inbound.len() >= WAITING_MAX && !self.inbound.contains_key(&joiner) {
-            return Err(Error::Refused("too many machines wait here: try another member, or later".to_owned()));
+        if known.is_none() {
+            let crowded = self.inbound.len() >= WAITING_MAX && !self.inbound.contains_key(&joiner);
+            if crowded || !self.draw(address, now_ms) {
+                return Err(Error::Refused("too many machines knock here: try another member, or later".to_owned()));
+            }
         }
         let door_nonce = known.unwrap_or(fresh_nonce);
         let place = self.inbound.entry(joiner).or_insert_with(|| Place::new(address, now_ms));
@@ -84,6 +111,18 @@ impl Lobby {
         (place.name, place.address, place.heard_ms) = (name.to_owned(), address, now_ms);
         (place.commitment, place.door_nonce) = (commitment, door_nonce);
         Ok(door_nonce)
+    }
+
+    /// Whether new digits may be drawn for someone there.
+    fn draw(&mut self, address: SocketAddr, now_ms: u64) -> bool {
+        self.draws.retain(|(at, _)| at + DRAWS_MS > now_ms);
+        let origin = Origin::from(address.ip());
+        let here = self.draws.iter().filter(|(_, drawn)| *drawn == origin).count();
+        let drawn = self.draws.len() < DRAWS_MAX && here < DRAWS_PER_ORIGIN_MAX;
+        if drawn {
+            self.draws.push_back((now_ms, origin));
+        }
+        drawn
     }
 
     /// `joiner` opens its commitment: the digits that both screens show now.
@@ -132,12 +171,6 @@ impl Lobby {
     pub fn remove(&mut self, other: &NodeId) {
         self.inbound.remove(other);
         self.outbound.remove(other);
-    }
-
-    /// Forgets everyone: this node is in another swarm now.
-    pub fn clear(&mut self) {
-        self.inbound.clear();
-        self.outbound.clear();
     }
 
     /// Whether this node's owner approved of the machine.
@@ -203,6 +236,10 @@ mod tests {
         "127.0.0.1:9".parse().unwrap()
     }
 
+    fn from(n: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, n], 9))
+    }
+
     fn knock(lobby: &mut Lobby, nonce: [u8; 32], fresh: [u8; 32], now_ms: u64) -> Result<String, Error> {
         lobby.knock(JOINER, "one", at(), commit(&JOINER, &nonce), fresh, now_ms)?;
         lobby.reveal(&DOOR, &JOINER, &nonce, now_ms)
@@ -252,9 +289,38 @@ mod tests {
         let mut door = Lobby::default();
         knock(&mut door, [7; 32], [8; 32], 0).unwrap();
         for n in 10..60 {
-            let _ = door.knock(NodeId::from_bytes([n; 32]), "x", at(), [0; 32], [n; 32], 1);
+            let _ = door.knock(NodeId::from_bytes([n; 32]), "x", from(n), [0; 32], [n; 32], 1);
         }
         assert_eq!(door.inbound.len(), WAITING_MAX);
         assert!(knock(&mut door, [7; 32], [8; 32], 2).is_ok());
+    }
+
+    #[test]
+    fn nobody_draws_digits_until_the_wanted_ones_come() {
+        let mut door = Lobby::default();
+        let mut drawn = |joiner: u8, from, now_ms| {
+            let tries = 0u8..100;
+            // Each with another commitment, as whoever grinds would.
+            let tried =
+                tries.map(|n| door.knock(NodeId::from_bytes([joiner; 32]), "x", from, [n; 32], [n; 32], now_ms));
+            tried.filter(Result::is_ok).count()
+        };
+        assert_eq!(drawn(1, from(1), 0), DRAWS_PER_ORIGIN_MAX);
+        assert_eq!(drawn(2, from(1), 1), 0, "another key draws from the same account");
+        let others: usize = (2..100).map(|n| drawn(n, from(n), 2)).sum();
+        assert_eq!(others, DRAWS_MAX - DRAWS_PER_ORIGIN_MAX);
+        assert_eq!(drawn(1, from(1), DRAWS_MS), DRAWS_PER_ORIGIN_MAX, "an honest machine waits for ten minutes");
+    }
+
+    #[test]
+    fn an_approval_is_for_the_swarm_that_it_was_given_in() {
+        let mut door = Lobby::default();
+        let (home, office) = (SwarmId([1; 32]), SwarmId([2; 32]));
+        let code = knock(door.of(home), [7; 32], [8; 32], 0).unwrap();
+        door.of(home).approve(&code, 1).unwrap();
+        assert!(door.of(home).approved(&JOINER));
+        assert!(!door.of(office).approved(&JOINER));
+        knock(door.of(office), [7; 32], [8; 32], 2).unwrap();
+        assert!(!door.of(office).approved(&JOINER));
     }
 }

@@ -16,7 +16,7 @@
 //!                                     <-   Welcome { roster }
 //!
 //!   WhyNot { swarm } (members refuse) ->
-//!                                     <-   Evicted { the record, and the chain to its signer }
+//!                                     <-   Because { the eviction and the chain to its signer, or the door's departure }
 //! ```
 //!
 //! Invariants: no secret ever crosses the wire, only proofs bound to both TLS keys; the joiner sees the swarm's

@@ -10,14 +10,16 @@ use super::{
     key::Secret,
     proof::{Side, Transcript},
 };
-use crate::roster::{Record, SwarmId};
+use crate::roster::{Record, SwarmId, tidy};
 use serde::{Deserialize, Serialize};
 use skep_runtime::{NodeId, swarm::Error, wire};
 
 /// The version of these messages; another one is refused with words.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Bytes of a message from a stranger: the largest is a greeting with a name.
 pub const MESSAGE_BYTES_MAX: usize = 4096;
+/// Characters that are shown of a stranger's reason: two lines of a terminal.
+const REASON_CHARS_MAX: usize = 200;
 /// Bytes of a welcome: the largest roster.
 pub const WELCOME_BYTES_MAX: usize = 1 << 20;
 
@@ -63,7 +65,7 @@ pub enum Message {
         method: Method,
         /// Random.
         nonce: [u8; 32],
-        /// Its part of the exchange, for a code.
+        /// Its part of the exchange, for a code or the key.
         pake: Option<Vec<u8>>,
         /// Where it is now.
         outline: Outline,
@@ -131,9 +133,9 @@ pub enum Message {
         /// The swarm that it believes to be in.
         swarm: SwarmId,
     },
-    /// Door: it was taken off that swarm's roster.
-    Evicted {
-        /// The eviction, and the admissions that lead from the founder to who signed it.
+    /// Door: because of these records. The machine was taken off that swarm's roster, or this one has left it.
+    Because {
+        /// The eviction, and the admissions that lead from the founder to who signed it; or this machine's departure.
         records: Vec<Record>,
     },
 }
@@ -152,7 +154,7 @@ impl std::fmt::Debug for Message {
             Message::Yield => "Yield",
             Message::Refused(_) => "Refused",
             Message::WhyNot { .. } => "WhyNot",
-            Message::Evicted { .. } => "Evicted",
+            Message::Because { .. } => "Because",
         })
     }
 }
@@ -160,8 +162,20 @@ impl std::fmt::Debug for Message {
 impl Message {
     /// The message in these bytes, at most `max` of them.
     pub fn decode(bytes: &[u8], max: usize) -> Result<Message, Error> {
-        wire::decode(bytes, max)
-            .map_err(|_| Error::Refused("an unreadable message: is it the same version of skep?".to_owned()))
+        let unreadable = |_| Error::Refused("an unreadable message: is it the same version of skep?".to_owned());
+        Ok(match wire::decode(bytes, max).map_err(unreadable)? {
+            Message::Refused(why) => Message::Refused(tidied(why)),
+            message => message,
+        })
+    }
+}
+
+/// A stranger's reason, fit for a log and a terminal.
+fn tidied(why: Error) -> Error {
+    match why {
+        Error::BadInvite | Error::Spent | Error::WrongCode { .. } | Error::WrongPeer | Error::Timeout => why,
+        Error::Refused(text) => Error::Refused(tidy(&text, REASON_CHARS_MAX)),
+        other => Error::Refused(tidy(&other.to_string(), REASON_CHARS_MAX)),
     }
 }
 
@@ -214,14 +228,12 @@ impl Joiner {
     /// Starts a conversation with the node that holds the key `door`.
     pub fn start(me: NodeId, door: NodeId, pass: Pass, random: Random, outline: Outline) -> (Joiner, Message) {
         let Random { nonce, seed } = random;
-        let (method, exchange, pake) = match &pass {
-            Pass::Line(secret) => (Method::Line(Line::tag(secret)), None, None),
-            Pass::Key(_) => (Method::Key, None, None),
-            Pass::Code(code) => {
-                let (exchange, message) = Exchange::joiner(code, &me, &door, seed);
-                (Method::Code(code.slot()), Some(exchange), Some(message))
-            }
+        let (method, password) = match &pass {
+            Pass::Line(secret) => (Method::Line(Line::tag(secret)), None),
+            Pass::Key(key) => (Method::Key, Some(key.bytes())),
+            Pass::Code(code) => (Method::Code(code.slot()), Some(code.password())),
         };
+        let (exchange, pake) = password.map(|password| Exchange::joiner(password, &me, &door, seed)).unzip();
         let hello = Message::Hello { version: VERSION, method, nonce, pake, outline };
         (Joiner { me, door, nonce, pass, exchange, tries_left: 0 }, hello)
     }
@@ -237,8 +249,7 @@ impl Joiner {
         };
         let secret = match &self.pass {
             Pass::Line(secret) => secret.to_vec(),
-            Pass::Key(secret) => secret.bytes().to_vec(),
-            Pass::Code(_) => {
+            Pass::Code(_) | Pass::Key(_) => {
                 let exchange = self.exchange.take().ok_or(Error::WrongPeer)?;
                 exchange.finish(&pake.unwrap_or_default()).ok_or(Error::WrongPeer)?
             }
@@ -263,10 +274,10 @@ pub fn welcomed(answer: Message) -> Result<Vec<Record>, Error> {
     }
 }
 
-/// The records that are to show an eviction, or why there are none. What they prove is the roster's to say.
+/// The records that are to explain a refusal, or why there are none. What they prove is the roster's to say.
 pub fn explained(answer: Message) -> Result<Vec<Record>, Error> {
     match answer {
-        Message::Evicted { records } => Ok(records),
+        Message::Because { records } => Ok(records),
         other => Err(refusal(other)),
     }
 }
@@ -327,21 +338,24 @@ impl Door {
         if greeting.version != VERSION {
             return Err(other_version(greeting.version));
         }
+        let no_exchange = || Error::Refused("it broke the join protocol: is it the same version of skep?".to_owned());
+        let exchange = |password: &[u8]| {
+            let (exchange, message) = Exchange::door(password, &joiner, &me, seed);
+            let secret = exchange.finish(greeting.pake.as_deref().unwrap_or_default()).ok_or_else(no_exchange)?;
+            Ok::<_, Error>((secret, Some(message)))
+        };
         let mut left = 0;
         let (secret, pake, which) = match greeting.method {
             Method::Line(tag) => (book.secret(&tag, &joiner, now_ms)?.to_vec(), None, Some(Which::Line(tag))),
             Method::Key => {
                 let key = key.ok_or_else(|| Error::Refused("no swarm key is set here".to_owned()))?;
-                book.key_open(now_ms)?;
-                (key.bytes().to_vec(), None, None)
+                let (secret, message) = exchange(key.bytes())?;
+                (secret, message, None)
             }
             Method::Code(slot) => {
-                let (code, tries_left) = book.code(slot, &joiner, now_ms)?;
-                left = tries_left;
-                let (exchange, message) = Exchange::door(&code, &joiner, &me, seed);
-                let pake = greeting.pake.as_deref().unwrap_or_default();
-                let secret = exchange.finish(pake).ok_or(Error::WrongCode { tries_left })?;
-                (secret, Some(message), Some(Which::Code(slot)))
+                let (secret, message) = exchange(book.code(slot, &joiner, now_ms)?.password())?;
+                left = book.guessed(slot, joiner);
+                (secret, message, Some(Which::Code(slot)))
             }
         };
         let transcript = Transcript { joiner, door: me, joiner_nonce: greeting.nonce, door_nonce: nonce, outline };
@@ -354,9 +368,6 @@ impl Door {
     pub fn prove(self, answer: Message, book: &mut Book, now_ms: u64) -> Result<String, Error> {
         let Message::Proof { proof, name } = answer else { return Err(refusal(answer)) };
         if !self.transcript.holds(&self.secret, Side::Joiner, &proof) {
-            if self.which.is_none() {
-                book.key_failed(now_ms);
-            }
             return Err(Error::Refused("the proof is wrong".to_owned()));
         }
         if let Some(which) = &self.which {
@@ -390,7 +401,7 @@ mod tests {
 
     fn book() -> Book {
         let mut book = Book::new(Duration::from_secs(600));
-        book.open([5; 16], Code::parse("ABC234").unwrap(), 0).unwrap();
+        book.open([5; 16], Code::parse("ABC234").unwrap(), 0);
         book
     }
 
@@ -436,6 +447,48 @@ mod tests {
         for pass in [Pass::Line([5; 16]), Pass::Code(Code::parse("ABC234").unwrap())] {
             assert!(talk(pass, &mut book(), None, MIDDLE).is_err());
         }
+    }
+
+    #[test]
+    fn a_greeting_without_a_guess_costs_no_try() {
+        let mut book = book();
+        for pake in [None, Some(vec![]), Some(vec![0xff; 33])] {
+            for _ in 0..20 {
+                let greeting =
+                    Greeting { version: VERSION, method: Method::Code(b'A'), nonce: [1; 32], pake: pake.clone() };
+                assert!(Door::challenge(here(None, 1), MIDDLE, &greeting, &mut book).is_err());
+            }
+        }
+        assert!(talk(Pass::Code(Code::parse("ABC234").unwrap()), &mut book, None, DOOR).is_ok());
+    }
+
+    #[test]
+    fn what_the_door_shows_to_whoever_has_another_key_is_no_oracle_for_guesses() {
+        let right = key("twenty characters long");
+        let (_, hello) =
+            Joiner::start(MIDDLE, DOOR, Pass::Key(key("a guess of twenty letters")), RANDOM, outline(1, 2));
+        let Message::Hello { version, method, nonce, pake, .. } = hello else { panic!() };
+        let greeting = Greeting { version, method, nonce, pake };
+        let (_, challenge) = Door::challenge(here(Some(&right), 1), MIDDLE, &greeting, &mut book()).unwrap();
+        let Message::Challenge { nonce: door_nonce, proof, outline, .. } = challenge else { panic!() };
+        let transcript = Transcript { joiner: MIDDLE, door: DOOR, joiner_nonce: nonce, door_nonce, outline };
+        assert!(!transcript.holds(right.bytes(), Side::Door, &proof), "it can't be checked with the key alone");
+    }
+
+    #[test]
+    fn a_strangers_reason_writes_to_no_terminal() {
+        let said = |error| {
+            let bytes = wire::encode(&Message::Refused(error));
+            match Message::decode(&bytes, WELCOME_BYTES_MAX) {
+                Ok(Message::Refused(why)) => why.to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        for error in [Error::Refused, Error::Unreachable, Error::NoSuchNode, Error::Store] {
+            let shown = said(error(format!("\u{1b}[2Jno\nroot: {}", "x".repeat(100_000))));
+            assert!(shown.chars().all(|c| !c.is_control()) && shown.len() < 2 * REASON_CHARS_MAX, "{shown:?}");
+        }
+        assert_eq!(said(Error::Spent), Error::Spent.to_string());
     }
 
     #[test]

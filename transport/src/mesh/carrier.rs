@@ -47,9 +47,13 @@ impl Carrier for Wires {
 
     fn open(&self, node: NodeId, ticket: Ticket) -> BoxFuture<'_, Result<Stream, Error>> {
         Box::pin(async move {
-            let shared = self.0.upgrade().ok_or(Error::LinkDown(node))?;
-            let streams = shared.open(node, Protocol::Bulk).await.map_err(|e| e.of_message(node))?;
-            bulk::present(node, ticket, streams).await
+            let live = self.live(node).await?;
+            // The directory says how long.
+            let place = live.bulk.clone().acquire_owned();
+            let place = live.link.until_closed(place).await.ok_or(Error::LinkDown(node))?;
+            let place = place.map_err(|_| Error::LinkDown(node))?;
+            let streams = live.open(Protocol::Bulk).await.map_err(|e| e.of_message(node))?;
+            bulk::present(node, ticket, streams, place).await
         })
     }
 }

@@ -143,13 +143,7 @@ impl Shared {
         // Whoever abandoned it has said what came instead.
         let Some(outcome) = dial.abandoned.run_until_cancelled(race).await else { return };
         let failure = match outcome {
-            Ok(Ok((connection, streams))) if self.gate.is_member(&peer) => {
-                return self.adopt_dialled(peer, connection, streams, &dial);
-            }
-            Ok(Ok((connection, _))) => {
-                Code::NotMember.close(&connection);
-                Failure::NotMember
-            }
+            Ok(Ok((connection, streams))) => return self.adopt_dialled(peer, connection, streams, &dial),
             Ok(Err(failure)) => failure,
             Err(_) => Failure::Unreachable("no answer in time".into()),
         };

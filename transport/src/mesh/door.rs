@@ -10,7 +10,7 @@ use super::{
     tie::{Own, Verdict, verdict},
 };
 use crate::{
-    defaults::{CONNECT_TIMEOUT, HANDSHAKES_MAX, JOINER_BYTES_MAX, JOINER_TIMEOUT, OPENING_TIMEOUT},
+    defaults::{CONNECT_TIMEOUT, HANDSHAKES_MAX, JOINER_TIMEOUT, OPENING_TIMEOUT},
     tls,
 };
 use quinn::Connection;
@@ -104,7 +104,6 @@ impl Shared {
     async fn visit(self: Arc<Self>, who: NodeId, connection: Connection) {
         let from = connection.remote_address();
         let Some(_place) = self.visitors.enter(from.ip()) else { return Code::Busy.close(&connection) };
-        connection.set_receive_window(JOINER_BYTES_MAX.into());
         connection.set_max_concurrent_bi_streams(1u32.into());
         if let Ok(Ok(streams)) = timeout(OPENING_TIMEOUT, connection.accept_bi()).await {
             // One stream in all, not one at a time.
@@ -141,12 +140,19 @@ impl Shared {
 mod tests {
     use crate::{
         Env, Identity,
+        defaults::STRANGER_BYTES_MAX,
         endpoint::Endpoint,
         mesh::{Gate, Incoming, Mesh, Protocol, Streams, event::Code},
     };
     use futures::{FutureExt, future::BoxFuture};
     use skep_runtime::{Directory, NodeId};
-    use std::{net::SocketAddr, sync::Arc};
+    use std::{
+        net::SocketAddr,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
 
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -170,11 +176,32 @@ mod tests {
         }
     }
 
+    /// Everyone is a member the first time that is asked, and evicted right after.
+    #[derive(Default)]
+    struct Evicting(AtomicBool);
+
+    impl Gate for Evicting {
+        fn is_member(&self, _: &NodeId) -> bool {
+            !self.0.swap(true, Ordering::Relaxed)
+        }
+
+        fn joiner(&self, _: NodeId, _: SocketAddr, _: Streams) -> BoxFuture<'static, ()> {
+            unreachable!("nobody joins")
+        }
+
+        fn control(&self, _: NodeId, _: Protocol, _: Streams) -> BoxFuture<'static, ()> {
+            unreachable!("nobody is a member long enough")
+        }
+    }
+
     /// A node that admits nobody, and the bare endpoint of a stranger.
     fn host_and_stranger() -> (Mesh, Incoming, Endpoint) {
+        host_with(Arc::new(Closed))
+    }
+
+    fn host_with(gate: Arc<dyn Gate>) -> (Mesh, Incoming, Endpoint) {
         let (host, stranger) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
-        let (mesh, incoming) =
-            Mesh::start(&Env::machine(), &host, Directory::new(host.id()), Arc::new(Closed), ANY).unwrap();
+        let (mesh, incoming) = Mesh::start(&Env::machine(), &host, Directory::new(host.id()), gate, ANY).unwrap();
         (mesh, incoming, Endpoint::bind(&Env::machine(), &stranger, ANY).unwrap())
     }
 
@@ -187,6 +214,23 @@ mod tests {
         let closed = connection.closed().await;
         assert_eq!(Code::of(&closed), Some(Code::NotMember));
         assert!(closed.to_string().contains("skep join"), "{closed}");
+    }
+
+    #[tokio::test]
+    async fn who_is_evicted_between_the_handshake_and_the_link_is_not_taken() {
+        let (host, _incoming, member) = host_with(Arc::new(Evicting::default()));
+        let connection = member.dial(&host.id(), host.local_addr()).unwrap().await.unwrap();
+        assert_eq!(Code::of(&connection.closed().await), Some(Code::NotMember));
+        assert!(host.connected().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_a_stranger_may_have_unread_is_little_from_the_first_packet_on() {
+        let (host, _incoming, stranger) = host_and_stranger();
+        let connection = stranger.knock(None, host.local_addr()).unwrap().await.unwrap();
+        let (mut send, _recv) = connection.open_bi().await.unwrap();
+        let taken = send.write(&vec![0; 1 << 20]).await.unwrap();
+        assert!(taken <= STRANGER_BYTES_MAX as usize, "{taken}");
     }
 
     #[tokio::test]

@@ -30,8 +30,8 @@ impl Protocol {
 
 /// What the mesh asks of trust.
 pub trait Gate: Send + Sync + 'static {
-    /// Whether `who` is on the roster now. Asked once for each connection, on both sides; when it changes to no,
-    /// call [`super::Mesh::close`]. Must not block.
+    /// Whether `who` is on the roster now. Asked when a connection begins and when it is taken, on both
+    /// sides; when it changes to no later, call [`super::Mesh::close`]. Must not block, nor call the mesh.
     fn is_member(&self, who: &NodeId) -> bool;
 
     /// Someone, member or not, speaks the join protocol to this node. `who` is proven, nothing else is. It has

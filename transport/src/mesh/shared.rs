@@ -1,11 +1,17 @@
 //! What all parts of the mesh work on: the table of peers, and the life of one connection from up to down.
 
 use super::{
-    Cause, Event, Gate, Protocol, Streams, book::Book, dial::Dial, event::Code, silence::Silence, visitors::Visitors,
+    Cause, Error, Event, Gate, Protocol, Streams,
+    book::Book,
+    dial::{Dial, Failure},
+    event::Code,
+    ration::Ration,
+    silence::Silence,
+    visitors::Visitors,
 };
 use crate::{
     bulk,
-    defaults::{CONTROL_TIMEOUT, OPENING_TIMEOUT, STREAMS_MAX},
+    defaults::{BULK_STREAMS_MAX, CONTROL_TIMEOUT, MEMBER_BYTES_MAX, OPENING_TIMEOUT, STREAMS_MAX},
     endpoint::Endpoint,
     link::Link,
 };
@@ -68,6 +74,21 @@ pub(super) struct Live {
     pub(super) connection: Connection,
     pub(super) link: Link,
     silence: Mutex<Silence>,
+    /// Places for streams of bulk that this side opens.
+    pub(super) bulk: Arc<Semaphore>,
+}
+
+impl Live {
+    /// Opens a stream whose first byte names its protocol.
+    pub(super) async fn open(&self, protocol: Protocol) -> Result<Streams, Error> {
+        let broken = |e: String| Error::Unreachable(self.peer, e);
+        let opening = async {
+            let (mut send, recv) = self.connection.open_bi().await.map_err(|e| broken(e.to_string()))?;
+            send.write_all(&[protocol as u8]).await.map_err(|e| broken(e.to_string()))?;
+            Ok((send, recv))
+        };
+        timeout(OPENING_TIMEOUT, opening).await.unwrap_or(Err(Error::Timeout))
+    }
 }
 
 impl Peer {
@@ -112,13 +133,26 @@ impl Shared {
         if self.stopping.is_cancelled() {
             return Code::Goodbye.close(&connection);
         }
+        // Time has passed since it was asked at the door, as much as the peer liked. Asked under the lock: whoever is
+        // taken off the roster from here on is found among the live ones and closed.
+        if !self.gate.is_member(&peer) {
+            if let (false, Some(entry)) = (greet, peers.get_mut(&peer))
+                && let State::Dialing(dial) = std::mem::take(&mut entry.state)
+            {
+                entry.datagrams.clear();
+                dial.end(Err(Failure::NotMember));
+            }
+            return Code::NotMember.close(&connection);
+        }
+        connection.set_receive_window(MEMBER_BYTES_MAX.into());
         connection.set_max_concurrent_bi_streams(STREAMS_MAX.into());
         let (send, recv) = streams;
         // Calls go before bulk.
         let _ = send.set_priority(1);
         let opening: &[u8] = if greet { &[Protocol::Link as u8] } else { &[] };
         let link = Link::start(&self.spawner, self.directory.clone(), peer, recv, send, opening);
-        let live = Arc::new(Live { peer, connection, link, silence: Mutex::default() });
+        let bulk = Arc::new(Semaphore::new(BULK_STREAMS_MAX));
+        let live = Arc::new(Live { peer, connection, link, silence: Mutex::default(), bulk });
 
         let entry = peers.entry(peer).or_default();
         entry.book.proven(live.connection.remote_address());
@@ -209,7 +243,11 @@ impl Shared {
     }
 
     async fn datagrams(&self, live: &Live) {
+        let mut ration = Ration::new(Instant::now());
         while let Ok(bytes) = live.connection.read_datagram().await {
+            if !ration.takes(Instant::now()) {
+                continue;
+            }
             // Best effort: a reader that is behind loses the newest.
             let _ = self.events.try_send(Event::Datagram { peer: live.peer, bytes });
         }

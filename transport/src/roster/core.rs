@@ -6,17 +6,25 @@
 //! - An evicted member's statements count only as far as its evictor knew them, so that a stolen key can't
 //!   go on admitting and evicting at members that were away. The one exception is an eviction of its evictor:
 //!   two members that evict each other are both out, whichever news came first.
+//! - A departed member's statements count only as far as its departure names them, until another admits it again.
+//! - Of more statements by one key than it may sign, those with the lowest ids count: it pushes out nobody's but its own.
 //! - Where evictions contradict each other, those of members nearer to the founder are heard first.
 
-use super::record::{Record, RecordId, Statement, SwarmId, tidy_name};
+use super::record::{ADMISSIONS_BY_ONE_MAX, OTHERS_BY_ONE_MAX, Record, RecordId, Statement, SwarmId, tidy_name};
 use crate::identity::Identity;
 use aws_lc_rs::digest::{Context, SHA256};
 use skep_runtime::NodeId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Records of one roster: two per member for a thousand members. One is about 200 bytes, so all of them fit
-/// into one frame of the exchange.
+/// Records of one roster: two per member for a thousand members.
 pub(super) const RECORDS_MAX: usize = 2048;
+/// Admissions among them. The rest is for evictions and departures, which must not fail because somebody has filled the
+/// roster.
+const ADMISSIONS_MAX: usize = RECORDS_MAX / 4 * 3;
+/// Bytes of all records. All of them fit into one frame of the exchange, and into a welcome.
+const ROSTER_BYTES_MAX: usize = 960 << 10;
+/// Bytes that admissions may take of these, at about 200 each.
+const ADMISSION_BYTES_MAX: usize = 480 << 10;
 
 /// One member's place on the roster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +60,12 @@ pub enum Invalid {
     /// The one to evict is not a member.
     #[error("it is no member")]
     NoMember,
-    /// [`RECORDS_MAX`] records are there.
+    /// [`RECORDS_MAX`] records are there, or as many bytes as may be.
     #[error("the roster is full: form a new swarm")]
     Full,
+    /// This key has signed [`ADMISSIONS_BY_ONE_MAX`] admissions or [`OTHERS_BY_ONE_MAX`] other statements.
+    #[error("this machine has signed as many statements as one may: let another member do it")]
+    Enough,
 }
 
 /// A swarm's roster as one node knows it.
@@ -101,13 +112,14 @@ impl Roster {
     pub fn merge(&mut self, records: impl IntoIterator<Item = Record>) -> Merged {
         let mut merged = Merged::default();
         let mut fresh = BTreeMap::new();
+        let mut room = self.room();
         for record in records {
             let id = record.id();
             if self.records.contains_key(&id) || fresh.contains_key(&id) {
                 continue;
             }
-            let room = self.records.len() + fresh.len() < RECORDS_MAX;
-            if room && record.swarm == self.swarm && record.sound() {
+            if record.swarm == self.swarm && room.has(&record) && record.sound() {
+                room.take(&record);
                 fresh.insert(id, record);
             } else {
                 merged.refused += 1;
@@ -118,6 +130,7 @@ impl Roster {
         }
         let new: Vec<RecordId> = fresh.keys().copied().collect();
         self.records.append(&mut fresh);
+        self.cut();
         // A record whose signer nobody ever admitted is no part of the roster, so that every roster is closed:
         // without this the result would depend on what was merged when.
         let ranks = self.ranks();
@@ -195,9 +208,8 @@ impl Roster {
         if self.contains(&member) {
             return Err(Invalid::AlreadyMember);
         }
-        self.has_room()?;
         let term = self.departed(&member).map_or(0, |term| term.saturating_add(1));
-        Ok(self.sign(identity, Statement::Admission { member, name: tidy_name(name), term, at_ms }))
+        self.fitting(self.sign(identity, Statement::Admission { member, name: tidy_name(name), term, at_ms }))
     }
 
     /// A signed eviction of `member`, not merged yet.
@@ -205,24 +217,50 @@ impl Roster {
         if !self.contains(&member) {
             return Err(Invalid::NoMember);
         }
-        self.has_room()?;
-        let stands = self.records.iter().filter(|(_, r)| r.by == member).map(|(id, _)| *id).collect();
-        Ok(self.sign(identity, Statement::Eviction { member, at_ms, stands }))
+        let stands = self.signed_by(member);
+        self.fitting(self.sign(identity, Statement::Eviction { member, at_ms, stands }))
     }
 
     /// A signed departure of this node itself, not merged yet.
     pub fn depart(&self, identity: &Identity, at_ms: u64) -> Result<Record, Invalid> {
         let Membership { term, .. } = self.members.get(&identity.id()).ok_or(Invalid::NoMember)?;
-        self.has_room()?;
-        Ok(self.sign(identity, Statement::Departure { term: *term, at_ms }))
+        let stands = self.signed_by(identity.id());
+        self.fitting(self.sign(identity, Statement::Departure { term: *term, at_ms, stands }))
     }
 
     fn sign(&self, identity: &Identity, statement: Statement) -> Record {
         Record::sign(identity, self.swarm, statement)
     }
 
-    fn has_room(&self) -> Result<(), Invalid> {
-        if self.records.len() < RECORDS_MAX { Ok(()) } else { Err(Invalid::Full) }
+    fn signed_by(&self, who: NodeId) -> Vec<RecordId> {
+        self.records.iter().filter(|(_, r)| r.by == who).map(|(id, _)| *id).collect()
+    }
+
+    /// A new statement of this node's own, if the roster takes one more of it.
+    fn fitting(&self, record: Record) -> Result<Record, Invalid> {
+        let alike = |r: &&Record| r.by == record.by && is_admission(r) == is_admission(&record);
+        match self.records.values().filter(alike).count() < by_one_max(&record) {
+            true if self.room().has(&record) => Ok(record),
+            true => Err(Invalid::Full),
+            false => Err(Invalid::Enough),
+        }
+    }
+
+    /// What room there is.
+    fn room(&self) -> Room {
+        let mut room = Room::default();
+        self.records.values().for_each(|record| room.take(record));
+        room
+    }
+
+    /// Leaves out what a key has signed beyond what it may: a function of the set, as the lowest ids stay.
+    fn cut(&mut self) {
+        let mut signed: BTreeMap<(NodeId, bool), usize> = BTreeMap::new();
+        self.records.retain(|_, record| {
+            let count = signed.entry((record.by, is_admission(record))).or_default();
+            *count += 1;
+            matches!(record.statement, Statement::Founding { .. }) || *count <= by_one_max(record)
+        });
     }
 
     /// The last term that `member` ended by leaving.
@@ -240,16 +278,9 @@ impl Roster {
 
     /// How many admissions each key that anyone ever admitted is away from the founder.
     fn ranks(&self) -> BTreeMap<NodeId, u32> {
-        self.reach(|_| true)
-    }
-
-    /// The same over those admissions only that `counts`.
-    fn reach(&self, counts: impl Fn(&Record) -> bool) -> BTreeMap<NodeId, u32> {
         let mut admitted: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
         for record in self.records.values() {
-            if let Statement::Admission { member, .. } = record.statement
-                && counts(record)
-            {
+            if let Statement::Admission { member, .. } = record.statement {
                 admitted.entry(record.by).or_default().push(member);
             }
         }
@@ -267,18 +298,51 @@ impl Roster {
         ranks
     }
 
+    /// Who may state what, given the evictions so far: the admissions that count, followed from the founder.
+    fn standing(&self, out: &BTreeMap<NodeId, Vec<&Record>>) -> Standing<'_> {
+        let mut departures: BTreeMap<NodeId, (u32, &[RecordId])> = BTreeMap::new();
+        for record in self.records.values() {
+            if let Statement::Departure { term, stands, .. } = &record.statement
+                && departures.get(&record.by).is_none_or(|(last, _)| term > last)
+            {
+                departures.insert(record.by, (*term, stands));
+            }
+        }
+        let founder = self.founding().by;
+        let mut standing = Standing { departures, admitted: BTreeSet::new(), present: BTreeSet::new() };
+        standing.admit(founder, 0);
+        // Until nothing is added: an admission may count only after its signer was admitted again.
+        loop {
+            let before = (standing.admitted.len(), standing.present.len());
+            for (id, record) in &self.records {
+                if let Statement::Admission { member, term, .. } = record.statement
+                    && member != record.by
+                    && standing.may_state(id, record)
+                    && stands(record, out)
+                {
+                    standing.admit(member, term);
+                }
+            }
+            if before == (standing.admitted.len(), standing.present.len()) {
+                return standing;
+            }
+        }
+    }
+
     /// Works out from the records who is a member and who was evicted.
     fn derive(&mut self) {
         let out = self.evictions();
-        let admitted = self.reach(|record| stands(record, &out));
+        let standing = self.standing(&out);
         let mut members: BTreeMap<NodeId, Membership> = BTreeMap::new();
-        for record in self.records.values() {
+        for (id, record) in &self.records {
             let (member, name, term, at_ms) = match &record.statement {
                 Statement::Founding { name, at_ms, .. } => (record.by, name, 0, *at_ms),
-                Statement::Admission { member, name, term, at_ms } => (*member, name, *term, *at_ms),
-                Statement::Eviction { .. } | Statement::Departure { .. } => continue,
+                Statement::Admission { member, name, term, at_ms } if *member != record.by => {
+                    (*member, name, *term, *at_ms)
+                }
+                Statement::Admission { .. } | Statement::Eviction { .. } | Statement::Departure { .. } => continue,
             };
-            let counts = admitted.contains_key(&record.by) && stands(record, &out) && !out.contains_key(&member);
+            let counts = standing.may_state(id, record) && stands(record, &out) && !out.contains_key(&member);
             // Of several admissions the latest term counts, then the first in the order of ids: no clock decides.
             let newer = members.get(&member).is_none_or(|known| term > known.term);
             if counts && newer && self.departed(&member).is_none_or(|ended| term > ended) {
@@ -302,15 +366,73 @@ impl Roster {
             .collect();
         heard.sort_by_key(|(rank, id, _)| (*rank, **id));
         let mut out: BTreeMap<NodeId, Vec<&Record>> = BTreeMap::new();
-        for (_, _, record) in heard {
+        for (_, id, record) in heard {
             let Statement::Eviction { member, .. } = &record.statement else { continue };
-            let admitted = self.reach(|r| stands(r, &out)).contains_key(&record.by);
-            if admitted && stands(record, &out) && ranks.contains_key(member) {
+            if self.standing(&out).may_state(id, record) && stands(record, &out) && ranks.contains_key(member) {
                 out.entry(*member).or_default().push(record);
             }
         }
         out
     }
+}
+
+/// Who was admitted, and who is present still or again.
+struct Standing<'a> {
+    /// The last term that someone ended, and the statements that it stands by.
+    departures: BTreeMap<NodeId, (u32, &'a [RecordId])>,
+    admitted: BTreeSet<NodeId>,
+    present: BTreeSet<NodeId>,
+}
+
+impl Standing<'_> {
+    fn admit(&mut self, member: NodeId, term: u32) {
+        self.admitted.insert(member);
+        if self.departures.get(&member).is_none_or(|(ended, _)| term > *ended) {
+            self.present.insert(member);
+        }
+    }
+
+    /// Whether the signer of `record` could state it: it is present, or it had before it left.
+    fn may_state(&self, id: &RecordId, record: &Record) -> bool {
+        let before = || self.departures.get(&record.by).is_some_and(|(_, stands)| stands.contains(id));
+        self.present.contains(&record.by) || (self.admitted.contains(&record.by) && before())
+    }
+}
+
+/// The room that a roster's records take.
+#[derive(Debug, Clone, Copy, Default)]
+struct Room {
+    records: usize,
+    bytes: usize,
+    admissions: usize,
+    admission_bytes: usize,
+}
+
+impl Room {
+    fn has(&self, record: &Record) -> bool {
+        let bytes = record.bytes();
+        let fits = self.admissions < ADMISSIONS_MAX && self.admission_bytes + bytes <= ADMISSION_BYTES_MAX;
+        (fits || !is_admission(record)) && self.records < RECORDS_MAX && self.bytes + bytes <= ROSTER_BYTES_MAX
+    }
+
+    fn take(&mut self, record: &Record) {
+        let bytes = record.bytes();
+        self.records += 1;
+        self.bytes += bytes;
+        if is_admission(record) {
+            self.admissions += 1;
+            self.admission_bytes += bytes;
+        }
+    }
+}
+
+fn is_admission(record: &Record) -> bool {
+    matches!(record.statement, Statement::Admission { .. })
+}
+
+/// How many statements of this sort one key may sign.
+fn by_one_max(record: &Record) -> usize {
+    if is_admission(record) { ADMISSIONS_BY_ONE_MAX } else { OTHERS_BY_ONE_MAX }
 }
 
 /// Whether `record` counts although its signer may have been evicted.
@@ -394,6 +516,105 @@ mod tests {
         let back = roster.admit(&node(0), node(1).id(), "one", 9).unwrap();
         roster.merge([back]);
         assert_eq!(roster.members()[&node(1).id()].joined_ms, 9);
+    }
+
+    #[test]
+    fn who_left_can_not_bring_itself_back_nor_state_anything_more() {
+        let mut roster = swarm(4);
+        let before = roster.admit(&node(1), node(5).id(), "before", 2).unwrap();
+        roster.merge([before]);
+        // A member that was away: it takes what the key signs for that of a member.
+        let mut away = roster.clone();
+        let departure = roster.depart(&node(1), 5).unwrap();
+        let itself = Statement::Admission { member: node(1).id(), name: "one".into(), term: 1, at_ms: 6 };
+        let later = [
+            Record::sign(&node(1), roster.swarm(), itself),
+            away.admit(&node(1), node(9).id(), "friend", 6).unwrap(),
+            away.evict(&node(1), node(2).id(), 6).unwrap(),
+        ];
+        away.merge(later.clone());
+        away.merge([departure.clone()]);
+        roster.merge([departure]);
+        roster.merge(later);
+        for roster in [&roster, &away] {
+            assert_eq!(ids(roster), ids(&away));
+            assert!(!roster.contains(&node(1).id()) && !roster.contains(&node(9).id()));
+            assert!(roster.contains(&node(2).id()), "an eviction of who left is none");
+            assert!(roster.contains(&node(5).id()), "what it stated as a member stands");
+        }
+        // Admitted by another, its word counts again.
+        let back = roster.admit(&node(3), node(1).id(), "one", 7).unwrap();
+        roster.merge([back]);
+        assert!(roster.contains(&node(1).id()));
+        let third = roster.admit(&node(1), node(6).id(), "six", 8).unwrap();
+        roster.merge([third]);
+        assert!(roster.contains(&node(6).id()));
+    }
+
+    #[test]
+    fn two_that_left_can_not_bring_each_other_back() {
+        let mut roster = swarm(3);
+        let departures = [roster.depart(&node(1), 5).unwrap(), roster.depart(&node(2), 5).unwrap()];
+        roster.merge(departures);
+        let again = |by: u8, member: u8| {
+            let statement = Statement::Admission { member: node(member).id(), name: "x".into(), term: 1, at_ms: 6 };
+            Record::sign(&node(by), roster.swarm(), statement)
+        };
+        let both = [again(1, 2), again(2, 1)];
+        roster.merge(both);
+        assert_eq!(ids(&roster), [node(0).id()]);
+    }
+
+    /// Admissions of keys that nobody has, by `by`.
+    fn crowd(roster: &Roster, by: u8, size: usize) -> Vec<Record> {
+        let admission = |n: usize| {
+            let member = NodeId::from_bytes(std::array::from_fn(|i| [by, n as u8, (n >> 8) as u8][i % 3]));
+            let statement = Statement::Admission { member, name: "x".into(), term: 0, at_ms: 1 };
+            Record::sign(&node(by), roster.swarm(), statement)
+        };
+        (0..size).map(admission).collect()
+    }
+
+    #[test]
+    fn nobody_fills_the_roster_alone_and_the_order_of_news_does_not_matter() {
+        let (mut one, mut other) = (swarm(2), swarm(2));
+        let crowd = crowd(&one, 1, 2 * ADMISSIONS_BY_ONE_MAX);
+        for part in crowd.chunks(100) {
+            one.merge(part.to_vec());
+        }
+        for part in crowd.chunks(77).rev() {
+            other.merge(part.to_vec());
+        }
+        assert_eq!(one, other);
+        assert_eq!(one.members().len(), 2 + ADMISSIONS_BY_ONE_MAX);
+        assert_eq!(one.admit(&node(1), node(7).id(), "seven", 2), Err(Invalid::Enough));
+        let by_another = one.admit(&node(0), node(7).id(), "seven", 2).unwrap();
+        assert_eq!(one.merge([by_another]).added.len(), 1);
+    }
+
+    #[test]
+    fn a_roster_that_is_full_of_admissions_still_takes_evictions_and_fits_into_a_frame() {
+        let mut roster = swarm(9);
+        for by in 1..9 {
+            roster.merge(crowd(&roster, by, ADMISSIONS_BY_ONE_MAX));
+        }
+        assert_eq!(roster.admit(&node(0), node(20).id(), "late", 2), Err(Invalid::Full));
+        for by in 1..9 {
+            let eviction = roster.evict(&node(0), node(by).id(), 2).unwrap();
+            assert_eq!(roster.merge([eviction]).added.len(), 1, "{by}");
+            assert!(!roster.contains(&node(by).id()));
+        }
+        let all: Vec<Record> = roster.records().cloned().collect();
+        assert!(skep_runtime::wire::encode(&all).len() < 1 << 20);
+    }
+
+    #[test]
+    fn an_eviction_that_names_more_than_one_key_may_sign_is_refused() {
+        let mut roster = swarm(3);
+        let stands = vec![RecordId([7; 32]); 20_000];
+        let eviction = Statement::Eviction { member: node(2).id(), at_ms: 1, stands };
+        let huge = Record::sign(&node(1), roster.swarm(), eviction);
+        assert_eq!(roster.merge([huge]).refused, 1);
     }
 
     #[test]

@@ -12,6 +12,13 @@ const CONTEXT: &str = "skep roster record 1";
 /// Characters of a member's name: it is shown in tables and on one line of a log.
 pub(super) const NAME_CHARS_MAX: usize = 64;
 
+/// Statements that an eviction or a departure lets stand: all that one key may sign ([`super::core`]), 9 KiB.
+pub(super) const STANDS_MAX: usize = ADMISSIONS_BY_ONE_MAX + OTHERS_BY_ONE_MAX + 1;
+/// Admissions that one key may sign. A swarm of hundreds has many doors; a key that wants more fills the roster.
+pub(super) const ADMISSIONS_BY_ONE_MAX: usize = 256;
+/// Evictions and departures that one key may sign.
+pub(super) const OTHERS_BY_ONE_MAX: usize = 32;
+
 /// A record's id: the SHA-256 of what was signed. The signature is no part of it, as one statement can be
 /// signed in more than one way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,12 +77,14 @@ pub enum Statement {
         /// The member's own statements that the signer knew: all others are void, whatever time they claim.
         stands: Vec<RecordId>,
     },
-    /// The signer left of its own accord and may be admitted again.
+    /// The signer left of its own accord and may be admitted again, by another.
     Departure {
         /// The term that ended.
         term: u32,
         /// When.
         at_ms: u64,
+        /// Its own statements until then: all others are void until it is admitted again.
+        stands: Vec<RecordId>,
     },
 }
 
@@ -109,6 +118,21 @@ impl Record {
         &self.statement
     }
 
+    /// Its length on the wire and on the disk.
+    pub(super) fn bytes(&self) -> usize {
+        wire::encode(self).len()
+    }
+
+    /// When, by its signer's clock.
+    pub(super) fn at_ms(&self) -> u64 {
+        match &self.statement {
+            Statement::Founding { at_ms, .. }
+            | Statement::Admission { at_ms, .. }
+            | Statement::Eviction { at_ms, .. }
+            | Statement::Departure { at_ms, .. } => *at_ms,
+        }
+    }
+
     /// Its id.
     pub fn id(&self) -> RecordId {
         let hash = digest(&SHA256, &self.signed());
@@ -117,11 +141,11 @@ impl Record {
 
     /// Whether the signer signed it and its parts are within their limits.
     pub(super) fn sound(&self) -> bool {
-        let named = match &self.statement {
+        let within = match &self.statement {
             Statement::Founding { name, .. } | Statement::Admission { name, .. } => tidy_name(name) == *name,
-            Statement::Eviction { .. } | Statement::Departure { .. } => true,
+            Statement::Eviction { stands, .. } | Statement::Departure { stands, .. } => stands.len() <= STANDS_MAX,
         };
-        named && self.signature.verify(&self.by, CONTEXT, &self.signed()).is_ok()
+        within && self.signature.verify(&self.by, CONTEXT, &self.signed()).is_ok()
     }
 
     fn signed(&self) -> Vec<u8> {
@@ -138,9 +162,14 @@ impl fmt::Debug for Record {
 /// A name as it may stand in a table or a log line: no control characters, no blanks around it, at most
 /// [`NAME_CHARS_MAX`] characters, `node` if nothing is left.
 pub fn tidy_name(name: &str) -> String {
-    let name: String = name.trim().chars().filter(|c| !c.is_control() && !invisible(*c)).take(NAME_CHARS_MAX).collect();
-    let name = name.trim();
-    if name.is_empty() { "node".to_owned() } else { name.to_owned() }
+    let name = tidy(name, NAME_CHARS_MAX);
+    if name.is_empty() { "node".to_owned() } else { name }
+}
+
+/// Another machine's text as it may stand on one line of a log or a terminal, at most so many characters of it.
+pub fn tidy(text: &str, chars_max: usize) -> String {
+    let text: String = text.trim().chars().filter(|c| !c.is_control() && !invisible(*c)).take(chars_max).collect();
+    text.trim().to_owned()
 }
 
 /// Characters that change how their neighbours are shown: a name with them can pose as another.

@@ -5,7 +5,7 @@ use super::{
     ground::{Command, Ground},
 };
 use crate::{
-    defaults::JOIN_STEP_TIMEOUT,
+    defaults::{JOIN_STEP_TIMEOUT, PROOF_TIMEOUT},
     join::{
         Message, Method, Outline,
         protocol::{self, Greeting, MESSAGE_BYTES_MAX},
@@ -101,7 +101,8 @@ impl Visit<'_> {
         let Some(first) = self.hear().await? else { return Ok(()) };
         match first {
             Message::Hello { version, method, nonce, pake, outline } => {
-                self.greeted(Greeting { version, method, nonce, pake }, outline).await
+                let greeting = Greeting { version, method, nonce, pake };
+                timeout(PROOF_TIMEOUT, self.greeted(greeting, outline)).await.unwrap_or(Err(Error::Timeout))
             }
             Message::Knock { version, commitment, name, outline } => {
                 if version != protocol::VERSION {
@@ -119,14 +120,17 @@ impl Visit<'_> {
         }
     }
 
-    /// Someone believes to be a member of `swarm` and was refused.
+    /// Someone believes to be a member of `swarm`, as this node is or was, and was refused.
     async fn asked_why(&mut self, swarm: SwarmId) -> Result<(), Error> {
         let roster = self.ground.keeper.now();
-        let records = if roster.swarm() == swarm { roster.why_evicted(&self.who) } else { Vec::new() };
+        let records = match roster.swarm() == swarm {
+            true => roster.why_evicted(&self.who),
+            false => self.ground.keeper.departure(swarm).into_iter().collect(),
+        };
         if records.is_empty() {
             return Err(Error::Refused("there is no eviction of this key here".to_owned()));
         }
-        self.say(&Message::Evicted { records }).await
+        self.say(&Message::Because { records }).await
     }
 
     /// Someone claims to have an invite or the swarm's key.
@@ -165,6 +169,8 @@ impl Visit<'_> {
         if theirs.beats(&ours) {
             return self.say(&Message::Yield).await;
         }
+        let crowded = || Error::Refused("too many machines knock here: try another member, or later".to_owned());
+        let _place = self.ground.knockers.enter(self.from.ip()).ok_or_else(crowded)?;
         let name = crate::roster::tidy_name(name);
         let (me, now_ms) = (self.ground.me(), self.ground.now_ms());
         let fresh = self.ground.env.base.bytes();

@@ -30,6 +30,8 @@ use tokio::{
 
 /// How often what is overdue (cards, exchanges) is looked at.
 const CHORES_PERIOD: Duration = Duration::from_millis(500);
+/// How far ahead of this machine's a member's clock may be.
+const CLOCKS_APART_MAX_MS: u64 = 24 * 3_600_000;
 /// How long gossip's goodbye may take to leave the socket before connections close.
 const LEAVE_PAUSE: Duration = Duration::from_millis(50);
 /// How long to look at least: foca's far-away timers are not worth a longer sleep.
@@ -87,8 +89,16 @@ impl Driver {
         chores.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.start + self.core.wake_at().min(self.start.elapsed() + SLEEP_MAX);
+            // In an order, so that a seed replays a run. What others can send without end comes last, and what can't
+            // be put off (evictions, probes) first: it is rare, and so keeps nobody waiting.
             tokio::select! {
                 biased;
+                changed = rosters.changed() => match changed {
+                    Ok(()) => self.roster_changed(),
+                    Err(_) => return,
+                },
+                () = sleep_until(wake) => self.input(Input::Tick, None),
+                _ = chores.tick() => self.chores(),
                 command = commands.recv() => match command {
                     Some(command) => self.command(command).await,
                     None => return,
@@ -97,12 +107,6 @@ impl Driver {
                     Some(event) => self.event(event),
                     None => return,
                 },
-                changed = rosters.changed() => match changed {
-                    Ok(()) => self.roster_changed(),
-                    Err(_) => return,
-                },
-                () = sleep_until(wake) => self.input(Input::Tick, None),
-                _ = chores.tick() => self.chores(),
             }
             self.settle();
         }
@@ -183,7 +187,15 @@ impl Driver {
             face.name = Some(name);
             face.seen_ms = now_ms;
         });
-        self.input(Input::KnownAs(greeting.known_as), None);
+        // Runs are counted by clocks: nobody can know this one under a number that its clock will never reach.
+        let ahead_max = now_ms.saturating_add(CLOCKS_APART_MAX_MS);
+        if greeting.known_as <= ahead_max {
+            self.input(Input::KnownAs(greeting.known_as), None);
+        }
+        if greeting.epoch > ahead_max || greeting.pulse.stamp > ahead_max {
+            tracing::warn!(member = ?id, "its clock is more than a day ahead of this machine's: it is not believed");
+            return;
+        }
         self.input(Input::Met(greeting.peer(), greeting.pulse), None);
         self.input(Input::Tick, None);
     }
@@ -198,9 +210,9 @@ impl Driver {
         }
         for id in gone {
             self.faces.remove(&id);
-            self.mesh.close(&id, Reason::Evicted);
             self.mesh.forget(&id);
         }
+        self.close_others(&roster);
         for id in &members {
             self.faces.entry(*id).or_default();
         }
@@ -211,6 +223,13 @@ impl Driver {
         self.input(Input::Roster(members, start_of(&roster)), None);
         self.input(Input::Tick, None);
         self.exchanges();
+    }
+
+    /// Closes whatever connection there is to who is no member, known here or not.
+    fn close_others(&self, roster: &Roster) {
+        for id in self.mesh.connected().into_iter().filter(|id| !roster.contains(id)) {
+            self.mesh.close(&id, Reason::Evicted);
+        }
     }
 
     /// This node was taken off the roster by others: it goes on as a swarm of one.
@@ -240,8 +259,8 @@ impl Driver {
                 face.card = card;
                 self.changed = true;
             }
-            Some(_) => {}
-            None => face.pull_after = Some(Instant::now() + CARD_PAUSE),
+            // It has no newer one: what others said of it was wrong, or will be true in a moment.
+            Some(_) | None => face.pull_after = Some(Instant::now() + CARD_PAUSE),
         }
     }
 
@@ -297,6 +316,7 @@ impl Driver {
 
     fn chores(&mut self) {
         self.mesh.close_silent();
+        self.close_others(&self.ground.keeper.now());
         self.own_card();
         self.doubt();
     }

@@ -5,12 +5,13 @@
 use super::{config::TransportConfig, exchange};
 use crate::{
     Env, Identity, Mesh,
-    defaults::{JOIN_LOCK_TIMEOUT, PUSH_TIMEOUT},
+    defaults::{JOIN_LOCK_TIMEOUT, KNOCKERS_MAX, KNOCKERS_PER_ADDRESS_MAX, PUSH_TIMEOUT},
     join::{Outline, book::Book, knock::Lobby},
     membership::{Peer, Pulse, cards},
-    roster::{Keeper, Membership, Record, Roster, tidy_name},
+    mesh::Visitors,
+    roster::{Invalid, Keeper, Membership, Record, Roster, tidy_name},
 };
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use skep_runtime::{Load, Members, NodeId, member::State, store::Store, swarm::Error, tasks::Spawner};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -63,6 +64,8 @@ pub(super) struct Ground {
     pub(super) lacks: RwLock<Vec<NodeId>>,
     /// Woken when an owner approved of someone.
     pub(super) approvals: Notify,
+    /// Places for those who knock here.
+    pub(super) knockers: Arc<Visitors>,
     mesh: OnceLock<Mesh>,
     book: Mutex<Book>,
     lobby: Mutex<Lobby>,
@@ -102,6 +105,7 @@ impl Ground {
             epochs: RwLock::default(),
             lacks: RwLock::default(),
             approvals: Notify::new(),
+            knockers: Visitors::new(KNOCKERS_MAX, KNOCKERS_PER_ADDRESS_MAX),
             mesh: OnceLock::new(),
             lobby: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -131,12 +135,18 @@ impl Ground {
         self.env.base.now_ms()
     }
 
+    /// The open invites into the swarm that this node is in now.
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        book.of(self.keeper.now().swarm());
+        book
     }
 
+    /// Those who wait for the swarm that this node is in now.
     pub(super) fn lobby(&self) -> MutexGuard<'_, Lobby> {
-        self.lobby.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut lobby = self.lobby.lock().unwrap_or_else(PoisonError::into_inner);
+        lobby.of(self.keeper.now().swarm());
+        lobby
     }
 
     /// This node's swarm in a few words.
@@ -187,36 +197,33 @@ impl Ground {
         if roster.swarm() != expected.swarm || !roster.contains(&self.me()) || !roster.contains(&door) {
             return Err(Error::Refused("it sent a roster that doesn't have both of us on it".to_owned()));
         }
-        self.depart().await;
-        self.keeper.replace(roster).await?;
-        self.lobby().clear();
+        self.go_over(roster).await?;
         tracing::info!(members = self.keeper.now().members().len(), "joined a swarm");
         Ok(())
     }
 
-    /// Tells everyone who answers that this node leaves their roster for another one. Its own roster stays as it is
-    /// until the caller replaces it: the connections to tell them by stand on it.
-    pub(super) async fn depart(&self) {
-        let roster = self.keeper.now();
-        if roster.members().len() == 1 {
-            return;
-        }
-        match roster.depart(&self.identity, self.now_ms()) {
-            Ok(record) => {
-                let tells = self
-                    .up()
-                    .into_iter()
-                    .map(|id| timeout(PUSH_TIMEOUT, exchange::tell_only(self, id, record.clone())));
-                join_all(tells).await;
+    /// Leaves the others for another roster, and tells them if they answer; the rest learn it when they ask
+    /// ([`crate::join::Message::WhyNot`]).
+    async fn go_over(&self, roster: Roster) -> Result<(), Error> {
+        let old = self.keeper.now();
+        let departure = match old.depart(&self.identity, self.now_ms()) {
+            Ok(departure) if old.members().len() > 1 => Some(departure),
+            Ok(_) | Err(Invalid::NoMember) => None,
+            Err(error) => {
+                tracing::warn!(%error, "left without telling the others");
+                None
             }
-            Err(error) => tracing::warn!(%error, "left without telling the others"),
-        }
+        };
+        let told = departure.iter().flat_map(|record| self.up().into_iter().map(move |id| (id, record.clone())));
+        let tells = told.map(|(id, record)| timeout(PUSH_TIMEOUT, exchange::tell_only(self, id, record)));
+        let farewell = join_all(tells.collect::<Vec<_>>()).map(drop);
+        self.keeper.replace(roster, departure.clone(), farewell).await
     }
 
     /// Becomes a new swarm of one.
     pub(super) async fn found(&self) -> Result<(), Error> {
         let roster = Roster::found(&self.identity, &self.config.name, self.now_ms(), self.env.base.bytes());
-        self.keeper.replace(roster).await
+        self.go_over(roster).await
     }
 
     /// Becomes a swarm of one after others took this node off their roster, unless it is in another swarm meanwhile.

@@ -10,13 +10,13 @@
 
 use super::{
     ground::{Command, Ground},
-    visit::{self, Ended},
+    visit,
 };
 use crate::{
-    defaults::{KNOCKS_MAX, SEEK_PAUSE, SEEK_PERIOD, SETTLE, SIGHTED_MAX, STATIC_PEER_PERIOD},
+    defaults::{KNOCK_TIMEOUT, KNOCKS_MAX, SEEK_PAUSE, SEEK_PERIOD, SETTLE, SIGHTED_MAX, STATIC_PEER_PERIOD},
     env::Sighting,
 };
-use futures::{StreamExt, stream::BoxStream};
+use futures::{StreamExt, future::join_all, stream::BoxStream};
 use skep_runtime::{NodeId, member::State, swarm::Error};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,30 +37,40 @@ const VISIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Nodes that discovery shows and that are no members. Shared with `skep join`, which may use their addresses.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sighted(Arc<Mutex<BTreeMap<NodeId, BTreeSet<SocketAddr>>>>);
+pub(super) struct Sighted(Arc<Mutex<BTreeMap<NodeId, Seen>>>);
+
+/// Where one node was seen.
+#[derive(Debug, Clone)]
+struct Seen {
+    addresses: BTreeSet<SocketAddr>,
+    heard: Instant,
+}
 
 impl Sighted {
     /// The addresses at which `id` was seen.
     pub(super) fn addresses(&self, id: &NodeId) -> Vec<SocketAddr> {
-        self.lock().get(id).map(|a| a.iter().copied().collect()).unwrap_or_default()
+        self.lock().get(id).map(|seen| seen.addresses.iter().copied().collect()).unwrap_or_default()
     }
 
     fn add(&self, id: NodeId, addr: SocketAddr) {
-        let mut seen = self.lock();
-        if seen.len() >= SIGHTED_MAX && !seen.contains_key(&id) {
-            return;
+        let (mut all, heard) = (self.lock(), Instant::now());
+        if all.len() >= SIGHTED_MAX && !all.contains_key(&id) {
+            // Names cost nothing to invent, and whoever is there is heard again.
+            let oldest = all.iter().min_by_key(|(_, seen)| seen.heard).map(|(id, _)| *id);
+            oldest.map(|id| all.remove(&id));
         }
-        let addresses = seen.entry(id).or_default();
-        if addresses.len() < ADDRESSES_MAX {
-            addresses.insert(addr);
+        let seen = all.entry(id).or_insert_with(|| Seen { addresses: BTreeSet::new(), heard });
+        seen.heard = heard;
+        if seen.addresses.len() < ADDRESSES_MAX {
+            seen.addresses.insert(addr);
         }
     }
 
     fn remove(&self, id: &NodeId, addr: &SocketAddr) {
         let mut seen = self.lock();
-        if let Some(addresses) = seen.get_mut(id) {
-            addresses.remove(addr);
-            if addresses.is_empty() {
+        if let Some(known) = seen.get_mut(id) {
+            known.addresses.remove(addr);
+            if known.addresses.is_empty() {
                 seen.remove(id);
             }
         }
@@ -74,10 +84,10 @@ impl Sighted {
     }
 
     fn all(&self) -> Vec<(NodeId, SocketAddr)> {
-        self.lock().iter().filter_map(|(id, addresses)| addresses.first().map(|addr| (*id, *addr))).collect()
+        self.lock().iter().filter_map(|(id, seen)| seen.addresses.first().map(|addr| (*id, *addr))).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, BTreeSet<SocketAddr>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Seen>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,6 +98,8 @@ pub(super) struct Seeker {
     sighted: Sighted,
     /// When a door may be tried again.
     pause: BTreeMap<NodeId, Instant>,
+    /// When a door was tried last: the others come first.
+    tried: BTreeMap<NodeId, Instant>,
     /// Doors at which this node knocks now, with the nonce of each knock, so that digits stay when it comes again.
     knocking: BTreeSet<NodeId>,
     nonces: BTreeMap<NodeId, [u8; 32]>,
@@ -102,6 +114,7 @@ impl Seeker {
             ground: ground.clone(),
             sighted,
             pause: BTreeMap::new(),
+            tried: BTreeMap::new(),
             knocking: BTreeSet::new(),
             nonces: BTreeMap::new(),
             next_static: Instant::now(),
@@ -158,53 +171,62 @@ impl Seeker {
             self.peers().await;
         }
         let roster = self.ground.keeper.now();
-        let strangers: Vec<(NodeId, SocketAddr)> = self
-            .sighted
-            .all()
+        let sighted: BTreeMap<NodeId, SocketAddr> = self.sighted.all().into_iter().collect();
+        self.tried.retain(|id, _| sighted.contains_key(id));
+        let mut strangers: Vec<(NodeId, SocketAddr)> = sighted
             .into_iter()
             .filter(|(id, _)| !roster.contains(id) && !roster.is_evicted(id))
             .filter(|(id, _)| !self.pause.contains_key(id) && !self.knocking.contains(id))
             .collect();
-        for (id, addr) in strangers.into_iter().take(VISITS_MAX) {
-            self.stranger(id, addr).await;
-        }
-    }
-
-    async fn stranger(&mut self, id: NodeId, addr: SocketAddr) {
-        let mut keyless = self.ground.config.swarm_key.is_none();
-        if !keyless {
-            match timeout(VISIT_TIMEOUT, self.by_key(id, addr)).await {
-                Ok(Ok(Ended::Joined)) => return,
-                Ok(Ok(Ended::Stayed)) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(door = ?id, %addr, %error, "not by the swarm key");
-                    self.sighted.forget_wrong(&id, &addr, &error);
-                    // Another key, or none there: its owner may still approve.
-                    keyless = matches!(error, Error::Refused(_));
-                    self.pause.insert(id, Instant::now() + SEEK_PAUSE);
-                }
-                Err(_) => {
-                    self.pause.insert(id, Instant::now() + SEEK_PAUSE);
-                }
+        // Who has waited longest comes first, so that no crowd of invented names keeps a real one waiting for ever.
+        strangers.sort_by_key(|(id, _)| self.tried.get(id).copied());
+        strangers.truncate(VISITS_MAX);
+        let keyless = match self.ground.config.swarm_key {
+            Some(_) => self.visits(strangers).await,
+            None => strangers,
+        };
+        for (id, addr) in keyless {
+            if self.ground.alone() && self.knocking.len() < KNOCKS_MAX {
+                self.knock(id, addr);
             }
         }
-        if keyless && self.ground.alone() && self.knocking.len() < KNOCKS_MAX {
-            self.knock(id, addr);
+    }
+
+    /// Tries the swarm's key at these doors, all at once: most of them may be nobody. Gives those with another key, or
+    /// none, whose owners may still approve.
+    async fn visits(&mut self, doors: Vec<(NodeId, SocketAddr)>) -> Vec<(NodeId, SocketAddr)> {
+        self.tried.extend(doors.iter().map(|(id, _)| (*id, Instant::now())));
+        let visits = doors.into_iter().map(|(id, addr)| {
+            let ground = self.ground.clone();
+            async move {
+                let visit = async {
+                    let at = visit::open(&ground, addr, Some(id)).await?;
+                    visit::by_key(&ground, at).await
+                };
+                (id, addr, timeout(VISIT_TIMEOUT, visit).await.unwrap_or(Err(Error::Timeout)))
+            }
+        });
+        let mut keyless = Vec::new();
+        for (id, addr, ended) in join_all(visits).await {
+            let Err(error) = ended else { continue };
+            tracing::debug!(door = ?id, %addr, %error, "not by the swarm key");
+            self.sighted.forget_wrong(&id, &addr, &error);
+            self.pause.insert(id, Instant::now() + SEEK_PAUSE);
+            if matches!(error, Error::Refused(_)) {
+                keyless.push((id, addr));
+            }
         }
+        keyless
     }
 
-    async fn by_key(&self, id: NodeId, addr: SocketAddr) -> Result<Ended, Error> {
-        let at = visit::open(&self.ground, addr, Some(id)).await?;
-        visit::by_key(&self.ground, at).await
-    }
-
-    /// Knocks in the background: it may take as long as people take.
+    /// Knocks in the background: it takes as long as people take, and after a while others have their turn.
     fn knock(&mut self, id: NodeId, addr: SocketAddr) {
         if self.nonces.len() >= SIGHTED_MAX {
             self.nonces.clear();
         }
         let nonce = *self.nonces.entry(id).or_insert_with(|| self.ground.env.base.bytes());
         self.knocking.insert(id);
+        self.tried.insert(id, Instant::now());
         self.pause.insert(id, Instant::now() + SEEK_PERIOD);
         let (ground, sighted, done) = (self.ground.clone(), self.sighted.clone(), self.done.clone());
         self.ground.spawner.spawn(async move {
@@ -212,7 +234,7 @@ impl Seeker {
                 let at = visit::open(&ground, addr, Some(id)).await?;
                 visit::knock(&ground, at, nonce).await
             };
-            if let Err(error) = knock.await {
+            if let Err(error) = timeout(KNOCK_TIMEOUT, knock).await.unwrap_or(Err(Error::Timeout)) {
                 tracing::debug!(door = ?id, %addr, %error, "knocked in vain");
                 sighted.forget_wrong(&id, &addr, &error);
             }
@@ -236,12 +258,40 @@ impl Seeker {
             let at = visit::open(&self.ground, *addr, None).await;
             (*addr, at.map(|at| at.door))
         });
-        let answers = futures::future::join_all(ask).await;
+        let answers = join_all(ask).await;
         for (addr, answer) in answers {
             match answer {
                 Ok(id) => self.saw(Sighting::Here(id, addr)),
                 Err(error) => tracing::debug!(%addr, %error, "no answer at a static peer"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_of_invented_names_does_not_keep_a_real_one_out() {
+        let name = |n: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            NodeId::from_bytes(bytes)
+        };
+        let (sighted, addr) = (Sighted::default(), SocketAddr::from(([10, 0, 0, 1], 9)));
+        for n in 0..SIGHTED_MAX {
+            sighted.add(name(n), addr);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        // One of them is heard again, so it is another that goes.
+        sighted.add(name(0), addr);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        sighted.add(name(SIGHTED_MAX), addr);
+        assert_eq!(sighted.addresses(&name(SIGHTED_MAX)), [addr]);
+        assert_eq!(sighted.addresses(&name(0)), [addr]);
+        assert!(sighted.addresses(&name(1)).is_empty());
+        assert_eq!(sighted.all().len(), SIGHTED_MAX);
     }
 }

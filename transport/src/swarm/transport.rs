@@ -17,6 +17,7 @@ use crate::{
     env::Beacon,
     join::{
         Line,
+        book::INVITES_MAX,
         code::{CODE_CHARS, Code},
         invite::{ADDRESSES_MAX, Invitation},
     },
@@ -32,9 +33,6 @@ use skep_runtime::{
 };
 use std::{net::SocketAddr, sync::Arc};
 use tokio::{sync::mpsc, time::timeout};
-
-/// Draws of a code before its slot is free; there are thirty slots and at most eight are taken.
-const CODE_DRAWS_MAX: usize = 64;
 
 /// One node's transport: it runs until it is stopped or dropped. Dropping says no goodbye.
 pub struct Transport {
@@ -115,17 +113,22 @@ impl Transport {
 
     async fn open_invite(&self) -> Result<Invite, Error> {
         let base = &self.ground.env.base;
-        for _ in 0..CODE_DRAWS_MAX {
-            let random: [[u8; 8]; CODE_CHARS] = std::array::from_fn(|_| base.bytes());
-            let code = Code::from_random(random.map(u64::from_le_bytes));
-            let secret: [u8; 16] = base.bytes();
-            let now_ms = self.ground.now_ms();
-            let Some(expires_ms) = self.ground.book().open(secret, code.clone(), now_ms) else { continue };
-            let addresses = self.ground.addresses().into_iter().take(ADDRESSES_MAX).collect();
-            let line = Line { inviter: self.ground.me(), addresses, secret };
-            return Ok(Invite { line: line.text(), code: code.text(), expires_ms });
-        }
-        Err(Error::Refused("too many invites are open: wait until one expires".to_owned()))
+        let random: [[u8; 8]; CODE_CHARS] = std::array::from_fn(|_| base.bytes());
+        let (secret, now_ms) = (base.bytes(), self.ground.now_ms());
+        let (code, expires_ms) = {
+            let mut book = self.ground.book();
+            let code = Code::from_random(random.map(u64::from_le_bytes), &book.taken(now_ms)).ok_or_else(|| {
+                Error::Refused(format!(
+                    "{INVITES_MAX} invites are open on this machine: wait until one is used or its ten minutes are \
+                     over, invite from another member, or give unattended machines a swarm key"
+                ))
+            })?;
+            let expires_ms = book.open(secret, code.clone(), now_ms);
+            (code, expires_ms)
+        };
+        let addresses = self.ground.addresses().into_iter().take(ADDRESSES_MAX).collect();
+        let line = Line { inviter: self.ground.me(), addresses, secret };
+        Ok(Invite { line: line.text(), code: code.text(), expires_ms })
     }
 
     async fn accept_invite(&self, text: &str) -> Result<(), Error> {
@@ -188,7 +191,6 @@ impl Transport {
             return Ok(());
         }
         let _one = self.ground.change().await?;
-        self.ground.depart().await;
         self.ground.found().await
     }
 }

@@ -77,7 +77,8 @@ async fn open_any(ground: &Ground, addresses: &BTreeSet<SocketAddr>, expected: N
 }
 
 /// Asks `door`, a member that refuses this node, why. If it shows an eviction that holds against this node's own
-/// roster, that is part of it when this returns; nothing else that it may say changes anything.
+/// roster, or that it has left itself, that is part of it when this returns; nothing else that it may say changes
+/// anything.
 pub(super) async fn why_not(ground: &Ground, door: NodeId, addresses: &[SocketAddr]) -> Result<(), Error> {
     let roster = ground.keeper.now();
     let addresses = addresses.iter().copied().collect();
@@ -86,8 +87,8 @@ pub(super) async fn why_not(ground: &Ground, door: NodeId, addresses: &[SocketAd
     let records = protocol::explained(hear(&mut from).await?)?;
     let mut after = Roster::clone(&roster);
     after.merge(records.clone());
-    if after.contains(&ground.me()) {
-        return Err(Error::Refused("it showed an eviction that doesn't hold".to_owned()));
+    if after.contains(&ground.me()) && after.contains(&door) {
+        return Err(Error::Refused("it showed no reason that holds".to_owned()));
     }
     // What was merged meanwhile can only have been added, or be of another swarm, which takes none of these.
     ground.keeper.merge(records).await.map(|_| ())

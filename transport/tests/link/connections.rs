@@ -10,7 +10,7 @@ use skep_transport::{
     Mesh,
     mesh::{self, Cause, Event, Protocol, Reason},
 };
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 use tokio::time::timeout;
 
 #[tokio::test]
@@ -146,12 +146,12 @@ async fn crashed_peer(a: &mut Node) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_node_that_crashed_and_is_back_on_its_port_is_connected_again_in_a_moment() {
+async fn a_node_that_crashed_and_is_back_on_its_port_is_connected_again() {
     let mut a = Node::start(1);
     let addr = crashed_peer(&mut a).await;
     let b = Node::start_at(2, addr);
     b.know(&a);
-    timeout(Duration::from_secs(4), b.mesh.connect(a.id)).await.unwrap().unwrap();
+    b.mesh.connect(a.id).await.unwrap();
     assert!(matches!(a.event().await, Event::Down { .. }));
     assert!(matches!(a.event().await, Event::Up { .. }));
 }
@@ -162,7 +162,7 @@ async fn a_node_that_crashed_and_is_back_elsewhere_is_connected_again_when_its_o
     crashed_peer(&mut a).await;
     let b = Node::start(2);
     b.know(&a);
-    timeout(Duration::from_secs(4), b.mesh.connect(a.id)).await.unwrap().unwrap();
+    b.mesh.connect(a.id).await.unwrap();
     assert!(matches!(a.event().await, Event::Down { .. }));
     assert!(matches!(a.event().await, Event::Up { .. }));
     assert_eq!(a.mesh.addresses(&b.id)[0], b.mesh.local_addr());

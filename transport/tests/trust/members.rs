@@ -3,26 +3,21 @@
 use crate::node::{Node, PATIENCE, swarm};
 use skep_runtime::{Load, Swarm, member::State, swarm::Error};
 use skep_transport::mesh;
-use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 #[tokio::test]
-async fn a_crash_is_known_within_eight_seconds_and_a_restart_leaves_no_second_entry() {
+async fn a_crash_is_known_and_a_restart_leaves_no_second_entry() {
     let mut nodes = swarm(3).await;
     let (id, at) = (nodes[2].id, nodes[2].at());
     let dead = nodes.pop().unwrap().kill();
-    let began = Instant::now();
     for node in &nodes {
         node.sees_as(id, State::Down).await;
     }
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     let back = dead.restart().await;
     assert_ne!(back.at(), at);
-    let began = Instant::now();
     for node in nodes.iter().chain([&back]) {
         node.sees_so_many(3).await;
     }
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -35,16 +30,17 @@ async fn a_restart_before_anyone_noticed_is_no_crash() {
 }
 
 #[tokio::test]
-async fn a_goodbye_is_left_at_once_and_a_start_brings_it_back() {
+async fn a_goodbye_is_no_crash_and_a_start_brings_it_back() {
     let mut nodes = swarm(3).await;
     let leaving = nodes.pop().unwrap();
     let id = leaving.id;
-    let began = Instant::now();
+    let mut pictures: Vec<_> = nodes.iter().map(|node| node.members.changes()).collect();
     let gone = leaving.stop().await;
-    for node in &nodes {
-        node.sees_as(id, State::Left).await;
+    for picture in &mut pictures {
+        // From up to left, with nothing in between.
+        let changed = picture.wait_for(|all| all[&id].state != State::Up);
+        assert_eq!(timeout(PATIENCE, changed).await.unwrap().unwrap()[&id].state, State::Left);
     }
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     let back = gone.restart().await;
     for node in nodes.iter().chain([&back]) {
         node.sees_so_many(3).await;
@@ -62,6 +58,20 @@ async fn who_leaves_for_good_is_a_swarm_of_one_and_may_be_invited_again() {
     for node in &nodes {
         node.sees_so_many(3).await;
     }
+}
+
+#[tokio::test]
+async fn who_was_away_when_another_left_for_good_learns_it_from_that_one() {
+    let mut nodes = swarm(2).await;
+    let away = nodes.pop().unwrap();
+    let id = away.id;
+    let away = away.kill();
+    nodes[0].sees_as(id, State::Down).await;
+    nodes[0].transport.leave(true).await.unwrap();
+    nodes[0].sees_so_many(1).await;
+    let away = away.restart().await;
+    away.sees_so_many(1).await;
+    assert!(!away.members.now().contains_key(&nodes[0].id));
 }
 
 #[tokio::test]
