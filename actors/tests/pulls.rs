@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
 
 use skep_actors::{
-    model::{self, Message as Models, Model, ModelError, PullEvent},
+    model::{self, Message as Models, Model, ModelError, PullEvent, messages::Serve},
     testing::Swarm,
 };
 use skep_engine::synthetic::{Options, tiny_llama};
@@ -203,6 +203,33 @@ async fn a_path_is_taken_in_beside_a_model_of_the_same_name() {
 }
 
 #[tokio::test]
+async fn a_path_whose_file_has_changed_is_pulled_again() {
+    let swarm = node().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.gguf");
+    let mut digests = Vec::new();
+    for layers in [3, 5] {
+        tiny_llama(&path, 1, &Options { layers, ..Options::default() }).unwrap();
+        let PullEvent::Done(name) = pull(&swarm, path.to_str().unwrap()).await.unwrap() else { panic!("not taken") };
+        let model = list(&swarm).await.into_iter().find(|model| model.name == name).unwrap();
+        assert_eq!(model.layers, layers);
+        digests.push(model.digest);
+    }
+    assert_ne!(digests[0], digests[1]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_what_its_address_says_is_refused() {
+    let swarm = node().await;
+    let (url, _) = server(tiny(), Habit::Good).await;
+    let Ok(PullEvent::Failed(reason)) = pull(&swarm, &format!("{url}#sha256={}", "0".repeat(64))).await else {
+        panic!("it was taken")
+    };
+    assert!(reason.contains("checksum"), "{reason}");
+    assert_eq!(files(&swarm), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
 async fn what_is_no_source_or_no_file_is_refused_with_what_to_do() {
     let swarm = node().await;
     assert!(matches!(pull(&swarm, "nonsense").await, Err(ModelError::BadSource(_))));
@@ -241,6 +268,13 @@ async fn only_the_owner_of_a_machine_may_name_its_paths() {
         let refused = victim.ask(PATIENCE, |reply| Models::Pull(Wire(request), reply)).await;
         assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
     }
+    // Nor by way of serving what isn't there yet.
+    let wanted = Serve { model: Some("https://example.org/a.gguf".into()), stages: None };
+    let refused = victim.ask(PATIENCE, |reply| Models::Serve(Wire(wanted), reply)).await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    let wanted = ("https://example.org/a.gguf".to_owned(), None);
+    let refused = victim.ask(PATIENCE, |reply| Models::ServeDigest(Wire(wanted), reply)).await;
+    assert!(matches!(refused, Ok(Err(ModelError::NoSuchModel(_)))), "{refused:?}");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use skep_engine::{
 };
 use skep_runtime::{Handle, Stream, Wire, frames, wire};
 use std::{ops::ControlFlow, path::Path, sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt, time::Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -186,6 +186,27 @@ async fn those_who_ask_at_once_share_one_pipeline_and_later_ones_find_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_splits_that_start_at_once_fetch_the_file_once_and_both_answer() {
+    let swarm = swarm(3).await;
+    let want = expected(&swarm.context(0).models.join("tiny.gguf"), "hello", 8);
+    let (two, three) = tokio::join!(serve(&swarm, 0, Some(2)), serve(&swarm, 0, Some(3)));
+    for served in [two.unwrap(), three.unwrap()] {
+        assert_eq!(chat(&swarm, 0, &served, request("hello", 8)).await.0, want);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_model_by_two_names_is_one_pipeline() {
+    let swarm = swarm(1).await;
+    let path = swarm.context(0).models.join("tiny.gguf").display().to_string();
+    let by_path = Serve { model: Some(path), stages: None };
+    let models = models(&swarm, 0);
+    let (a, b) =
+        tokio::join!(serve(&swarm, 0, None), models.ask(PATIENCE, |reply| Models::Serve(Wire(by_path), reply)),);
+    assert_eq!(a.unwrap().actor, b.unwrap().unwrap().actor);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_without_the_file_finds_who_has_it() {
     let swarm = swarm(2).await;
     let here = models(&swarm, 0).ask(PATIENCE, |reply| Models::Get(Wire("tiny".into()), reply)).await.unwrap().unwrap();
@@ -219,6 +240,31 @@ async fn a_reader_that_goes_away_frees_its_caches_on_every_stage() {
     assert_eq!(pipeline.ask(PATIENCE, Pipeline::Sessions).await.unwrap(), []);
     let rows = stats(&swarm, 0).await[0].rows;
     assert!(rows < 500, "{rows} rows were computed for nobody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_its_caller_gives_up_says_what_it_cost() {
+    let swarm = swarm(2).await;
+    let served = serve(&swarm, 0, Some(2)).await.unwrap();
+    let (accepted, mut stream) = generate(&swarm, 0, &served, request("hello", 900)).await.unwrap();
+    frames::read::<Chunk>(&mut stream.reader).await.unwrap();
+    stream.writer.shutdown().await.unwrap();
+    let (_, end) = read(stream).await;
+    let Chunk::End { reason: Finish::Cancelled, prompt_tokens, completion_tokens } = end else { panic!("{end:?}") };
+    assert_eq!(prompt_tokens, accepted.prompt_tokens);
+    assert!(completion_tokens > 0 && completion_tokens < 500, "{completion_tokens}");
+    until("both stages have freed it", async || {
+        [stats(&swarm, 0).await, stats(&swarm, 1).await].concat().iter().all(|stats| stats.sequences == 0)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_says_how_long_a_context_it_has_room_for() {
+    let swarm = swarm(1).await;
+    let served = serve(&swarm, 0, None).await.unwrap();
+    let pipeline = swarm.context(0).directory.here::<Pipeline>(served.actor);
+    assert_eq!(pipeline.ask(PATIENCE, Pipeline::Context).await.unwrap(), 1024);
 }
 
 #[tokio::test(start_paused = true)]

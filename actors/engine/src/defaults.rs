@@ -1,8 +1,9 @@
 //! Every limit of the engine, each with its unit in its name and the reason for its size.
 
 /// Bytes of a GGUF header, metadata and tensor list together. The largest vocabularies in use
-/// (256 k tokens) take 15 MiB; a file that wants more is refused before its header is read on.
-pub const HEADER_BYTES_MAX: u64 = 128 << 20;
+/// (256 k tokens) take 15 MiB; a file that wants more is refused before its header is read on. A tokenizer holds about
+/// ten times as much.
+pub const HEADER_BYTES_MAX: u64 = 48 << 20;
 
 /// Metadata entries of a file. Real files hold 20 to 60.
 pub const METADATA_ENTRIES_MAX: u64 = 4096;
@@ -21,6 +22,9 @@ pub const TEXT_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes of one text inside a metadata array, such as a token of the vocabulary.
 pub const ARRAY_TEXT_BYTES_MAX: u64 = 64 << 10;
+
+/// Bytes of a token that texts are cut at, such as `<|im_end|>`. The longest published ones take 60.
+pub const SPECIAL_TOKEN_BYTES_MAX: usize = 256;
 
 /// Items of a metadata array; 2^22 is 16 times the largest vocabulary in use.
 pub const ARRAY_ITEMS_MAX: u64 = 1 << 22;
@@ -50,12 +54,29 @@ pub const ENCODE_BYTES_MAX: usize = 4 << 20;
 /// Messages of one conversation that is rendered through a chat template.
 pub const CHAT_MESSAGES_MAX: usize = 4096;
 
-/// Instructions of a chat template: 500 a message for the longest conversation, and an end for a
-/// template that loops (about a second).
-pub const TEMPLATE_FUEL_INSTRUCTIONS: u64 = 2_000_000;
+/// Bytes of a chat template. The longest published ones take 60 KiB.
+pub const TEMPLATE_BYTES_MAX: usize = 256 << 10;
 
-/// Depth of includes and macro calls of a chat template; published ones nest 3 deep.
-pub const TEMPLATE_DEPTH_MAX: usize = 64;
+/// Tokens of one tag of a chat template: the parser's tree is as deep as a tag has operators. Published ones stay
+/// under 200.
+pub const TEMPLATE_TAG_TOKENS_MAX: usize = 1024;
+
+/// `elif`s of a chat template: the parser recurses along them. Published ones have under 40.
+pub const TEMPLATE_BRANCHES_MAX: usize = 256;
+
+/// Steps of a chat template: 4,000 a message for the longest conversation, and an end for a template that loops
+/// (about a second). Bytes are paid for too, so that it bounds memory at about 128 MiB.
+pub const TEMPLATE_FUEL_STEPS: u64 = 16_000_000;
+
+/// Depth of statements, expressions and macro calls of a chat template together; published ones nest 40 deep. A level
+/// takes about 3 KiB of a thread's 2 MiB in a build without optimisation.
+pub const TEMPLATE_DEPTH_MAX: usize = 200;
+
+/// Depth of lists and maps that a chat template builds; they are dropped by recursion.
+pub const TEMPLATE_VALUE_DEPTH_MAX: usize = 32;
+
+/// Numbers of one `range`, as in Jinja's own sandbox.
+pub const TEMPLATE_RANGE_MAX: usize = 100_000;
 
 /// Bytes of a rendered prompt, for templates that multiply their input.
 pub const PROMPT_BYTES_MAX: usize = 2 * ENCODE_BYTES_MAX;

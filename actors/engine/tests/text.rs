@@ -130,11 +130,222 @@ fn hostile_templates_end() {
         "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
         "{% for a in range(100000) %}{{ 'x' * 10000 }}{% endfor %}",
+        // One instruction each that asks for more memory than there is.
+        "{{ 'x' | indent(99999999999999, true) }}",
+        "{{ 'x' * 99999999999999 }}",
+        "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(64) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "{% set ns = namespace(s='xxxx') %}{% for i in range(64) %}{% set ns.s = ns.s | replace('x', 'xx') %}{% endfor %}",
+        "{% set ns = namespace(s=['x']) %}{% for i in range(64) %}{% set ns.s = [ns.s | join('xxxx'), 'x', 'x'] %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+        "{% set ns = namespace(s='x') %}{% for i in range(64) %}{% set ns.s %}{{ ns.s }}{{ ns.s }}{% endset %}{% endfor %}",
+        // A value too deep to be dropped, one that is small until it is shown, and one that holds itself.
+        "{% set ns = namespace(x=1) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}{% endfor %}",
+        "{% set ns = namespace(x=1) %}{% for i in range(30) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}",
+        "{% set ns = namespace(x=1) %}{% for i in range(30) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x == ns.x }}",
+        "{% set ns = namespace() %}{% set ns.x = ns %}",
+        "{% set ns = namespace() %}{% set ns.x = [ns] %}",
+        "{% import 'x' as y %}",
     ] {
-        assert!(matches!(template(source).unwrap().render(&[user("x")]), Err(ChatError::Render(_))), "{source}");
+        let rendered = template(source).and_then(|template| template.render(&[user("x")]));
+        assert!(rendered.is_err(), "{source}");
     }
     assert!(matches!(template("{% for %}"), Err(ChatError::Template(_))));
 }
+
+#[test]
+fn templates_that_a_parser_would_recurse_along_are_refused() {
+    let long = [
+        format!("{{{{ 1{} }}}}", "+1".repeat(100_000)),
+        format!("{{{{ 'x'{} }}}}", "|trim".repeat(40_000)),
+        format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(20_000)),
+        "{{a}}".repeat(100_000),
+    ];
+    for source in long {
+        assert!(matches!(template(&source), Err(ChatError::Template(_))), "{}", &source[..40]);
+    }
+}
+
+/// What published models' templates are made of, rendered as Hugging Face does (Jinja 3.1 with its settings).
+#[test]
+fn published_templates_render_as_published() {
+    let conversation =
+        [Message::new(Role::System, "Be kind."), user(" Hi "), Message::new(Role::Assistant, "Yes?"), user("Go")];
+    let plain = &conversation[1..];
+    for (name, source, messages, expected) in [
+        (
+            "llama 3",
+            LLAMA_3,
+            &conversation[..],
+            "<s>[system]\n\nBe kind.<eot>[user]\n\nHi<eot>[assistant]\n\nYes?<eot>[user]\n\nGo<eot>[assistant]\n\n",
+        ),
+        (
+            "smollm2",
+            SMOLLM_2,
+            plain,
+            "<im>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<end>\n<im>user\n Hi <end>\n<im>assistant\nYes?<end>\n<im>user\nGo<end>\n<im>assistant\n",
+        ),
+        (
+            "qwen 3",
+            QWEN_3,
+            &conversation[..],
+            "<im>system\nBe kind.<end>\n<im>user\n Hi <end>\n<im>assistant\nYes?<end>\n<im>user\nGo<end>\n<im>assistant\n",
+        ),
+        ("mistral", MISTRAL, plain, "<s>[INST] Hi [/INST]Yes?</s>[INST]Go[/INST]"),
+        ("gemma", GEMMA, plain, "<s><turn>user\nHi<end>\n<turn>model\nYes?<end>\n<turn>user\nGo<end>\n<turn>model\n"),
+    ] {
+        let prompt = template(source).unwrap().render(messages).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(prompt.text(), expected, "{name}");
+    }
+    let refused = template(GEMMA).unwrap().render(&conversation).unwrap_err();
+    assert!(refused.to_string().contains("System role not supported"), "{refused}");
+}
+
+/// Llama 3.2's, its marks shortened.
+const LLAMA_3: &str = r#"{{- bos_token }}
+{%- if custom_tools is defined %}
+    {%- set tools = custom_tools %}
+{%- endif %}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{%- if not tools is defined %}
+    {%- set tools = none %}
+{%- endif %}
+{#- This block extracts the system message, so we can slot it into the right place. #}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "[system]\n\n" }}
+{%- if tools is not none %}
+    {{- "Environment: ipython\n" }}
+    {%- for t in tools %}{{- t | tojson(indent=4) }}{%- endfor %}
+{%- endif %}
+{{- system_message }}
+{{- "<eot>" }}
+{%- for message in messages %}
+    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+        {{- '[' + message['role'] + ']\n\n'+ message['content'] | trim + '<eot>' }}
+    {%- elif 'tool_calls' in message %}
+        {%- if not message.tool_calls|length == 1 %}
+            {{- raise_exception("This model only supports single tool-calls at once!") }}
+        {%- endif %}
+    {%- elif message.role == "tool" or message.role == "ipython" %}
+        {{- "[ipython]\n\n" }}
+        {%- if message.content is mapping or message.content is iterable %}
+            {{- message.content | tojson }}
+        {%- else %}
+            {{- message.content }}
+        {%- endif %}
+        {{- "<eot>" }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '[assistant]\n\n' }}
+{%- endif %}
+"#;
+
+/// SmolLM2's, its marks shortened.
+const SMOLLM_2: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<im>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<end>\n' }}{% endif %}{{'<im>' + message['role'] + '\n' + message['content'] + '<end>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<im>assistant\n' }}{% endif %}";
+
+/// Qwen 3's without its tools, its marks shortened.
+const QWEN_3: &str = r#"{%- if tools %}
+    {{- '<im>system\n' }}
+{%- else %}
+    {%- if messages[0].role == 'system' %}
+        {{- '<im>system\n' + messages[0].content + '<end>\n' }}
+    {%- endif %}
+{%- endif %}
+{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
+        {%- set ns.multi_step_tool = false %}
+        {%- set ns.last_query_index = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- if message.content is string %}
+        {%- set content = message.content %}
+    {%- else %}
+        {%- set content = '' %}
+    {%- endif %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
+        {{- '<im>' + message.role + '\n' + content + '<end>' + '\n' }}
+    {%- elif message.role == "assistant" %}
+        {%- set reasoning_content = '' %}
+        {%- if message.reasoning_content is string %}
+            {%- set reasoning_content = message.reasoning_content %}
+        {%- else %}
+            {%- if '</think>' in content %}
+                {%- set reasoning_content = content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}
+                {%- set content = content.split('</think>')[-1].lstrip('\n') %}
+            {%- endif %}
+        {%- endif %}
+        {%- if loop.index0 > ns.last_query_index and (loop.last or (not loop.last and reasoning_content)) %}
+            {{- '<im>' + message.role + '\n<think>\n' + reasoning_content.strip('\n') + '\n</think>\n\n' + content.lstrip('\n') }}
+        {%- else %}
+            {{- '<im>' + message.role + '\n' + content }}
+        {%- endif %}
+        {%- if message.tool_calls %}
+            {%- for tool_call in message.tool_calls %}
+                {%- if (loop.first and content) or (not loop.first) %}
+                    {{- '\n' }}
+                {%- endif %}
+            {%- endfor %}
+        {%- endif %}
+        {{- '<end>\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<im>assistant\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\n\n</think>\n\n' }}
+    {%- endif %}
+{%- endif %}"#;
+
+/// Mistral 7B Instruct v0.3's without its tools.
+const MISTRAL: &str = r#"{%- if messages[0]["role"] == "system" %}
+    {%- set system_message = messages[0]["content"] %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{%- set user_messages = loop_messages | selectattr("role", "equalto", "user") | list %}
+{%- set ns = namespace() %}
+{%- set ns.index = 0 %}
+{%- for message in loop_messages %}
+    {%- if not (message.role == "tool" or message.role == "tool_results" or (message.tool_calls is defined and message.tool_calls is not none)) %}
+        {%- if (message["role"] == "user") != (ns.index % 2 == 0) %}
+            {{- raise_exception("After the optional system message, conversation roles must alternate user/assistant/user/assistant/...") }}
+        {%- endif %}
+        {%- set ns.index = ns.index + 1 %}
+    {%- endif %}
+{%- endfor %}
+{{- bos_token }}
+{%- for message in loop_messages %}
+    {%- if message["role"] == "user" %}
+        {%- if loop.last and system_message is defined %}
+            {{- "[INST]" + system_message + "\n\n" + message["content"] + "[/INST]" }}
+        {%- else %}
+            {{- "[INST]" + message["content"] + "[/INST]" }}
+        {%- endif %}
+    {%- elif message["role"] == "assistant" %}
+        {{- message["content"]|trim + eos_token}}
+    {%- else %}
+        {{- raise_exception("Only user and assistant roles are supported, with the exception of an initial optional system message!") }}
+    {%- endif %}
+{%- endfor %}
+"#;
+
+/// Gemma 2's, its marks shortened.
+const GEMMA: &str = "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}{{ '<turn>' + role + '\n' + message['content'] | trim + '<end>\n' }}{% endfor %}{% if add_generation_prompt %}{{'<turn>model\n'}}{% endif %}";
 
 #[test]
 fn a_file_without_a_template_speaks_chatml() {
@@ -268,7 +479,7 @@ proptest! {
             let (count, text) = controls(&contents);
             prop_assert_eq!(count, controls(&vec!["harmless".to_owned(); contents.len()]).0);
             for content in &contents {
-                let shown = text.contains(&content.replace(char::from_u32(0xfdd0).unwrap(), ""));
+                let shown = text.contains(&content.replace(char::from_u32(0xfdd0).unwrap(), "\u{fffd}"));
                 prop_assert!(shown, "the content is kept");
             }
             Ok(())

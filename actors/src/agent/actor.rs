@@ -11,7 +11,8 @@ use super::{
     records, run, tools,
 };
 use crate::{
-    Context, budget,
+    Context,
+    budget::{self, BudgetError},
     defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -21,12 +22,16 @@ use skep_runtime::{Error, NodeId, Tasks, Ticket, Wire, defaults::ASK_TIMEOUT};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// Runs at work on one node: each waits for a model most of its time, but holds its documents.
 const LIVE_MAX: usize = 64;
+/// Questions that are worked on at once: each is a task that may hold documents.
+const QUESTIONS_MAX: usize = 256;
 /// Runs of one tree, its root included: what one goal may ever start.
 const TREE_RUNS_MAX: usize = 64;
 /// Bytes of a goal's words.
@@ -49,6 +54,8 @@ struct Agents;
 struct State {
     context: Context,
     tasks: Tasks,
+    /// Places of questions that are worked on.
+    places: Arc<Semaphore>,
     /// The runs below each root that lives here.
     trees: BTreeMap<Uuid, BTreeSet<Uuid>>,
     /// Runs that the last process left unfinished, to be told to their parents.
@@ -66,8 +73,8 @@ impl Actor for Agents {
             interrupt(run, RESTARTED, context.env.now_ms());
             records::save(&context.store, run).await?;
         }
-        let tasks = context.env.tasks();
-        Ok(State { context, tasks, trees: BTreeMap::new(), interrupted })
+        let (tasks, places) = (context.env.tasks(), Arc::new(Semaphore::new(QUESTIONS_MAX)));
+        Ok(State { context, tasks, places, trees: BTreeMap::new(), interrupted })
     }
 
     async fn post_start(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -141,7 +148,15 @@ impl State {
         T: Serialize + DeserializeOwned + Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        self.tasks.spawn(async move { drop(reply.send(Wire(work.await))) });
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            // Without an answer whoever asked hears at once that there is none.
+            return tracing::warn!("more questions about agents than are worked on at once");
+        };
+        self.tasks.spawn(async move {
+            let answer = work.await;
+            drop(place);
+            drop(reply.send(Wire(answer)));
+        });
     }
 
     fn admit(&mut self, thread: Uuid, child: Uuid) -> Result<(), AgentError> {
@@ -178,13 +193,20 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
     if let Some(run) = read(context, id)? {
         return Ok(run);
     }
+    if goal.budget == 0 && goal.parent.is_some() {
+        // Its parent has nothing left to give.
+        return Err(BudgetError::Exhausted { wanted: 1, remaining: 0, max: 0 }.into());
+    }
     let documents = gather(context, &mut goal).await?;
     let folder = prepare(context, id, &goal, &documents).await?;
     let thread = goal.parent.map_or(id, |parent| parent.thread);
     if goal.budget == 0 {
         goal.budget = THREAD_TOKENS;
     }
-    open_budget(context, &goal, thread).await?;
+    if let Err(error) = open_budget(context, &goal, thread).await {
+        run::forget_folder(context, id, &goal).await;
+        return Err(error);
+    }
     let run = Run {
         id,
         goal,
@@ -208,7 +230,8 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
         run::start(context, agents, brief).await.map_err(|e| AgentError::Store(e.to_string()))
     };
     if let Err(error) = started.await {
-        run::done(context, thread).await;
+        run::done(context, thread, id).await;
+        run::forget_folder(context, id, &run.goal).await;
         return Err(error);
     }
     context.metrics.counter("agents_started", "Runs of agents that were started on this node").inc();
@@ -267,17 +290,27 @@ async fn prepare(context: &Context, id: Uuid, goal: &Goal, documents: &[Document
     if let Some(folder) = &goal.folder {
         return Ok(PathBuf::from(folder));
     }
-    let folder = context.home.join("runs").join(id.to_string());
+    let folder = run::own_folder(context, id);
     if goal.tools.iter().any(|tool| tool == tools::read_file::NAME) {
         let (path, documents) = (folder.clone(), documents.to_vec());
         let write = move || {
             std::fs::create_dir_all(&path)?;
-            documents.iter().try_for_each(|(name, text)| std::fs::write(path.join(file_name(name)), text))
+            let mut taken = BTreeSet::new();
+            documents.iter().try_for_each(|(name, text)| std::fs::write(path.join(free_name(name, &mut taken)), text))
         };
         let written = context.tasks.compute(write).await.map_err(|e| AgentError::Store(e.to_string()))?;
         written.map_err(|e| AgentError::Store(e.to_string()))?;
     }
     Ok(folder)
+}
+
+/// A document's name as a file's that no other document of the run has.
+fn free_name(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let name = file_name(name);
+    let numbered = (2_u32..).map(|n| format!("{name}.{n}"));
+    let free = std::iter::once(name.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or(name);
+    taken.insert(free.clone());
+    free
 }
 
 /// A document's name as a file's: nothing that leads elsewhere.
@@ -422,7 +455,8 @@ fn interrupt(run: &mut Run, why: &str, now_ms: u64) {
 
 /// Settles the budget of a run whose actor is gone, ends its sub-agents, and tells its parent.
 async fn settle_lost(context: &Context, run: &Run) {
-    run::done(context, run.thread).await;
+    run::done(context, run.thread, run.id).await;
+    run::forget_folder(context, run.id, &run.goal).await;
     for (child, node) in &run.children {
         run::stop_child(context, *node, *child).await;
     }

@@ -24,6 +24,8 @@ pub(super) const DEPTH_MAX: u8 = 4;
 const STEPS_MAX: usize = 64;
 /// Runs below this one whose tokens are counted: more than a tree may have.
 const BELOW_MAX: usize = 128;
+/// The most tokens that a run below this one is believed to have spent: sums of these can't overflow.
+const BELOW_TOKENS_MAX: u64 = 1 << 40;
 /// Bytes of a step's arguments and of its result in the record, each.
 const STEP_BYTES_MAX: usize = 2 << 10;
 /// Bytes of an answer: a record has to fit one message beside its goal and steps.
@@ -108,9 +110,13 @@ impl Life {
     pub(super) fn on(&mut self, event: Event, world: &World) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.run.state.ended() {
-            // The call that was given up says what it cost all the same.
+            // The call that was given up says what it cost, and what it had said, all the same.
             if let Event::Thought(thought) = event {
-                self.run.tokens += spent(&thought);
+                self.run.tokens = self.run.tokens.saturating_add(spent(&thought));
+                let (Ok(Thought { text, .. }) | Err(Unthought { partial: text, .. })) = thought;
+                if self.run.output.is_none() && !text.trim().is_empty() {
+                    self.run.output = Some(bounded(text.trim(), OUTPUT_BYTES_MAX));
+                }
                 self.changed = true;
             }
             return actions;
@@ -148,7 +154,7 @@ impl Life {
     fn thought(&mut self, thought: Result<Thought, Unthought>, world: &World, actions: &mut Vec<Action>) {
         let step = self.thinking.take();
         let tokens = spent(&thought);
-        self.run.tokens += tokens;
+        self.run.tokens = self.run.tokens.saturating_add(tokens);
         if let Some(step) = step.and_then(|n| self.step(n)) {
             step.tokens = tokens;
         }
@@ -166,12 +172,17 @@ impl Life {
 
     fn moved(&mut self, run: &Run, world: &World, actions: &mut Vec<Action>) {
         if self.below.len() < BELOW_MAX || self.below.contains_key(&run.id) {
-            self.below.insert(run.id, run.tokens);
+            self.below.insert(run.id, run.tokens.min(BELOW_TOKENS_MAX));
         }
         let step = self.child_steps.get(&run.id).copied();
         if let Some(step) = step.and_then(|n| self.step(n)) {
-            step.tokens = run.tokens;
+            step.tokens = run.tokens.min(BELOW_TOKENS_MAX);
             self.changed = true;
+        }
+        // One whose node was only away, and whose errand is another's by now.
+        let own = run.goal.parent.is_some_and(|parent| parent.run == self.run.id);
+        if own && !run.state.ended() && !self.children.out().any(|out| out == (run.id, run.node)) {
+            actions.push(Action::Stop(run.id, run.node));
         }
         if let Some(gone) = self.children.moved(run) {
             self.gone(run.id, gone, run.error.as_deref().unwrap_or_default(), world, actions);
@@ -426,4 +437,104 @@ fn spent(thought: &Result<Thought, Unthought>) -> u64 {
 
 fn too_deep() -> String {
     AgentError::Limit(format!("they nest {DEPTH_MAX} deep at most")).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{Strategy, children::Place};
+
+    fn node(n: u8) -> NodeId {
+        NodeId::from_bytes([n; 32])
+    }
+
+    fn run(id: u128, strategy: Strategy, parent: Option<Parent>) -> Run {
+        let goal = Goal {
+            goal: "g".into(),
+            strategy,
+            tools: Vec::new(),
+            model: None,
+            node: None,
+            budget: 1000,
+            parent,
+            documents: Vec::new(),
+            folder: None,
+        };
+        Run {
+            id: Uuid::from_u128(id),
+            goal,
+            node: node(1),
+            thread: Uuid::from_u128(id),
+            state: RunState::Running,
+            steps: Vec::new(),
+            children: Vec::new(),
+            output: None,
+            error: None,
+            exhausted: false,
+            tokens: 0,
+            created_ms: 0,
+            completed_ms: None,
+        }
+    }
+
+    fn on(life: &mut Life, event: Event, nodes: &[u8]) -> Vec<Action> {
+        let place = |n: &u8| Place { id: node(*n), name: format!("n{n}"), load: skep_runtime::Load::default() };
+        let places: Vec<Place> = nodes.iter().map(place).collect();
+        let count = std::cell::Cell::new(nodes.len() as u128 * 100);
+        let fresh = || {
+            count.set(count.get() + 1);
+            Uuid::from_u128(count.get())
+        };
+        life.on(event, &World { now_ms: 0, me: node(1), places: &places, fresh: &fresh })
+    }
+
+    /// One sub-agent out on node 2.
+    fn with_child() -> (Life, Goal) {
+        let mut life = Life::new(run(1, Strategy::MapReduce, None), vec![("d".into(), "text".into())]);
+        let actions = on(&mut life, Event::Ready(Ok(Room { bytes: 1000, answer_tokens: 50 })), &[1, 2]);
+        let [Action::Start(at, goal)] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(*at, node(2));
+        (life, (**goal).clone())
+    }
+
+    fn child(goal: &Goal, tokens: u64) -> Box<Run> {
+        let parent = goal.parent.unwrap();
+        let child = run(0, Strategy::Answer, Some(parent));
+        Box::new(Run { id: parent.child, node: node(2), tokens, ..child })
+    }
+
+    #[test]
+    fn what_a_given_up_model_had_said_is_the_output() {
+        for thought in [
+            Err(Unthought { failure: Failure::new("ended"), partial: "half an ".into(), tokens: 7 }),
+            Ok(Thought { text: "half an".into(), tokens: 7 }),
+        ] {
+            let mut life = Life::new(run(1, Strategy::Answer, None), Vec::new());
+            on(&mut life, Event::Ready(Ok(Room { bytes: 1000, answer_tokens: 50 })), &[1]);
+            on(&mut life, Event::Cancel, &[1]);
+            on(&mut life, Event::Thought(thought), &[1]);
+            assert_eq!((life.run().output.as_deref(), life.run().tokens), (Some("half an"), 7));
+        }
+    }
+
+    #[test]
+    fn a_sub_agent_whose_node_was_only_away_is_stopped_when_it_is_back() {
+        let (mut life, goal) = with_child();
+        assert!(on(&mut life, Event::Moved(child(&goal, 5)), &[1, 2]).is_empty());
+        let again = on(&mut life, Event::Picture, &[1, 3]);
+        assert!(matches!(&again[..], [Action::Start(at, _)] if *at == node(3)), "{again:?}");
+        let back = on(&mut life, Event::Moved(child(&goal, 9)), &[1, 2, 3]);
+        assert_eq!(back, [Action::Stop(goal.parent.unwrap().child, node(2))]);
+    }
+
+    #[test]
+    fn forged_counts_do_not_overflow() {
+        let (mut life, goal) = with_child();
+        on(&mut life, Event::Moved(child(&goal, u64::MAX)), &[1, 2]);
+        let other = Run { id: Uuid::from_u128(77), ..*child(&goal, u64::MAX) };
+        on(&mut life, Event::Moved(Box::new(other)), &[1, 2]);
+        assert_eq!(life.share(), 0);
+        life.run.tokens = u64::MAX;
+        on(&mut life, Event::Thought(Ok(Thought { text: "x".into(), tokens: u64::MAX })), &[1, 2]);
+    }
 }

@@ -21,6 +21,7 @@ mod family;
 mod life;
 pub mod messages;
 mod records;
+mod repetition;
 mod run;
 #[cfg(test)]
 mod stage;

@@ -279,25 +279,41 @@ impl State {
     /// Gives up what is under way and settles the budget.
     fn close(&self, me: &ActorRef<Message>) {
         let (me, calls, stop) = (me.clone(), self.calls.clone(), self.stop.clone());
-        let (context, thread) = (self.context.clone(), self.life.run().thread);
+        let (context, run) = (self.context.clone(), self.life.run().clone());
         self.context.tasks.spawn(async move {
             stop.cancel();
             calls.close();
             if timeout(GIVE_UP_TIMEOUT, calls.wait()).await.is_err() {
                 tracing::warn!("a call of an ended agent did not end in time: what it reserved is charged");
             }
-            done(&context, thread).await;
+            done(&context, run.thread, run.id).await;
+            forget_folder(&context, run.id, &run.goal).await;
             let _ = me.cast(Message::Closed);
         });
     }
 }
 
 /// Tells the budget that this run's work is over.
-pub(super) async fn done(context: &Context, thread: Uuid) {
+pub(super) async fn done(context: &Context, thread: Uuid, run: Uuid) {
     let budget = context.directory.here::<budget::Message>(budget::NAME);
     // An owner that doesn't answer is told again later by the budget's own actor.
-    let done = budget.ask(ASK_TIMEOUT * 2, |reply| budget::Message::Done(Wire(thread), reply)).await;
+    let done = budget.ask(ASK_TIMEOUT * 2, |reply| budget::Message::Done(Wire((thread, run)), reply)).await;
     tracing::debug!(?done, %thread, "an agent's budget is settled");
+}
+
+/// The folder that a run's tools may read if its goal names none.
+pub(super) fn own_folder(context: &Context, run: Uuid) -> PathBuf {
+    context.home.join("runs").join(run.to_string())
+}
+
+/// Deletes a run's own folder: its documents were copies.
+pub(super) async fn forget_folder(context: &Context, run: Uuid, goal: &Goal) {
+    if goal.folder.is_none() {
+        let folder = own_folder(context, run);
+        let removed = context.tasks.compute(move || std::fs::remove_dir_all(folder)).await;
+        // Most runs have none.
+        tracing::trace!(?removed, %run, "an agent's folder is gone");
+    }
 }
 
 async fn start_child(context: &Context, node: NodeId, goal: Goal) -> Result<(), AgentError> {

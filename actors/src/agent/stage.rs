@@ -3,7 +3,8 @@
 
 use super::{AgentError, Event, Goal, Message, NAME, Run, Strategy, actor, run};
 use crate::{
-    Context, budget,
+    Context,
+    budget::{self, BudgetError},
     model::{
         self, ModelError,
         messages::{Model, Plan, Served},
@@ -127,6 +128,12 @@ impl Stage {
         (self.get(0, id).await.unwrap(), events)
     }
 
+    /// Tries to set a token of the thread aside on node 0.
+    pub(super) async fn reserve(&self, thread: Uuid) -> Result<budget::Reservation, BudgetError> {
+        let budget = self.swarm.context(0).directory.here::<budget::Message>(budget::NAME);
+        budget.ask(Duration::from_secs(5), |r| budget::Message::Reserve(Wire((thread, 1)), r)).await.unwrap()
+    }
+
     pub(super) async fn budget(&self, thread: Uuid) -> budget::Budget {
         let budget = self.swarm.context(0).directory.here::<budget::Message>(budget::NAME);
         budget.ask(Duration::from_secs(5), |r| budget::Message::Get(Wire(thread), r)).await.unwrap().unwrap()
@@ -173,6 +180,7 @@ impl Actor for Models {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             model::Message::Serve(_, reply) => drop(reply.send(Wire(Ok(served.clone())))),
+            // A model may take more than its pipeline has room for.
             model::Message::Get(Wire(name), reply) => {
                 let model = Model {
                     name: name.clone(),
@@ -182,7 +190,7 @@ impl Actor for Models {
                     quantization: "Q8_0".into(),
                     layers: 1,
                     hidden: 1,
-                    context: CONTEXT_TOKENS,
+                    context: 100 * CONTEXT_TOKENS,
                     vocabulary: 1,
                     source: String::new(),
                     added_ms: 0,
@@ -220,6 +228,7 @@ impl Actor for Pipeline {
         let count = |turns: &[pipeline::Turn]| turns.iter().map(|turn| words(&turn.content) + 1).sum::<u64>();
         match message {
             pipeline::Message::Count(Wire(turns), reply) => drop(reply.send(Wire(Ok(count(&turns))))),
+            pipeline::Message::Context(reply) => drop(reply.send(Wire(u64::from(CONTEXT_TOKENS)))),
             pipeline::Message::Generate(Wire(request), reply) => {
                 let prompt_tokens = count(&request.turns);
                 drop(reply.send(Wire(Ok(Accepted { id: Uuid::nil(), prompt_tokens }))));

@@ -1,12 +1,14 @@
 //! Runs over several nodes, from the outside: real agents and budgets, a scripted model.
 
 use super::{
-    AgentError, Event, Goal, Message, Run, RunState, Strategy,
+    AgentError, Event, Goal, Message, Parent, Run, RunState, Strategy,
     children::RESTARTED,
+    run::RUN_TIME_MAX,
     stage::{Stage, goal},
     tools::{list_cluster_nodes, read_file, run_task, spawn_sub_agent},
 };
 use crate::{
+    budget::BudgetError,
     pipeline::Generate,
     scheduler::{
         self, Record, Spec, State,
@@ -16,8 +18,11 @@ use crate::{
 use futures::{FutureExt, future::BoxFuture};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use skep_runtime::{NodeId, Wire, frames};
-use std::{collections::BTreeSet, sync::Arc};
-use tokio::sync::{Notify, Semaphore};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use uuid::Uuid;
 
 fn say(text: impl Into<String>) -> BoxFuture<'static, String> {
@@ -72,6 +77,18 @@ async fn documents_are_worked_on_by_the_two_other_nodes_within_the_budget() {
     assert!(events.iter().any(|e| matches!(e, Event::Budget { spent, max: 5000, .. } if *spent > 0)));
     assert_eq!(run.steps.iter().filter(|s| s.tool == "map" && s.state == RunState::Completed).count(), 4);
     assert!(run.goal.documents.iter().all(|(_, text)| text.is_empty()), "the record has no texts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_swarm_of_one_reduces_after_its_own_sub_agents_have_ended() {
+    let stage = Stage::new(1, |request| say(if reduces(request) { "all of it" } else { "a part" })).await;
+    let run = stage.run(Goal { budget: 5000, ..goal(Strategy::MapReduce, &[], 12) }).await;
+    let (run, _) = stage.end(run.id).await;
+    assert_eq!((run.state, run.output.as_deref(), run.error.clone()), (RunState::Completed, Some("all of it"), None));
+    let budget = stage.budget(run.id).await;
+    assert_eq!((budget.spent(), budget.leased, budget.reserved), (stage.generated(), 0, 0));
+    let after = stage.reserve(run.id).await;
+    assert!(matches!(after, Err(BudgetError::Ended(_))), "with its root the thread is over: {after:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,6 +282,71 @@ async fn a_run_that_takes_too_long_fails_with_what_it_has() {
     let (run, _) = stage.end(run.id).await;
     assert_eq!(run.state, RunState::Failed);
     assert!(run.output.unwrap().starts_with("Hm."));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_after_a_quarter_of_an_hour_with_what_it_has() {
+    // Each turn takes less than any limit of a single call.
+    let slow = |_: &Generate| async {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        "Hm. {\"tool\": \"list_cluster_nodes\"}".to_owned()
+    };
+    let stage = Stage::new(1, move |request| slow(request).boxed()).await;
+    let begun = Instant::now();
+    let run = stage.run(goal(Strategy::React, &[list_cluster_nodes::NAME], 0)).await;
+    let (run, _) = stage.end(run.id).await;
+    let took = begun.elapsed();
+    assert!(took >= RUN_TIME_MAX && took < RUN_TIME_MAX + Duration::from_secs(10), "{took:?}");
+    assert_eq!(run.state, RunState::Failed);
+    assert!(run.error.as_deref().unwrap().starts_with("its time was over"), "{:?}", run.error);
+    assert!(run.output.unwrap().starts_with("Hm."));
+    assert_eq!(stage.budget(run.id).await.reserved, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_goes_round_in_circles_is_cut_and_costs_what_was_made() {
+    let sentence = "It is a swarm of agents that can be sent to a server. ";
+    let stage = Stage::new(1, move |request| {
+        assert!(request.sampling.repeat_penalty > 1.0);
+        say(sentence.repeat(9))
+    })
+    .await;
+    let run = stage.run(goal(Strategy::Answer, &[], 0)).await;
+    let (run, _) = stage.end(run.id).await;
+    assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some(sentence.trim())));
+    assert_eq!(stage.budget(run.id).await.spent(), stage.generated());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sub_agent_with_nothing_left_to_spend_is_refused() {
+    let stage = Stage::new(1, |_| never()).await;
+    let run = stage.run(goal(Strategy::Answer, &[], 0)).await;
+    let parent = Parent {
+        run: run.id,
+        node: stage.swarm.id(0),
+        thread: run.id,
+        budget_owner: stage.swarm.id(0),
+        depth: 1,
+        child: Uuid::from_u128(3),
+    };
+    let child = Goal { budget: 0, parent: Some(parent), ..goal(Strategy::Answer, &[], 0) };
+    let refused = stage.ask(0, |r| Message::Start(Wire(child), r)).await;
+    assert!(matches!(refused, Err(AgentError::Budget(BudgetError::Exhausted { .. }))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn documents_are_files_for_as_long_as_the_run_lasts() {
+    let stage = Stage::new(1, |request| match request.turns.len() {
+        2 => say("{\"tool\": \"read_file\", \"args\": {\"path\": \"a_b.2\"}}"),
+        _ => say(format!("{{\"answer\": {:?}}}", last(request))),
+    })
+    .await;
+    let documents = vec![("a/b".to_owned(), "first".to_owned()), ("a_b".to_owned(), "second".to_owned())];
+    let run = stage.run(Goal { documents, ..goal(Strategy::React, &[read_file::NAME], 0) }).await;
+    let folder = stage.swarm.context(0).home.join("runs").join(run.id.to_string());
+    let (run, _) = stage.end(run.id).await;
+    assert!(run.output.as_deref().unwrap().contains("second"), "{run:?}");
+    assert!(!folder.exists());
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,10 @@
 //! Tokens are charged as the server counted them. When it can't say any more (its node died, the stream broke), the
 //! whole reservation is charged: a budget may be spent too early, never twice.
 
-use super::strategy::{Failure, Prompt, Room};
+use super::{
+    repetition::Repetition,
+    strategy::{Failure, Prompt, Room},
+};
 use crate::{
     Context,
     budget::{self, BudgetError, Reservation, Spent},
@@ -31,6 +34,8 @@ use uuid::Uuid;
 const SERVE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long counting the tokens of a prompt may take on a node that is busy generating.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a count is asked for again that found the model busy, with a pause between.
+const COUNT_TRIES_MAX: u32 = 5;
 /// How long the next piece of text may take: a long prompt on a slow machine, behind others.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long a generation that was given up may take to say what it cost.
@@ -42,8 +47,6 @@ const BUSY_TRIES_MAX: u32 = 7;
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of an answer: more than the most tokens make.
 const TEXT_BYTES_MAX: usize = 256 << 10;
-/// Tokens of context that a model is taken to have if its node doesn't say.
-const CONTEXT_TOKENS: u64 = 2048;
 /// Tokens of the most that an answer may have, if the context has room for it.
 const ANSWER_TOKENS_MAX: u64 = 512;
 /// Tokens that instructions and the chat's own marks take at most.
@@ -52,6 +55,10 @@ const INSTRUCTION_TOKENS: u64 = 256;
 const SAMPLE_BYTES: usize = 2048;
 /// Thousandths of a byte to a token, where there is no sample: less than English has, to be safe.
 const TOKEN_MILLIBYTES: u64 = 3000;
+/// How much less likely a token gets by having occurred: small models go round in circles without.
+const REPEAT_PENALTY: f32 = 1.1;
+/// The most tokens that a call is believed to have cost: sums of these can't overflow.
+const COST_TOKENS_MAX: u64 = 1 << 40;
 /// Completions shorter than this aren't worth asking for.
 const COMPLETION_TOKENS_MIN: u64 = 16;
 
@@ -91,6 +98,10 @@ struct Attempt {
 impl Attempt {
     fn free(reason: impl ToString, again: bool) -> Attempt {
         Attempt { failure: Failure::new(reason.to_string()), partial: String::new(), tokens: 0, again }
+    }
+
+    fn ended() -> Attempt {
+        Attempt::free("the run has ended", false)
     }
 
     fn budget(error: &BudgetError) -> Attempt {
@@ -150,11 +161,10 @@ impl Thinking {
     }
 
     async fn attempt(&self, prompt: &Prompt, share: u64, stop: &CancellationToken) -> Result<Thought, Attempt> {
-        let (served, context) = self.served().await?;
-        let pipeline = self.pipeline(&served);
-        let turns = prompt.turns.clone();
-        let counted = pipeline.ask(COUNT_TIMEOUT, |reply| Pipeline::Count(Wire(turns), reply)).await;
-        let count = counted.map_err(|e| Attempt::free(e, true))?.map_err(|e| Attempt::free(e, false))?;
+        let ((served, context), count) = tokio::select! {
+            ready = self.counted(prompt) => ready?,
+            () = stop.cancelled() => return Err(Attempt::ended()),
+        };
         let room = context.saturating_sub(count);
         if room < COMPLETION_TOKENS_MIN {
             return Err(Attempt::free(GenerateError::TooLong { prompt: count, context }, false));
@@ -165,13 +175,18 @@ impl Thinking {
             let error = BudgetError::Exhausted { wanted, remaining: share, max: share };
             return Err(Attempt::budget(&error));
         }
+        // Not given up half-way: whoever stops waiting for a reservation doesn't learn its id, and can't release it.
         let reservation = self.reserve(wanted).await?;
+        if stop.is_cancelled() {
+            self.release(reservation).await;
+            return Err(Attempt::ended());
+        }
         let began = Instant::now();
         let outcome = self.generate(&served, prompt, count, max_tokens as u32, stop).await;
         let (spent, result) = match outcome {
             Ok(None) => {
                 self.release(reservation).await;
-                return Err(Attempt::free("the run has ended", false));
+                return Err(Attempt::ended());
             }
             Ok(Some((text, prompt, completion))) => ((prompt, completion), Ok(text)),
             Err(Broken { attempt, cost: Cost::Nothing }) => {
@@ -187,6 +202,23 @@ impl Thinking {
         match result {
             Ok(text) => Ok(Thought { text, tokens }),
             Err(attempt) => Err(Attempt { tokens, ..attempt }),
+        }
+    }
+
+    /// Who serves the model, its context, and the tokens of the prompt.
+    async fn counted(&self, prompt: &Prompt) -> Result<((Served, u64), u64), Attempt> {
+        let (served, context) = self.served().await?;
+        let pipeline = self.pipeline(&served);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let turns = prompt.turns.clone();
+            match pipeline.ask(COUNT_TIMEOUT, |reply| Pipeline::Count(Wire(turns), reply)).await {
+                Ok(Ok(count)) => return Ok(((served, context), count)),
+                Ok(Err(GenerateError::Busy(_))) if tries < COUNT_TRIES_MAX => sleep(BUSY_PAUSE).await,
+                Ok(Err(error)) => return Err(Attempt::free(error, false)),
+                Err(error) => return Err(Attempt::free(error, true)),
+            }
         }
     }
 
@@ -208,7 +240,7 @@ impl Thinking {
             let request = Generate {
                 turns: prompt.turns.clone(),
                 max_tokens,
-                sampling: Sampling::default(),
+                sampling: Sampling { repeat_penalty: REPEAT_PENALTY, ..Sampling::default() },
                 stop: Vec::new(),
                 to: me,
                 ticket: expected.ticket(),
@@ -232,7 +264,7 @@ impl Thinking {
         };
         let opened = expected.opened().await;
         let stream = opened.map_err(|e| Broken::new(Attempt::free(e, true), Cost::Known(count, 0)))?;
-        read(stream, count, stop).await.map(Some)
+        read(stream, count, u64::from(max_tokens), stop).await.map(Some)
     }
 
     async fn served(&self) -> Result<(Served, u64), Attempt> {
@@ -244,12 +276,9 @@ impl Thinking {
         let serve = Serve { model: self.model.clone(), stages: None };
         let served = models.ask(SERVE_TIMEOUT, |reply| model::Message::Serve(Wire(serve), reply)).await;
         let served = served.map_err(|e| Attempt::free(e, true))?.map_err(|e| Attempt::free(e, false))?;
-        let there = self.context.directory.at::<model::Message>(served.node, model::NAME);
-        let name = served.model.clone();
-        let context = match there.ask(ASK_TIMEOUT, |reply| model::Message::Get(Wire(name), reply)).await {
-            Ok(Ok(model)) if model.context > 0 => u64::from(model.context),
-            _ => CONTEXT_TOKENS,
-        };
+        // What this pipeline has room for: a model's own context may be many times as long.
+        let context = self.pipeline(&served).ask(ASK_TIMEOUT, Pipeline::Context).await;
+        let context = context.map_err(|e| Attempt::free(e, true))?;
         *known = Some((served.clone(), context));
         Ok((served, context))
     }
@@ -308,30 +337,43 @@ enum Cost {
     Unknown,
 }
 
-/// Reads the text to its end: text, tokens of the prompt, tokens of the completion.
-async fn read(mut stream: Stream, count: u64, stop: &CancellationToken) -> Result<(String, u64, u64), Broken> {
-    let mut text = String::new();
+/// Reads the text to its end, or to where it begins to repeat itself: text, tokens of the prompt, tokens of the
+/// completion, of which there are `most`.
+async fn read(
+    mut stream: Stream,
+    count: u64,
+    most: u64,
+    stop: &CancellationToken,
+) -> Result<(String, u64, u64), Broken> {
+    let (mut text, mut repetition) = (String::new(), Repetition::default());
     loop {
         let next = tokio::select! {
             next = timeout(CHUNK_TIMEOUT, frames::read::<Chunk>(&mut stream.reader)) => next,
             () = stop.cancelled() => {
                 let cost = last_word(stream, count).await;
-                let attempt = Attempt { partial: text, ..Attempt::free("the run has ended", false) };
+                let attempt = Attempt { partial: text, ..Attempt::ended() };
                 return Err(Broken { attempt, cost });
             }
         };
         let (reason, again, cost) = match next {
             Ok(Ok(Some(Chunk::Text(more)))) if text.len() + more.len() <= TEXT_BYTES_MAX => {
                 text.push_str(&more);
-                continue;
+                let Some(own) = repetition.own(&text) else { continue };
+                // The rest would be more of the same: what it said once is its answer.
+                text.truncate(own);
+                let (prompt, completion) = match last_word(stream, count).await {
+                    Cost::Known(prompt, completion) => (prompt, completion),
+                    _ => (count, most),
+                };
+                return Ok((text, prompt, completion));
             }
             Ok(Ok(Some(Chunk::End { prompt_tokens, completion_tokens, .. }))) => {
-                return Ok((text, prompt_tokens, completion_tokens));
+                return Ok((text, prompt_tokens.min(COST_TOKENS_MAX), completion_tokens.min(COST_TOKENS_MAX)));
             }
             Ok(Ok(Some(Chunk::Text(_)))) => ("the model's answer has no end".to_owned(), false, Cost::Unknown),
             Ok(Ok(Some(Chunk::Failed { error, completion_tokens }))) => {
-                let again = matches!(error, GenerateError::StageLost { .. });
-                (error.to_string(), again, Cost::Known(count, completion_tokens))
+                let again = matches!(error, GenerateError::StageLost { .. } | GenerateError::Ended);
+                (error.to_string(), again, Cost::Known(count, completion_tokens.min(COST_TOKENS_MAX)))
             }
             Ok(Ok(None)) => ("the model's node went away in the middle of its answer".to_owned(), true, Cost::Unknown),
             Ok(Err(error)) => (error.to_string(), true, Cost::Unknown),
@@ -350,10 +392,13 @@ async fn last_word(mut stream: Stream, count: u64) -> Cost {
             match frames::read::<Chunk>(&mut stream.reader).await {
                 Ok(Some(Chunk::Text(_))) => {}
                 Ok(Some(Chunk::End { prompt_tokens, completion_tokens, .. })) => {
-                    return Some(Cost::Known(prompt_tokens, completion_tokens));
+                    return Some(Cost::Known(
+                        prompt_tokens.min(COST_TOKENS_MAX),
+                        completion_tokens.min(COST_TOKENS_MAX),
+                    ));
                 }
                 Ok(Some(Chunk::Failed { completion_tokens, .. })) => {
-                    return Some(Cost::Known(count, completion_tokens));
+                    return Some(Cost::Known(count, completion_tokens.min(COST_TOKENS_MAX)));
                 }
                 Ok(None) | Err(_) => return None,
             }

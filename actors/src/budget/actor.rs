@@ -128,7 +128,7 @@ impl Actor for ThreadBudget {
                 state.adopt(thread, owner);
                 drop(reply.send(Wire(())));
             }
-            Message::Done(Wire(thread), reply) => state.done(&me, thread, reply).await,
+            Message::Done(Wire((thread, work)), reply) => state.done(&me, thread, work, reply).await,
             Message::Usage(reply) => {
                 let active = |b: &Budget| b.remaining() > 0;
                 let threads = state.list().iter().filter(|b| active(b)).count();
@@ -240,6 +240,7 @@ impl State {
         let (id, fresh) = (self.context.env.id(), self.context.env.id());
         let reserve = |account: &mut Account| match account {
             Account::Owned(owned) => owned.reserve(thread, id, tokens).map(|()| None),
+            Account::Held(held) if held.left() => Err(BudgetError::Ended(thread)),
             Account::Held(held) => match held.reserve(id, tokens) {
                 true => Ok(None),
                 false => Ok(Some((held.owner(), held.want(thread, node, tokens, fresh)?))),
@@ -348,13 +349,20 @@ impl State {
         }
     }
 
-    async fn done(&mut self, me: &ActorRef<Message>, thread: Uuid, reply: RpcReplyPort<Wire<Result<(), BudgetError>>>) {
-        let done = |account: &mut Account| match account {
-            Account::Owned(owned) => owned.end(),
-            Account::Held(held) => held.done(),
-        };
+    async fn done(
+        &mut self,
+        me: &ActorRef<Message>,
+        thread: Uuid,
+        work: Uuid,
+        reply: RpcReplyPort<Wire<Result<(), BudgetError>>>,
+    ) {
         let done = |account: &mut Account| {
-            done(account);
+            match account {
+                Account::Owned(owned) if work == thread => owned.end(),
+                // A part of the work that is done where the thread lives took no lease.
+                Account::Owned(_) => {}
+                Account::Held(held) => held.done(),
+            }
             Ok(())
         };
         match self.change(thread, done).await {

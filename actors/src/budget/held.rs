@@ -59,6 +59,11 @@ impl Held {
         self.users += 1;
     }
 
+    /// Whether no run here works for it: what still asks comes too late, and nobody would give its lease back.
+    pub(super) fn left(&self) -> bool {
+        self.users == 0
+    }
+
     /// The part that this node sees: its lease.
     pub(super) fn budget(&self, thread: Uuid) -> Budget {
         let empty = Part { id: Uuid::nil(), granted: 0, prompt: 0, completion: 0, reserved: BTreeMap::new() };

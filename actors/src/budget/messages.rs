@@ -32,11 +32,12 @@ pub enum Message {
     /// This node will do a piece of work for a thread that lives on another: remember its owner.
     #[rpc]
     Adopt(Wire<(Uuid, NodeId)>, RpcReplyPort<Wire<()>>),
-    /// One piece of this node's work for a thread ended. On its owner the thread is over. Elsewhere, when as many
-    /// were done as adopted, what is held goes back to the owner: answered when the owner has it, or when it is
-    /// noted to be returned later.
+    /// One piece of this node's work for a thread ended: (thread, whose work). With the work that the thread was
+    /// opened for, which has the thread's own id, the thread is over. On another node than the owner, when as many
+    /// were done as adopted, what is held goes back to the owner: answered when the owner has it, or when it is noted
+    /// to be returned later.
     #[rpc]
-    Done(Wire<Uuid>, RpcReplyPort<Wire<Result<(), BudgetError>>>),
+    Done(Wire<(Uuid, Uuid)>, RpcReplyPort<Wire<Result<(), BudgetError>>>),
     /// Totals of what was metered on this node, since the last reset.
     #[rpc]
     Usage(RpcReplyPort<Wire<Usage>>),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 const THREAD: Uuid = Uuid::from_u128(7);
+/// A part of the thread's work.
+const WORK: Uuid = Uuid::from_u128(8);
 
 async fn swarm(n: usize) -> Swarm {
     let swarm = Swarm::new(n).await;
@@ -71,7 +73,7 @@ async fn two_nodes_spend_one_budget_and_never_more() {
             break;
         }
     }
-    ask(&swarm, 1, |r| Message::Done(Wire(THREAD), r)).await.unwrap();
+    ask(&swarm, 1, |r| Message::Done(Wire((THREAD, WORK)), r)).await.unwrap();
     let end = budget(&swarm, 1).await;
     assert_eq!((end.spent(), end.leased, end.reserved), (spent, 0, 0));
     assert!(spent <= 2000 && 2000 - spent < 300, "{spent}");
@@ -120,7 +122,7 @@ async fn an_owner_that_restarts_knows_its_grants() {
     let now = budget(&swarm, 0).await;
     assert_eq!((now.spent(), now.leased, now.reserved), (1000, leased, 0));
     settle(&swarm, 1, held, 200, 0).await;
-    ask(&swarm, 1, |r| Message::Done(Wire(THREAD), r)).await.unwrap();
+    ask(&swarm, 1, |r| Message::Done(Wire((THREAD, WORK)), r)).await.unwrap();
     assert_eq!(budget(&swarm, 0).await.spent(), 1200);
 }
 
@@ -130,9 +132,11 @@ async fn a_lease_is_returned_to_an_owner_that_was_away() {
     open(&swarm, 4000).await;
     let held = reserve(&swarm, 1, 300).await.unwrap();
     swarm.cut(0);
-    settle(&swarm, 1, held, 100, 0).await;
-    ask(&swarm, 1, |r| Message::Done(Wire(THREAD), r)).await.unwrap();
     assert!(matches!(reserve(&swarm, 1, 5000).await, Err(BudgetError::OwnerUnreachable(_))));
+    settle(&swarm, 1, held, 100, 0).await;
+    ask(&swarm, 1, |r| Message::Done(Wire((THREAD, WORK)), r)).await.unwrap();
+    // What comes after the last work here would take a lease that nobody gives back.
+    assert_eq!(reserve(&swarm, 1, 1).await, Err(BudgetError::Ended(THREAD)));
     swarm.heal(0);
     while budget(&swarm, 0).await.leased > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;

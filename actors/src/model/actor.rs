@@ -5,23 +5,35 @@
 
 use super::{
     messages::{Message, ModelError, PullEvent},
+    part,
     serve::Desk,
+    shelf::GLANCE_TIMEOUT,
     source::Source,
     transfer,
 };
 use crate::Context;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
-use skep_runtime::{NodeId, Reach, Ticket, Wire, frames};
-use std::{future::Future, time::Duration};
-use tokio::{io::AsyncWriteExt, sync::watch, time::timeout};
+use skep_runtime::{NodeId, Reach, Ticket, Wire, frames, tasks::Spawner};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
 
-/// How long a list waits for files that were put there by hand since the last one.
-const GLANCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a reader of progress may leave its stream alone.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What other nodes may ask of this one. Fetching and removing files is its owner's.
-const REMOTE: Reach = Reach::Only(&["List", "Get", "Serve", "Plan", "Room", "Load", "Unload", "Send"]);
+/// Questions of other nodes that are worked on at once: each is a task, and a node has a few a request.
+const QUESTIONS_MAX: usize = 256;
+
+/// What other nodes may ask of this one. Fetching and removing files is its owner's: to serve and to plan they ask by
+/// digest, for a file that is here.
+const REMOTE: Reach = Reach::Only(&["List", "Get", "ServeDigest", "PlanDigest", "Room", "Load", "Unload", "Send"]);
 
 /// Starts the node's ModelsActor and publishes it.
 pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
@@ -37,14 +49,27 @@ impl Actor for Models {
 
     async fn pre_start(&self, me: ActorRef<Message>, context: Context) -> Result<Desk, ActorProcessingErr> {
         std::fs::create_dir_all(&context.models)?;
-        let desk = Desk::new(context, me.get_cell());
+        let desk = Desk::new(context, me.get_cell(), Arc::new(Semaphore::new(QUESTIONS_MAX)));
         let shelf = desk.shelf.clone();
-        desk.context.tasks.spawn(async move { shelf.look().await });
+        let (models, now) =
+            (desk.context.models.clone(), UNIX_EPOCH + Duration::from_millis(desk.context.env.now_ms()));
+        let swept = desk.context.tasks.compute(move || part::sweep(&models, now));
+        desk.context.tasks.spawn(async move {
+            if let Ok(Err(error)) = swept.await {
+                tracing::warn!(%error, "old parts of models could not be swept");
+            }
+            shelf.look().await;
+        });
         Ok(desk)
     }
 
     async fn handle(&self, _: ActorRef<Message>, message: Message, desk: &mut Desk) -> Result<(), ActorProcessingErr> {
-        let tasks = desk.context.tasks.clone();
+        let Ok(place) = desk.places.clone().try_acquire_owned() else {
+            // Without an answer whoever asked hears at once that there is none.
+            tracing::warn!("more questions about models than are worked on at once");
+            return Ok(());
+        };
+        let tasks = Places { tasks: desk.context.tasks.clone(), place };
         let desk = desk.clone();
         match message {
             Message::List(reply) => tasks.spawn(answer(reply, async move {
@@ -64,6 +89,12 @@ impl Actor for Models {
             })),
             Message::Serve(Wire(wanted), reply) => tasks.spawn(answer(reply, async move { desk.serve(wanted).await })),
             Message::Plan(Wire(wanted), reply) => tasks.spawn(answer(reply, async move { desk.plan(wanted).await })),
+            Message::ServeDigest(Wire((digest, stages)), reply) => {
+                tasks.spawn(answer(reply, async move { desk.serve_digest(digest, stages).await }));
+            }
+            Message::PlanDigest(Wire((digest, stages)), reply) => {
+                tasks.spawn(answer(reply, async move { desk.plan_digest(digest, stages).await }));
+            }
             Message::Room(Wire(digest), reply) => {
                 let _ = reply.send(Wire(super::room::room(&desk.context, &desk.shelf, &desk.shards, &digest)));
             }
@@ -97,6 +128,22 @@ impl Actor for Models {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// A task's place among those that are worked on, given back when it ends.
+struct Places {
+    tasks: Spawner,
+    place: OwnedSemaphorePermit,
+}
+
+impl Places {
+    fn spawn(self, work: impl Future<Output = ()> + Send + 'static) {
+        let place = self.place;
+        self.tasks.spawn(async move {
+            work.await;
+            drop(place);
+        });
     }
 }
 

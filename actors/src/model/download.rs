@@ -6,8 +6,9 @@
 use super::{
     digest,
     messages::{ModelError, PullEvent},
+    part::Claim,
     shelf::disk,
-    source::is_loopback,
+    source::{is_loopback, is_near},
 };
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
 use std::{
@@ -39,8 +40,8 @@ pub(super) struct Download<'a> {
     pub(super) url: Url,
     /// Where it collects.
     pub(super) part: &'a Path,
-    /// Bytes that the disk has for it.
-    pub(super) room_bytes: u64,
+    /// The disk that it may take.
+    pub(super) claim: &'a Claim,
     /// Where progress goes.
     pub(super) progress: &'a watch::Sender<PullEvent>,
 }
@@ -68,14 +69,19 @@ pub(super) async fn fetch(download: &Download<'_>) -> Result<(), ModelError> {
 }
 
 /// The SHA-256 that a hub publishes for a file, if it does: Hugging Face's `x-linked-etag` on the file's own
-/// address, which a followed redirection would hide.
-pub(super) async fn published_digest(url: &Url) -> Option<String> {
-    let client = client(redirect::Policy::none()).ok()?;
-    let answer = timeout(SILENCE_TIMEOUT, client.head(url.clone()).send()).await.ok()?.ok()?;
-    let tag =
-        [header::HeaderName::from_static("x-linked-etag"), header::ETAG].iter().find_map(|name| text(&answer, name))?;
+/// address, which a followed redirection would hide. A hub that doesn't answer is no hub that publishes none.
+pub(super) async fn published_digest(url: &Url) -> Result<Option<String>, ModelError> {
+    let client = client(redirect::Policy::none())?;
+    let unknown = |why: String| ModelError::Fetch(format!("{} does not tell the file's checksum: {why}", host(url)));
+    let answer = timeout(SILENCE_TIMEOUT, client.head(url.clone()).send()).await;
+    let answer = answer.map_err(|_| unknown("it is silent".into()))?.map_err(|e| unknown(reason(&e)))?;
+    if answer.status().is_server_error() || answer.status() == StatusCode::TOO_MANY_REQUESTS {
+        return Err(unknown(format!("it answers {}", answer.status())));
+    }
+    let names = [header::HeaderName::from_static("x-linked-etag"), header::ETAG];
+    let tag = names.iter().find_map(|name| text(&answer, name)).unwrap_or_default();
     let tag = tag.trim_matches('"').to_ascii_lowercase();
-    digest::is_sha256(&tag).then_some(tag)
+    Ok(digest::is_sha256(&tag).then_some(tag))
 }
 
 /// How one attempt ended.
@@ -93,7 +99,7 @@ impl From<std::io::Error> for Attempt {
 }
 
 async fn attempt(client: &Client, download: &Download<'_>) -> Result<(), Attempt> {
-    let Download { url, part, room_bytes, progress } = download;
+    let Download { url, part, claim, progress } = download;
     let known = tokio::fs::read_to_string(validator_path(part)).await.ok();
     let begun = if known.is_some() { length(part).await } else { 0 };
     let mut request = client.get(url.clone());
@@ -122,12 +128,9 @@ async fn attempt(client: &Client, download: &Download<'_>) -> Result<(), Attempt
         }
     };
     let total = answer.content_length().map(|rest| from.saturating_add(rest));
-    if total.unwrap_or(0).saturating_sub(from) > *room_bytes {
-        return Err(no_room(total.unwrap_or(0), *room_bytes));
-    }
+    claim.need(total.unwrap_or(0).saturating_sub(from)).map_err(Attempt::Failed)?;
     let mut file = open(part, from, &answer).await?;
     let (mut done, mut reported) = (from, from);
-    let most = total.unwrap_or_else(|| from.saturating_add(*room_bytes));
     loop {
         let piece = timeout(SILENCE_TIMEOUT, answer.chunk()).await.map_err(|_| silent(url));
         let piece =
@@ -141,9 +144,10 @@ async fn attempt(client: &Client, download: &Download<'_>) -> Result<(), Attempt
                 }
             };
         done += piece.len() as u64;
-        if done > most {
-            return Err(no_room(done, *room_bytes));
+        if total.is_some_and(|total| done > total) {
+            return Err(Attempt::Failed(ModelError::Fetch(format!("{} sends more than it said", host(url)))));
         }
+        claim.write(piece.len() as u64).map_err(Attempt::Failed)?;
         file.write_all(&piece).await?;
         if done - reported >= REPORT_BYTES {
             reported = done;
@@ -180,14 +184,18 @@ fn client(redirects: redirect::Policy) -> Result<Client, ModelError> {
     client.build().map_err(|e| ModelError::Fetch(format!("this machine's TLS is not usable: {}", reason(&e))))
 }
 
-/// Follows within https, and within this machine, but never from one down to the other.
+/// Follows within https, and within this machine, but never from one down to the other, nor from outside to what only
+/// this machine reaches.
 fn follow() -> redirect::Policy {
     redirect::Policy::custom(|attempt| {
         if attempt.previous().len() > REDIRECTS_MAX {
             return attempt.error("too many redirections");
         }
         let local = attempt.previous().iter().all(is_loopback) && is_loopback(attempt.url());
-        if attempt.url().scheme() == "https" || local {
+        let outside = attempt.previous().iter().any(|url| !is_near(url));
+        if outside && is_near(attempt.url()) {
+            attempt.error("a redirection from outside to a machine nearby")
+        } else if attempt.url().scheme() == "https" || local {
             attempt.follow()
         } else {
             attempt.error("a redirection to an open connection")
@@ -210,15 +218,6 @@ fn host(url: &Url) -> &str {
 
 fn silent(url: &Url) -> Attempt {
     Attempt::Cut(format!("{} was silent for {} s", host(url), SILENCE_TIMEOUT.as_secs()))
-}
-
-fn no_room(needed: u64, room: u64) -> Attempt {
-    let mib = |bytes: u64| bytes >> 20;
-    Attempt::Failed(ModelError::NoRoom(format!(
-        "the file has {} MiB or more, the models' disk has room for {}: free some space, or choose a smaller model",
-        mib(needed),
-        mib(room)
-    )))
 }
 
 /// The innermost cause: the outer ones repeat the URL.

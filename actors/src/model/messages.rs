@@ -30,6 +30,13 @@ pub enum Message {
     /// How a model would be split now, and how fast each way is predicted to be.
     #[rpc]
     Plan(Wire<Serve>, RpcReplyPort<Wire<Result<Plan, ModelError>>>),
+    /// Between nodes: the same for the file with this digest, which lies on the node that is asked: (digest, stages).
+    /// It fetches nothing and asks nobody else who has it.
+    #[rpc]
+    ServeDigest(Wire<(String, Option<u16>)>, RpcReplyPort<Wire<Result<Served, ModelError>>>),
+    /// Between nodes: how it would be split now.
+    #[rpc]
+    PlanDigest(Wire<(String, Option<u16>)>, RpcReplyPort<Wire<Result<Plan, ModelError>>>),
     /// Between nodes: what this node could give a shard of the model with this digest.
     #[rpc]
     Room(Wire<String>, RpcReplyPort<Wire<Room>>),

@@ -15,6 +15,7 @@ mod download;
 mod flight;
 pub mod messages;
 mod name;
+mod part;
 mod planner;
 mod pull;
 mod room;

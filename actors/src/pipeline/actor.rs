@@ -28,6 +28,8 @@ use uuid::Uuid;
 const WAITING_MAX: usize = 32;
 /// Orders on their way to the driver: every admitted request has one, questions come on top.
 const ORDERS_MAX: usize = 2 * (RUNNING_MAX + WAITING_MAX);
+/// Prompts that are counted at once: each may hold a message of 1 MiB, and they share the cores with the model.
+const COUNTS_MAX: usize = 32;
 /// Stop texts of one request, and bytes of each: the documented API's bounds.
 const STOPS_MAX: usize = 8;
 const STOP_BYTES_MAX: usize = 256;
@@ -57,6 +59,7 @@ struct State {
     desk: Desk,
     served: Served,
     places: Arc<Semaphore>,
+    counts: Arc<Semaphore>,
     /// Dropped with the state: the driver ends with the actor.
     _tasks: Tasks,
 }
@@ -94,7 +97,9 @@ impl Actor for Pipeline {
             me.stop(Some(reason));
         });
         let desk = Desk { context, lexicon, orders, room, context_tokens };
-        Ok(State { desk, served, places: Arc::new(Semaphore::new(RUNNING_MAX + WAITING_MAX)), _tasks: tasks })
+        let places = Arc::new(Semaphore::new(RUNNING_MAX + WAITING_MAX));
+        let counts = Arc::new(Semaphore::new(COUNTS_MAX));
+        Ok(State { desk, served, places, counts, _tasks: tasks })
     }
 
     async fn handle(
@@ -111,14 +116,21 @@ impl Actor for Pipeline {
                 }
                 Err(_) => drop(reply.send(Wire(Err(GenerateError::Busy(WAITING_MAX))))),
             },
-            Message::Count(Wire(turns), reply) => {
-                let desk = state.desk.clone();
-                state.desk.context.tasks.spawn(async move {
-                    let counted = desk.prompt(turns).await.map(|tokens| tokens.len() as u64);
-                    let _ = reply.send(Wire(counted));
-                });
-            }
+            Message::Count(Wire(turns), reply) => match state.counts.clone().try_acquire_owned() {
+                Ok(place) => {
+                    let desk = state.desk.clone();
+                    state.desk.context.tasks.spawn(async move {
+                        let counted = desk.prompt(turns).await.map(|tokens| tokens.len() as u64);
+                        drop(place);
+                        let _ = reply.send(Wire(counted));
+                    });
+                }
+                Err(_) => drop(reply.send(Wire(Err(GenerateError::Busy(COUNTS_MAX))))),
+            },
+            Message::Context(reply) => drop(reply.send(Wire(u64::from(state.desk.context_tokens)))),
             Message::Sessions(reply) => drop(state.desk.orders.try_send(Order::Sessions(reply))),
+            // Once the driver has ended nothing is served any more: whoever looks for a pipeline looks on.
+            Message::Describe(_) if state.desk.orders.is_closed() => {}
             Message::Describe(reply) => drop(reply.send(Wire(state.served.clone()))),
             Message::Stop(reply) => {
                 // The driver tells those who wait, then stops this actor.

@@ -118,6 +118,13 @@ impl Driver {
         for running in std::mem::take(&mut self.running).into_values() {
             running.outlet.send(Chunk::Failed { error: error.clone(), completion_tokens: running.answer.tokens() });
         }
+        // Those that were accepted and not yet taken: they are told too.
+        self.orders.close();
+        while let Some(order) = self.orders.recv().await {
+            if let Order::Admit(request) = order {
+                request.outlet.send(Chunk::Failed { error: error.clone(), completion_tokens: 0 });
+            }
+        }
         ending
     }
 
@@ -250,11 +257,12 @@ impl Driver {
         running.outlet.send(Chunk::End { reason, prompt_tokens: running.prompt_tokens, completion_tokens });
     }
 
-    /// Cancels what nobody reads any more.
+    /// Cancels what nobody reads any more, and what its reader gave up: that one is told what it cost.
     fn drop_closed(&mut self) {
-        let closed: Vec<u64> = self.running.iter().filter(|(_, r)| r.outlet.is_closed()).map(|(s, _)| *s).collect();
-        for sequence in closed {
-            self.end(sequence);
+        let given_up = |running: &Running| running.outlet.is_closed() || running.outlet.is_given_up();
+        let ended: Vec<u64> = self.running.iter().filter(|(_, r)| given_up(r)).map(|(s, _)| *s).collect();
+        for sequence in ended {
+            self.finish(sequence, Finish::Cancelled);
         }
     }
 

@@ -26,7 +26,15 @@ impl Lexicon {
             return Err(invalid("turns", "a conversation has at least one turn"));
         }
         let messages: Vec<Message> = turns.iter().map(message).collect::<Result<_, _>>()?;
-        let prompt = self.template.render(&messages).map_err(|e| match e {
+        let rendered = match self.template.render(&messages) {
+            // Families such as Mistral's and Gemma's know only users and assistants, in turn.
+            Err(ChatError::Render(reason)) => match folded(&messages) {
+                folded if folded == messages => Err(ChatError::Render(reason)),
+                folded => self.template.render(&folded),
+            },
+            rendered => rendered,
+        };
+        let prompt = rendered.map_err(|e| match e {
             ChatError::Template(_) => GenerateError::Engine(e.to_string()),
             _ => invalid("turns", &e.to_string()),
         })?;
@@ -36,6 +44,23 @@ impl Lexicon {
         })?;
         if tokens.is_empty() { Err(invalid("turns", "the conversation is empty")) } else { Ok(tokens) }
     }
+}
+
+/// The conversation for a template that refuses some roles: what the system and tools say, the user says; and who
+/// speaks twice says it in one turn.
+fn folded(messages: &[Message]) -> Vec<Message> {
+    let mut folded: Vec<Message> = Vec::new();
+    for message in messages {
+        let role = if message.role == Role::Assistant { Role::Assistant } else { Role::User };
+        match folded.last_mut().filter(|last| last.role == role) {
+            Some(last) => {
+                last.content.push_str("\n\n");
+                last.content.push_str(&message.content);
+            }
+            None => folded.push(Message::new(role, message.content.as_str())),
+        }
+    }
+    folded
 }
 
 fn message(turn: &Turn) -> Result<Message, GenerateError> {
@@ -51,4 +76,24 @@ fn message(turn: &Turn) -> Result<Message, GenerateError> {
 
 pub(super) fn invalid(field: &str, reason: &str) -> GenerateError {
     GenerateError::Invalid { field: field.to_owned(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_folds_to_users_and_assistants_in_turn() {
+        let say = |role, text: &str| Message::new(role, text);
+        let turns = [
+            say(Role::System, "s"),
+            say(Role::User, "u"),
+            say(Role::Assistant, "a"),
+            say(Role::Tool, "t"),
+            say(Role::User, "v"),
+        ];
+        let want = [say(Role::User, "s\n\nu"), say(Role::Assistant, "a"), say(Role::User, "t\n\nv")];
+        assert_eq!(folded(&turns), want);
+        assert_eq!(folded(&want), want);
+    }
 }

@@ -11,12 +11,16 @@ use uuid::Uuid;
 #[derive(RactorClusterMessage)]
 pub enum Message {
     /// Generate: [`Chunk`] frames on the stream of the request's ticket. Answered at once with the request's id
-    /// and the prompt's length in tokens, or why it can't be admitted. Closing the stream cancels.
+    /// and the prompt's length in tokens, or why it can't be admitted. Closing the stream cancels; ending only the own
+    /// direction cancels too, and the last chunk still comes.
     #[rpc]
     Generate(Wire<Generate>, RpcReplyPort<Wire<Result<Accepted, GenerateError>>>),
     /// How many tokens these turns are as a prompt: what a budget reserves.
     #[rpc]
     Count(Wire<Vec<Turn>>, RpcReplyPort<Wire<Result<u64, GenerateError>>>),
+    /// Tokens of the longest sequence that it has room for: prompt and answer together.
+    #[rpc]
+    Context(RpcReplyPort<Wire<u64>>),
     /// The running requests and their figures.
     #[rpc]
     Sessions(RpcReplyPort<Wire<Vec<Session>>>),

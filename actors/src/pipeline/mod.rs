@@ -21,6 +21,7 @@ pub(crate) use actor::{Arguments, start};
 pub(crate) use chain::{Chain, attach};
 pub(crate) use lexicon::Lexicon;
 pub use messages::{Chunk, Generate, GenerateError, Message, Sampling, Turn};
+pub(crate) use rota::RUNNING_MAX;
 
 /// The published name of the pipeline with this id.
 pub fn name(id: uuid::Uuid) -> String {

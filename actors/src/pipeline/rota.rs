@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Sequences that run at once. Each costs cache on every stage; more in flight than stages adds no throughput
 /// until steps are batched.
-pub(super) const RUNNING_MAX: usize = 8;
+pub(crate) const RUNNING_MAX: usize = 8;
 
 /// The turns of one pipeline. `T` is the time type, kept for whoever watches over what is in flight.
 pub(super) struct Rota<T> {

@@ -72,16 +72,19 @@ impl Actor for InferenceShard {
         let worker = Worker::new(arguments.shard.clone(), 0, arguments.cache_tokens);
         let (sender, stats) = watch::channel(worker.stats());
         tasks.spawn(async move {
-            let reason = match timeout(ATTACH_TIMEOUT, place).await {
-                Ok(Ok(place)) => {
-                    let pipeline = [arguments.pipeline];
-                    let members = arguments.context.members.clone();
-                    tokio::select! {
-                        ended = serve(arguments, place, sender) => ended.map_or_else(|e| e.to_string(), |()| "the chain ended".into()),
-                        node = gone(&members, &pipeline) => format!("the pipeline's node {node:?} is gone"),
-                    }
+            let (pipeline, members) = ([arguments.pipeline], arguments.context.members.clone());
+            let work = async {
+                match timeout(ATTACH_TIMEOUT, place).await {
+                    Ok(Ok(place)) => match serve(arguments, place, sender).await {
+                        Ok(()) => "the chain ended".to_owned(),
+                        Err(error) => error.to_string(),
+                    },
+                    _ => "no pipeline came for it".to_owned(),
                 }
-                _ => "no pipeline came for it".to_owned(),
+            };
+            let reason = tokio::select! {
+                reason = work => reason,
+                node = gone(&members, &pipeline) => format!("the pipeline's node {node:?} is gone"),
             };
             me.stop(Some(reason));
         });

@@ -7,7 +7,10 @@ use super::{
     Stats,
     step::{HISTORY_TOKENS_MAX, Step},
 };
-use skep_engine::{Cache, Hidden, Input, LogitRows, Output, Part, Sampling, Shard, sample};
+use crate::pipeline::RUNNING_MAX;
+use skep_engine::{
+    Cache, Hidden, Input, LogitRows, Output, Part, Sampling, Shard, defaults::CACHE_GROWTH_TOKENS, sample,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -99,8 +102,13 @@ impl Worker {
         self.sequences.values().map(|s| u64::from(s.cache.tokens_max())).sum()
     }
 
+    /// Whether another sequence has room, as memory is taken for it: each cache is rounded up, which a pipeline that
+    /// runs as many as it may was given room for.
     fn has_room(&self, tokens: u32) -> bool {
-        self.sequences.len() < SEQUENCES_MAX && self.reserved() + u64::from(tokens) <= self.cache_tokens
+        let rounded = |tokens: u32| u64::from(tokens).next_multiple_of(CACHE_GROWTH_TOKENS as u64);
+        let held: u64 = self.sequences.values().map(|s| rounded(s.cache.tokens_max())).sum();
+        let most = self.cache_tokens + (RUNNING_MAX * CACHE_GROWTH_TOKENS) as u64;
+        self.sequences.len() < SEQUENCES_MAX && held + rounded(tokens) <= most
     }
 
     fn passed_on(&self, step: Step) -> Option<(Step, Vec<u8>)> {

@@ -60,7 +60,9 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     world.heal();
     property::view_becomes_truth(world).await?;
     for holder in holders {
-        let done = desk(world, *holder)?.ask(ASK_TIMEOUT, |reply| Message::Done(Wire(THREAD), reply)).await;
+        let done = desk(world, *holder)?
+            .ask(ASK_TIMEOUT, |reply| Message::Done(Wire((THREAD, Uuid::from_u128(1))), reply))
+            .await;
         world.note(&format!("{holder} is done: {}", done.is_ok_and(|done| done.is_ok())));
     }
     world.pass(Duration::from_secs(60)).await;

@@ -89,6 +89,10 @@ impl Live {
         };
         timeout(OPENING_TIMEOUT, opening).await.unwrap_or(Err(Error::Timeout))
     }
+
+    fn is_silent(&self) -> bool {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner).is_over()
+    }
 }
 
 impl Peer {
@@ -98,12 +102,6 @@ impl Peer {
 
     pub(super) fn is_dialling(&self, dial: &Arc<Dial>) -> bool {
         matches!(&self.state, State::Dialing(own) if Arc::ptr_eq(own, dial))
-    }
-}
-
-impl Live {
-    fn is_silent(&self) -> bool {
-        self.silence.lock().unwrap_or_else(PoisonError::into_inner).is_over()
     }
 }
 

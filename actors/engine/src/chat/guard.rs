@@ -52,10 +52,12 @@ impl Guard {
         Self { firsts, lasts }
     }
 
-    /// `content` with marks; marks that it brought are dropped.
+    /// `content` with marks; marks that it brought become U+FFFD. Dropping them would join what stood around them.
     pub(super) fn mark(&self, content: &str) -> String {
         let mut marked = String::with_capacity(content.len() + content.len() / 8);
-        for character in content.chars().filter(|&character| character != MARK) {
+        for character in
+            content.chars().map(|character| if character == MARK { char::REPLACEMENT_CHARACTER } else { character })
+        {
             if self.lasts.binary_search(&character).is_ok() {
                 marked.push(MARK);
             }

@@ -1,77 +1,109 @@
-//! The methods of Python's strings and dictionaries that published templates call; everything else
-//! is refused by name.
+//! The methods of Python's texts, maps and lists that published templates call; everything else is refused by name.
 
-use minijinja::value::{Value, ValueKind, from_args};
-use minijinja::{Error, ErrorKind, State};
+use super::interpret::Interpreter;
+use super::value::{Failure, Value};
 
 /// Calls `value.method(arguments)`.
-pub(super) fn call(_: &State<'_, '_>, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
-    match (value.kind(), value.as_str()) {
-        (ValueKind::String, Some(text)) => call_on_text(text, method, arguments),
-        (ValueKind::Map, _) => call_on_map(value, method, arguments),
-        _ => Err(unknown(method)),
+pub(super) fn call<'t>(
+    of: &mut Interpreter<'t>,
+    value: &Value<'t>,
+    method: &str,
+    arguments: &[Value<'t>],
+) -> Result<Value<'t>, Failure> {
+    match value {
+        Value::Text(text) => {
+            of.fuel.pay(text.len())?;
+            call_on_text(of, text, method, arguments)
+        }
+        Value::Map(map) => match method {
+            "get" => {
+                let key = arguments.first().ok_or("get takes a key")?;
+                match of.member(value, key)? {
+                    Value::Undefined => Ok(arguments.get(1).cloned().unwrap_or(Value::None)),
+                    found => Ok(found),
+                }
+            }
+            "keys" => {
+                let keys = of.items(value)?;
+                of.fuel.list(keys)
+            }
+            "values" => of.fuel.list(map.inner.values().cloned().collect()),
+            "items" => {
+                let mut pairs = Vec::new();
+                for (key, value) in &map.inner {
+                    pairs.push(of.fuel.list(vec![Value::Text(key.clone()), value.clone()])?);
+                }
+                of.fuel.list(pairs)
+            }
+            _ => Err(unknown(value, method)),
+        },
+        _ => Err(unknown(value, method)),
     }
 }
 
-fn call_on_text(text: &str, method: &str, arguments: &[Value]) -> Result<Value, Error> {
-    let strip = || from_args::<(Option<&str>,)>(arguments).map(|(set,)| set);
-    let is_in = |set: Option<&str>| {
-        let set = set.map(str::to_owned);
-        move |character: char| set.as_ref().map_or(character.is_whitespace(), |set| set.contains(character))
+fn call_on_text<'t>(
+    of: &mut Interpreter<'t>,
+    text: &str,
+    method: &str,
+    arguments: &[Value<'t>],
+) -> Result<Value<'t>, Failure> {
+    let argument = |index: usize| match arguments.get(index) {
+        None | Some(Value::None) => Ok(None),
+        Some(value) => value.as_text().map(|text| Some(text.to_string())),
     };
+    let needed = |index| argument(index)?.ok_or_else(|| format!("{method} takes a text"));
+    let set = match method {
+        "strip" | "lstrip" | "rstrip" => argument(0)?,
+        _ => None,
+    };
+    // Each character of the text is looked for in the whole set.
+    of.fuel.pay(text.len().saturating_mul(set.as_ref().map_or(0, String::len)))?;
+    let is_in = |character: char| set.as_ref().map_or(character.is_whitespace(), |set| set.contains(character));
     Ok(match method {
-        "strip" => text.trim_matches(is_in(strip()?)).into(),
-        "lstrip" => text.trim_start_matches(is_in(strip()?)).into(),
-        "rstrip" => text.trim_end_matches(is_in(strip()?)).into(),
-        "lower" => text.to_lowercase().into(),
-        "upper" => text.to_uppercase().into(),
+        "strip" => Value::text(text.trim_matches(is_in)),
+        "lstrip" => Value::text(text.trim_start_matches(is_in)),
+        "rstrip" => Value::text(text.trim_end_matches(is_in)),
+        "lower" => Value::Text(text.to_lowercase().into()),
+        "upper" => Value::Text(text.to_uppercase().into()),
         "capitalize" | "title" => {
             let mut characters = text.chars();
             let first = characters.next().map(char::to_uppercase).into_iter().flatten();
-            first.chain(characters.flat_map(char::to_lowercase)).collect::<String>().into()
+            Value::Text(first.chain(characters.flat_map(char::to_lowercase)).collect::<String>().into())
         }
-        "startswith" => text.starts_with(from_args::<(&str,)>(arguments)?.0).into(),
-        "endswith" => text.ends_with(from_args::<(&str,)>(arguments)?.0).into(),
+        "startswith" => Value::Bool(text.starts_with(&needed(0)?)),
+        "endswith" => Value::Bool(text.ends_with(&needed(0)?)),
         "find" => {
-            let found = text.find(from_args::<(&str,)>(arguments)?.0);
-            found.map_or(-1, |at| text[..at].chars().count() as i64).into()
+            let found = text.find(&needed(0)?);
+            Value::Int(found.map_or(-1, |at| text[..at].chars().count() as i64))
         }
         "replace" => {
-            let (from, to) = from_args::<(&str, &str)>(arguments)?;
-            if from.is_empty() { text.into() } else { text.replace(from, to).into() }
+            let (from, to) = (needed(0)?, needed(1)?);
+            if from.is_empty() {
+                return Ok(Value::text(text));
+            }
+            of.fuel.pay(text.matches(&from).count().saturating_mul(to.len()))?;
+            Value::Text(text.replace(&from, &to).into())
         }
-        "split" => split(text, arguments)?,
-        _ => return Err(unknown(method)),
+        "split" => {
+            let times = arguments.get(1).map_or(Ok(-1), Value::as_int)?;
+            let parts_max = usize::try_from(times).map_or(usize::MAX, |times| times.saturating_add(1));
+            let parts: Vec<&str> = match argument(0)? {
+                Some(separator) if separator.is_empty() => return Err("an empty separator".to_owned()),
+                Some(separator) => {
+                    of.fuel.pay(text.matches(&separator).count().saturating_mul(64))?;
+                    text.splitn(parts_max, &separator).collect()
+                }
+                None => {
+                    of.fuel.pay(text.len().saturating_mul(32))?;
+                    text.split_whitespace().collect()
+                }
+            };
+            of.fuel.list(parts.into_iter().map(Value::text).collect())?
+        }
+        _ => return Err(format!("a text has no method named {method:?}")),
     })
 }
 
-fn split(text: &str, arguments: &[Value]) -> Result<Value, Error> {
-    let (separator, times) = from_args::<(Option<&str>, Option<i64>)>(arguments)?;
-    let parts_max = times.and_then(|times| usize::try_from(times).ok()).map_or(usize::MAX, |times| times + 1);
-    Ok(match separator {
-        Some("") => return Err(Error::new(ErrorKind::InvalidOperation, "empty separator")),
-        Some(separator) => text.splitn(parts_max, separator).map(Value::from).collect(),
-        None => text.split_whitespace().map(Value::from).collect(),
-    })
-}
-
-fn call_on_map(map: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
-    Ok(match method {
-        "get" => {
-            let (key, default) = from_args::<(Value, Option<Value>)>(arguments)?;
-            let found = map.get_item(&key)?;
-            if found.is_undefined() { default.unwrap_or(Value::from(())) } else { found }
-        }
-        "keys" => map.try_iter()?.collect(),
-        "values" => map.try_iter()?.map(|key| map.get_item(&key)).collect::<Result<_, _>>()?,
-        "items" => {
-            let pair = |key: Value| map.get_item(&key).map(|value| Value::from(vec![key, value]));
-            map.try_iter()?.map(pair).collect::<Result<_, _>>()?
-        }
-        _ => return Err(unknown(method)),
-    })
-}
-
-fn unknown(method: &str) -> Error {
-    Error::new(ErrorKind::UnknownMethod, format!("no method named {method:?}"))
+fn unknown(value: &Value<'_>, method: &str) -> Failure {
+    format!("{} has no method named {method:?}", value.kind())
 }

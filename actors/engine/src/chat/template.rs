@@ -1,16 +1,18 @@
 //! The chat template of a file, run with the names that Hugging Face's renderer gives templates.
 //!
-//! Templates come from strangers: fuel bounds their time, a depth their recursion, a limit what
-//! they may write; they see nothing but the conversation.
+//! Templates come from strangers. `interpret` bounds what they do; here is bounded what the parser is given, since it
+//! and the tree that it builds recurse along operators and branches. They see nothing but the conversation.
 
-use minijinja::value::{Kwargs, Value};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, context};
+use std::collections::BTreeMap;
+
+use minijinja::machinery::{Token, WhitespaceConfig, ast::Stmt, parse, tokenize};
 
 use super::guard::{Guard, Prompt};
+use super::interpret::Interpreter;
 use super::message::Message;
-use super::methods;
+use super::value::{Failure, Fuel, Value};
 use crate::defaults::{
-    CHAT_MESSAGES_MAX, ENCODE_BYTES_MAX, PROMPT_BYTES_MAX, TEMPLATE_DEPTH_MAX, TEMPLATE_FUEL_INSTRUCTIONS,
+    CHAT_MESSAGES_MAX, ENCODE_BYTES_MAX, TEMPLATE_BRANCHES_MAX, TEMPLATE_BYTES_MAX, TEMPLATE_TAG_TOKENS_MAX,
 };
 use crate::error::ChatError;
 use crate::gguf::Gguf;
@@ -23,9 +25,9 @@ const NAME: &str = "chat";
 const CHAT_ML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
     {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-/// A model's chat template, parsed.
+/// A model's chat template, known to parse.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    source: String,
     guard: Guard,
     bos: String,
     eos: String,
@@ -40,10 +42,10 @@ impl ChatTemplate {
         let text = |token: Option<u32>| {
             token.and_then(|token| vocabulary.texts.get(token as usize)).unwrap_or_default().to_owned()
         };
-        let mut environment = environment();
-        environment.add_template_owned(NAME, source.unwrap_or(CHAT_ML).to_owned()).map_err(|error| damaged(&error))?;
+        let source = source.unwrap_or(CHAT_ML).to_owned();
+        parsed(&source).map_err(ChatError::Template)?;
         Ok(Self {
-            environment,
+            source,
             guard: Guard::new(&Splitter::new(vocabulary.controls())),
             bos: text(vocabulary.bos),
             eos: text(vocabulary.eos),
@@ -62,23 +64,26 @@ impl ChatTemplate {
                 return Err(ChatError::TooLong { what, found, max });
             }
         }
-        let marked: Vec<Value> = messages
-            .iter()
-            .map(|message| {
-                context! { role => message.role.name(), content => self.guard.mark(&message.content) }
-            })
-            .collect();
-        let refused = |error: Error| ChatError::Render(error.to_string());
-        let template = self.environment.get_template(NAME).map_err(refused)?;
-        let mut output = Limited { bytes: Vec::new() };
-        let names = context! {
-            messages => marked,
-            add_generation_prompt => true,
-            bos_token => self.bos,
-            eos_token => self.eos,
-        };
-        template.render_captured_to(names, &mut output).map_err(refused)?;
-        String::from_utf8(output.bytes).map(Prompt::new).map_err(|error| ChatError::Render(error.to_string()))
+        let template = parsed(&self.source).map_err(ChatError::Template)?;
+        let mut fuel = Fuel::new();
+        let names = self.names(messages, &mut fuel).map_err(ChatError::Render)?;
+        Interpreter::new(fuel, names).render(&template).map(Prompt::new).map_err(ChatError::Render)
+    }
+
+    /// What a template finds.
+    fn names<'t>(&self, messages: &[Message], fuel: &mut Fuel) -> Result<BTreeMap<&'t str, Value<'t>>, Failure> {
+        let mut marked = Vec::with_capacity(messages.len());
+        for message in messages {
+            let content = self.guard.mark(&message.content);
+            let entries = [("role", Value::text(message.role.name())), ("content", Value::Text(content.into()))];
+            marked.push(fuel.map(entries.into_iter().map(|(name, value)| (name.into(), value)).collect())?);
+        }
+        Ok(BTreeMap::from([
+            ("messages", fuel.list(marked)?),
+            ("add_generation_prompt", Value::Bool(true)),
+            ("bos_token", Value::text(&self.bos)),
+            ("eos_token", Value::text(&self.eos)),
+        ]))
     }
 }
 
@@ -88,47 +93,22 @@ impl std::fmt::Debug for ChatTemplate {
     }
 }
 
-/// A renderer set up as templates expect it: as Hugging Face's `apply_chat_template` does.
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_fuel(Some(TEMPLATE_FUEL_INSTRUCTIONS));
-    environment.set_recursion_limit(TEMPLATE_DEPTH_MAX);
-    environment.set_unknown_method_callback(methods::call);
-    environment.add_function("raise_exception", |why: String| -> Result<Value, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, why))
-    });
-    environment.add_filter("tojson", to_json);
-    environment
-}
-
-/// JSON as Python writes it for a model: not escaped for HTML.
-fn to_json(value: Value, options: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let text = match indent {
-        Some(_) => serde_json::to_string_pretty(&value),
-        None => serde_json::to_string(&value),
-    };
-    text.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
-}
-
-/// Collects what a template writes, up to [`PROMPT_BYTES_MAX`].
-struct Limited {
-    bytes: Vec<u8>,
-}
-
-impl std::io::Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.bytes.len() + bytes.len() > PROMPT_BYTES_MAX {
-            return Err(std::io::Error::other("the template wrote too much"));
+/// The template's tree: tags trim the line that they stand on, as in Hugging Face's `apply_chat_template`.
+fn parsed(source: &str) -> Result<Stmt<'_>, Failure> {
+    let whitespace = || WhitespaceConfig { keep_trailing_newline: false, lstrip_blocks: true, trim_blocks: true };
+    if source.len() > TEMPLATE_BYTES_MAX {
+        return Err(format!("it has {} bytes, {TEMPLATE_BYTES_MAX} is the most", source.len()));
+    }
+    let (mut tag_tokens, mut branches) = (0, 0);
+    for token in tokenize(source, false, Default::default(), whitespace()) {
+        match token.map_err(|error| error.to_string())?.0 {
+            Token::TemplateData(_) | Token::VariableStart | Token::BlockStart => tag_tokens = 0,
+            Token::Ident("elif") => branches += 1,
+            _ => tag_tokens += 1,
         }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
+        if tag_tokens > TEMPLATE_TAG_TOKENS_MAX || branches > TEMPLATE_BRANCHES_MAX {
+            return Err("a tag of it is too long, or it has too many branches".to_owned());
+        }
     }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    parse(source, NAME, Default::default(), whitespace()).map_err(|error| error.to_string())
 }

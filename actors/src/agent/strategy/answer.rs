@@ -6,29 +6,39 @@ use crate::agent::{
     documents::Document,
 };
 
+/// Tokens of the answer for a part: two sentences. What is longer is cut when the parts are put together.
+const PART_TOKENS_MAX: u32 = 96;
+
 /// The strategy's state: what to ask.
 #[derive(Debug)]
 pub(in crate::agent) struct Answer {
     goal: String,
     documents: Vec<Document>,
+    part: bool,
 }
 
 impl Answer {
-    pub(super) fn new(goal: String, documents: Vec<Document>) -> Answer {
-        Answer { goal, documents }
+    /// For a goal; a `part` of one is answered in a sentence or two.
+    pub(super) fn new(goal: String, documents: Vec<Document>, part: bool) -> Answer {
+        Answer { goal, documents, part }
     }
 
     pub(super) fn on(&mut self, event: Event) -> Vec<Move> {
         match event {
             Event::Begin(room) => {
-                let system = format!("You are one agent of a swarm. Reach the goal and answer in plain text. {RULE}");
+                let (length, tokens_max) = match self.part {
+                    true => ("one or two short sentences of ", PART_TOKENS_MAX),
+                    false => ("", room.answer_tokens),
+                };
+                let system =
+                    format!("You are one agent of a swarm. Reach the goal and answer in {length}plain text. {RULE}");
                 let mut user = self.goal.clone();
                 for (name, text) in &self.documents {
                     user.push_str("\n\n");
                     user.push_str(&quoted(name, &bounded(text, room.bytes)));
                 }
                 let turns = vec![turn("system", system), turn("user", user)];
-                vec![Move::Think(Prompt { purpose: "think", turns, max_tokens: room.answer_tokens })]
+                vec![Move::Think(Prompt { purpose: "think", turns, max_tokens: room.answer_tokens.min(tokens_max) })]
             }
             Event::Thought(text) if text.trim().is_empty() => {
                 vec![Move::Fail(Failure::new(

@@ -15,6 +15,9 @@ use std::collections::VecDeque;
 /// Rounds of putting together: each leaves at most half as many, so six would do for 48 parts.
 const ROUNDS_MAX: u32 = 8;
 
+/// Tokens of an answer that is put together: a few sentences.
+const WHOLE_TOKENS_MAX: u32 = 160;
+
 /// The strategy's state.
 #[derive(Debug)]
 pub(in crate::agent) struct MapReduce {
@@ -140,7 +143,8 @@ impl MapReduce {
         }
         let Some(group) = self.reduce.groups.pop_front() else { return Vec::new() };
         let system = format!(
-            "Several agents worked towards one goal, each on a part. Put their answers together to one answer. {RULE}"
+            "Several agents worked towards one goal, each on a part. Put their answers together to one short answer. \
+             Say nothing twice. {RULE}"
         );
         let mut user = self.goal.clone();
         for (name, text) in &group {
@@ -148,7 +152,11 @@ impl MapReduce {
             user.push_str(&quoted(name, text));
         }
         let turns = vec![turn("system", system), turn("user", user)];
-        vec![Move::Think(Prompt { purpose: "reduce", turns, max_tokens: self.room.answer_tokens })]
+        vec![Move::Think(Prompt {
+            purpose: "reduce",
+            turns,
+            max_tokens: self.room.answer_tokens.min(WHOLE_TOKENS_MAX),
+        })]
     }
 
     fn answers(&self) -> Vec<Document> {

@@ -108,7 +108,10 @@ impl Plan {
     /// The plan for a goal and its documents.
     pub(super) fn new(goal: &Goal, documents: Vec<Document>) -> Plan {
         match goal.strategy {
-            Strategy::Answer => Plan::Answer(answer::Answer::new(goal.goal.clone(), documents)),
+            Strategy::Answer => {
+                let part = goal.parent.is_some() && !documents.is_empty();
+                Plan::Answer(answer::Answer::new(goal.goal.clone(), documents, part))
+            }
             Strategy::MapReduce => Plan::MapReduce(map_reduce::MapReduce::new(goal.goal.clone(), documents)),
             Strategy::React => Plan::React(react::React::new(goal.goal.clone(), goal.tools.clone(), documents)),
         }

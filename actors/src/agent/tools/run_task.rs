@@ -2,13 +2,16 @@
 
 use super::{Bench, Tool, maybe_text, text};
 use crate::scheduler::{
-    self, Message, Spec, State,
+    self, Message, Record, Spec, State,
     messages::{Ending, Output},
 };
 use serde_json::Value;
 use skep_runtime::{Handle, Wire, defaults::ASK_TIMEOUT, frames};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
 use uuid::Uuid;
 
 /// Its name.
@@ -24,6 +27,8 @@ pub const TOOL: Tool = Tool {
 const OUTPUT_BYTES_MAX: usize = 8 << 10;
 /// Bytes of a command.
 const COMMAND_BYTES_MAX: usize = 8 << 10;
+/// How long a scheduler whose disk is slow may take to take a command in, before it is no longer waited for at all.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait for a command to end that is being cancelled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -38,8 +43,7 @@ pub(super) async fn call(bench: Bench, args: &Value) -> Result<String, String> {
         ..Spec::new(command)
     };
     let scheduler = bench.context.directory.here::<Message>(scheduler::NAME);
-    let submitted = scheduler.ask(ASK_TIMEOUT, |reply| Message::Submit(Wire(spec), reply)).await;
-    let record = submitted.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    let record = submitted(&bench, &scheduler, spec).await?;
     let ended = tokio::select! {
         ended = followed(&bench, &scheduler, record.id) => ended,
         () = bench.stop.cancelled() => Err("the run has ended".into()),
@@ -56,6 +60,26 @@ pub(super) async fn call(bench: Bench, args: &Value) -> Result<String, String> {
         (state, None, error) => format!("{state:?}: {}", error.unwrap_or_default()),
     };
     Ok(format!("{exit}\n{output}"))
+}
+
+/// Hands the command in. One that was taken in too late, or for a run that has ended, is cancelled: the model was told
+/// that it was not, and may try again.
+async fn submitted(bench: &Bench, scheduler: &Handle<Message>, spec: Spec) -> Result<Record, String> {
+    let (done, taken) = oneshot::channel();
+    let scheduler = scheduler.clone();
+    bench.context.tasks.spawn(async move {
+        let submitted = scheduler.ask(SUBMIT_TIMEOUT, |reply| Message::Submit(Wire(spec), reply)).await;
+        if let Err(Ok(Ok(Record { id, .. }))) = done.send(submitted) {
+            let cancelled = scheduler.ask(CANCEL_TIMEOUT, |reply| Message::Cancel(Wire(id), reply)).await;
+            tracing::debug!(task = %id, ok = cancelled.is_ok(), "a command that was taken in too late was cancelled");
+        }
+    });
+    let submitted = tokio::select! {
+        submitted = timeout(ASK_TIMEOUT, taken) => submitted.map_err(|_| "the scheduler is busy: it was not run")?,
+        () = bench.stop.cancelled() => return Err("the run has ended".into()),
+    };
+    let submitted = submitted.map_err(|_| "the node stops")?;
+    submitted.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
 /// Reads the command's output to its end; keeps the last part.
