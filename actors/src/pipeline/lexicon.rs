@@ -25,7 +25,7 @@ impl Lexicon {
         if turns.is_empty() {
             return Err(invalid("turns", "a conversation has at least one turn"));
         }
-        let messages: Vec<Message> = turns.iter().map(message).collect::<Result<_, _>>()?;
+        let messages: Vec<Message> = turns.iter().enumerate().map(message).collect::<Result<_, _>>()?;
         let prompt = self.template.render(&messages).map_err(|e| match e {
             ChatError::Template(_) => GenerateError::Engine(e.to_string()),
             _ => invalid("turns", &e.to_string()),
@@ -38,13 +38,13 @@ impl Lexicon {
     }
 }
 
-fn message(turn: &Turn) -> Result<Message, GenerateError> {
+fn message((i, turn): (usize, &Turn)) -> Result<Message, GenerateError> {
     let role = match turn.role.as_str() {
         "system" | "developer" => Role::System,
         "user" => Role::User,
         "assistant" => Role::Assistant,
         "tool" => Role::Tool,
-        _ => return Err(invalid("role", "one of system, user, assistant, tool")),
+        _ => return Err(invalid(&format!("turns[{i}].role"), "one of system, user, assistant, tool")),
     };
     Ok(Message::new(role, turn.content.clone()))
 }
