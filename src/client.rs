@@ -10,6 +10,9 @@ use std::time::Duration;
 
 /// How long an ordinary request may take: the node asks its peers with deadlines of its own.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an answer of a model may take: it may be fetched and loaded first (the API waits 300 s for that), and then
+/// it writes on a slow machine.
+const COMPLETION_TIMEOUT: Duration = Duration::from_secs(1800);
 /// How long the connection to a node on this machine may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of one event of a stream: more is not ours.
@@ -80,6 +83,11 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
+    /// POST of what a model has to answer, as JSON.
+    pub(crate) async fn complete(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        self.json_within(COMPLETION_TIMEOUT, self.request(Method::POST, path).json(body)).await
+    }
+
     /// DELETE, as JSON.
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, Error> {
         self.json(self.request(Method::DELETE, path)).await
@@ -107,7 +115,11 @@ impl Client {
     }
 
     async fn json(&self, request: RequestBuilder) -> Result<Value, Error> {
-        let response = self.send(request.timeout(REQUEST_TIMEOUT)).await?;
+        self.json_within(REQUEST_TIMEOUT, request).await
+    }
+
+    async fn json_within(&self, time: Duration, request: RequestBuilder) -> Result<Value, Error> {
+        let response = self.send(request.timeout(time)).await?;
         if response.status() == StatusCode::NO_CONTENT {
             return Ok(Value::Null);
         }
@@ -180,6 +192,79 @@ impl Lines {
             let data = serde_json::from_str(&data).unwrap_or(Value::String(data));
             return Ok(Some(Event { name, data }));
         }
+    }
+}
+
+/// A node for tests that knows its answers by heart.
+#[cfg(test)]
+pub(crate) mod canned {
+    use super::*;
+    use crate::runtime::{Env, Tasks};
+    use tempfile::TempDir;
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+        net::{TcpListener, TcpStream},
+    };
+
+    /// It answers until it is dropped.
+    pub(crate) struct Node {
+        pub(crate) client: Client,
+        pub(crate) folder: TempDir,
+        _tasks: Tasks,
+    }
+
+    /// A node that answers each path, whatever the method, with its text: events if it looks like them, else JSON;
+    /// an empty one is no content. Other paths are not found.
+    pub(crate) async fn node(answers: &[(&str, &str)]) -> Node {
+        crate::install_crypto();
+        let folder = tempfile::tempdir().unwrap();
+        let (home, tasks) = (Home::at(folder.path()), Tasks::default());
+        home.token(&Env::machine()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let note = Note {
+            node_id: crate::runtime::NodeId::from_bytes([1; 32]),
+            name: "canned".into(),
+            pid: std::process::id(),
+            api: listener.local_addr().unwrap().to_string(),
+            quic: String::new(),
+            token_path: home.token_path(),
+            guests: None,
+        };
+        home.announce(&note).unwrap();
+        let answers: Vec<(String, String)> = answers.iter().map(|(p, a)| (p.to_string(), a.to_string())).collect();
+        tasks.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that went away is no failure of the node.
+                let _ = answer(stream, &answers).await;
+            }
+        });
+        Node { client: Client::of(&home).unwrap(), folder, _tasks: tasks }
+    }
+
+    async fn answer(stream: TcpStream, answers: &[(String, String)]) -> std::io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        let (mut head, mut length) = (String::new(), 0);
+        stream.read_line(&mut head).await?;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await?;
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some(told) = line.to_lowercase().strip_prefix("content-length:") {
+                length = told.trim().parse().unwrap();
+            }
+        }
+        stream.read_exact(&mut vec![0; length]).await?;
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let (status, text) = match answers.iter().find(|(known, _)| known == path) {
+            Some((_, text)) if text.is_empty() => ("204 No Content", ""),
+            Some((_, text)) => ("200 OK", text.as_str()),
+            None => ("404 Not Found", "{}"),
+        };
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}", text.len());
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a node is started with, checked as a whole before any port is bound: all mistakes are told together.
 
 use skep_actors::runtime::store::Kind;
+use skep_transport::join;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -120,9 +121,17 @@ impl Config {
             (1..=NAME_CHARS_MAX).contains(&chars) && !self.name.chars().any(char::is_control),
             "--name: 1 to 63 characters without control characters",
         );
-        if let Some(Err(why)) = self.swarm_key.as_ref().map(|key| skep_transport::join::Secret::new(key.reveal())) {
+        if let Some(Err(why)) = self.swarm_key.as_ref().map(|key| join::Secret::new(key.reveal())) {
             expect(false, &format!("SKEP_SWARM_KEY: {why}"));
         }
+        let invite = |text: &Secret| join::invite::Invitation::parse(text.reveal()).is_some();
+        expect(
+            self.join.as_ref().is_none_or(invite),
+            "--join: neither the whole line that `skep invite` printed nor CODE@HOST:PORT",
+        );
+        let host =
+            |name: &String| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-._:[]".contains(c));
+        expect(self.api_hosts.iter().all(host), "--api-host: a name or an address, as in bee.lan");
         expect(self.peers.iter().all(|p| p.port() != 0), "--peer: a port is needed, as in 192.168.1.7:4892");
         expect(self.guests.is_none_or(|at| at.ip().is_loopback()), "--guests: a loopback address, as in 127.0.0.1:0");
         expect(self.peers.len() <= 64, "--peer: at most 64");
@@ -161,8 +170,10 @@ mod tests {
             name: String::new(),
             swarm_key: Some(Secret::new("short")),
             peers: vec!["127.0.0.1:0".parse().unwrap()],
+            join: Some(Secret::new("nonsense")),
+            api_hosts: vec!["http://bee".into()],
             ..Config::default()
         };
-        assert_eq!(config.check().unwrap_err().0.len(), 3);
+        assert_eq!(config.check().unwrap_err().0.len(), 5);
     }
 }

@@ -63,16 +63,17 @@ pub enum Error {
 }
 
 impl Home {
-    /// The folder at `path`.
+    /// The folder at `path`. From now on it is that one wherever this process, or a reader of its note, stands.
     pub fn at(path: impl Into<PathBuf>) -> Home {
-        Home(path.into())
+        let path = path.into();
+        Home(std::path::absolute(&path).unwrap_or(path))
     }
 
     /// The user's own: `$XDG_DATA_HOME/skep` or what the system uses in its place.
     pub fn of_user() -> Home {
         match directories::ProjectDirs::from("", "", "skep") {
             Some(dirs) => Home(dirs.data_dir().to_path_buf()),
-            None => Home(PathBuf::from(".skep")),
+            None => Home::at(".skep"),
         }
     }
 
@@ -195,6 +196,11 @@ mod tests {
         assert_eq!(fs::metadata(home.token_path()).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(home.token_path(), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(home.read_token(), Err(Error::Damaged(_))));
+    }
+
+    #[test]
+    fn a_relative_folder_is_the_same_for_a_reader_who_stands_elsewhere() {
+        assert_eq!(Home::at("here").token_path(), std::env::current_dir().unwrap().join("here/token"));
     }
 
     #[test]

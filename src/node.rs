@@ -1,8 +1,8 @@
 //! The composition root: a whole node from a configuration, and its orderly end.
 //!
 //! ```text
-//! check config -> home, key, store -> directory, members -> transport -> actors -> api -> join -> node.json
-//! stop: node.json, api, actors (last first), goodbye, store
+//! check config -> home, API's port, key, store -> transport -> actors -> api -> join -> node.json
+//! stop: node.json, api (drained), actors (last first), goodbye, store
 //! ```
 //!
 //! Nothing is decided here; only this file and `sim` choose an environment.
@@ -27,9 +27,12 @@ use skep_transport::{
     join,
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_util::sync::CancellationToken;
 
-/// How long the parts of a stopping node may take together; then the process ends anyway.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the parts of a stopping node may take together; then the process ends anyway. The API's drain has five of
+/// these seconds, an actor ten.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often the store is exported beside itself: what is lost with an unreadable store is younger than this.
 const EXPORT_PERIOD: Duration = Duration::from_secs(3600);
@@ -38,11 +41,38 @@ const EXPORT_PERIOD: Duration = Duration::from_secs(3600);
 pub struct Node {
     context: Context,
     listens: SocketAddr,
-    supervisor: ActorRef<supervise::Message>,
-    api: Option<SocketAddr>,
+    leash: Leash,
+    api: Option<Api>,
     door: Option<Door>,
-    home: Home,
     tasks: Tasks,
+}
+
+/// What doesn't end by being dropped, ended however the node ends: the actors, who hold all the rest, and the note.
+struct Leash {
+    supervisor: ActorRef<supervise::Message>,
+    note: Option<Home>,
+}
+
+impl Leash {
+    fn retract(&mut self) {
+        if let Some(home) = self.note.take() {
+            home.retract();
+        }
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.retract();
+        self.supervisor.stop(Some("the node was dropped".into()));
+    }
+}
+
+/// The API while it serves.
+struct Api {
+    at: SocketAddr,
+    stop: CancellationToken,
+    ended: oneshot::Receiver<()>,
 }
 
 /// Builds a [`Node`]. Nothing is needed: a node without options is what `skep up` starts.
@@ -112,7 +142,7 @@ impl Node {
 
     /// Where its API listens, if it has one.
     pub fn api_addr(&self) -> Option<SocketAddr> {
-        self.api
+        self.api.as_ref().map(|api| api.at)
     }
 
     /// The door where `ractor_cluster` programs of this machine attach, if it is open.
@@ -142,26 +172,66 @@ impl Node {
 
     /// Resolves if the node's actors have failed for good. The node is of no use then: stop it.
     pub async fn failed(&self) {
-        let _ = self.supervisor.wait(None).await;
+        let _ = self.leash.supervisor.wait(None).await;
     }
 
     /// Drains, says goodbye and closes everything, within [`STOP_TIMEOUT`].
     pub async fn stop(self) {
-        self.home.retract();
-        let Node { supervisor, tasks, context, door, .. } = self;
-        drop(door);
+        let Node { mut leash, tasks, context, door, api, .. } = self;
+        leash.retract();
         let orderly = async {
-            let _ = supervisor.call(supervise::Message::Stop, None).await;
-            let _ = context.swarm.leave(false).await;
-            tasks.stop().await;
-            export(&context.store).await;
-            if let Err(error) = context.store.close().await {
-                tracing::warn!(%error, "the store did not close well");
+            // First who asks, while all that could answer still works; then who answers.
+            if let Some(Api { stop, ended, .. }) = api {
+                stop.cancel();
+                let _ = ended.await;
             }
+            drop(door);
+            let _ = leash.supervisor.call(supervise::Message::Stop, None).await;
+            close(&context, tasks).await;
         };
         if tokio::time::timeout(STOP_TIMEOUT, orderly).await.is_err() {
             tracing::warn!("not everything stopped in time");
         }
+    }
+
+    /// What is opened when the actors are there. On an error the caller stops the node.
+    async fn open(
+        &mut self,
+        config: Config,
+        home: &Home,
+        api: Option<(TcpListener, String)>,
+    ) -> Result<(), StartError> {
+        if let Some(at) = config.guests {
+            let cookie = Cookie::load_or_create(&home.cookie(), &self.context.env)?;
+            self.door = Some(Door::open(self.directory().clone(), self.members().clone(), cookie, at).await?);
+        }
+        if let Some((listener, token)) = api {
+            self.api = Some(serve(self, &config, listener, token)?);
+        }
+        if let Some(invite) = &config.join {
+            self.swarm().join(invite.reveal().into()).await?;
+        }
+        self.leash.note = Some(home.clone());
+        home.announce(&Note {
+            node_id: self.id(),
+            name: config.name,
+            pid: std::process::id(),
+            api: self.api_addr().map(|a| a.to_string()).unwrap_or_default(),
+            quic: self.quic_addr().to_string(),
+            token_path: home.token_path(),
+            guests: self.door.as_ref().map(|door| door.addr().to_string()),
+        })?;
+        Ok(())
+    }
+}
+
+/// The last of a node, when its actors have ended or never began: the goodbye, its tasks, its store.
+async fn close(context: &Context, tasks: Tasks) {
+    let _ = context.swarm.leave(false).await;
+    tasks.stop().await;
+    export(&context.store).await;
+    if let Err(error) = context.store.close().await {
+        tracing::warn!(%error, "the store did not close well");
     }
 }
 
@@ -235,6 +305,11 @@ impl Builder {
         crate::install_crypto();
         let home = config.home.clone();
         home.create()?;
+        // Before anyone else can notice that a node starts here: it may not, if one is running already.
+        let listener = match api {
+            true => Some(listen(&config).await?),
+            false => None,
+        };
         let env = Env::machine();
         let identity = Arc::new(Identity::load_or_create(&home.key(), &env)?);
         let opened = store::open(&store::Config::new(config.store, home.store()))?;
@@ -275,8 +350,13 @@ impl Builder {
             exe: program,
             labels: config.labels.iter().cloned().collect(),
         };
-        let (supervisor, _) = Actor::spawn(None, Supervisor, tree::children(&context)).await?;
-
+        let supervisor = match Actor::spawn(None, Supervisor, tree::children(&context)).await {
+            Ok((supervisor, _)) => supervisor,
+            Err(error) => {
+                close(&context, tasks).await;
+                return Err(error.into());
+            }
+        };
         let exported = context.store.clone();
         tasks.spawn(async move {
             loop {
@@ -284,27 +364,15 @@ impl Builder {
                 export(&exported).await;
             }
         });
-        let mut node = Node { context, listens, supervisor, api: None, door: None, home: home.clone(), tasks };
-        if let Some(at) = config.guests {
-            let cookie = Cookie::load_or_create(&home.cookie(), &env.base)?;
-            node.door = Some(Door::open(node.directory().clone(), node.members().clone(), cookie, at).await?);
+        let leash = Leash { supervisor, note: None };
+        let mut node = Node { context, listens, leash, api: None, door: None, tasks };
+        match node.open(config, &home, listener.map(|listener| (listener, token))).await {
+            Ok(()) => Ok(node),
+            Err(error) => {
+                node.stop().await;
+                Err(error)
+            }
         }
-        if api {
-            node.api = Some(serve(&node, &config, token).await?);
-        }
-        if let Some(invite) = &config.join {
-            node.swarm().join(invite.reveal().into()).await?;
-        }
-        home.announce(&Note {
-            node_id: node.id(),
-            name: config.name,
-            pid: std::process::id(),
-            api: node.api.map(|a| a.to_string()).unwrap_or_default(),
-            quic: node.quic_addr().to_string(),
-            token_path: home.token_path(),
-            guests: node.door.as_ref().map(|door| door.addr().to_string()),
-        })?;
-        Ok(node)
     }
 }
 
@@ -317,21 +385,25 @@ async fn export(store: &store::Store) {
     }
 }
 
-async fn serve(node: &Node, config: &Config, token: String) -> Result<SocketAddr, StartError> {
-    let taken = |error| StartError::Api(config.api, error);
+async fn listen(config: &Config) -> Result<TcpListener, StartError> {
+    TcpListener::bind(config.api).await.map_err(|error| StartError::Api(config.api, error))
+}
+
+fn serve(node: &Node, config: &Config, listener: TcpListener, token: String) -> Result<Api, StartError> {
+    let at = listener.local_addr().map_err(|error| StartError::Api(config.api, error))?;
     let api = skep_api::Config {
         bind: config.api,
         token: skep_api::Token::new(token).expect("a token that was read has its length"),
         allowed_hosts: config.api_hosts.clone(),
     };
-    let listener = skep_api::Server::listen(&api).await.map_err(taken)?;
-    let at = listener.local_addr().map_err(taken)?;
     let server = skep_api::Server::new(node.context.clone(), api);
-    let stopping = node.tasks.stopping();
+    let (stop, (end, ended)) = (CancellationToken::new(), oneshot::channel());
+    let stopping = stop.clone().cancelled_owned();
     node.tasks.spawn(async move {
-        if let Err(error) = server.serve(listener, stopping.cancelled_owned()).await {
+        if let Err(error) = server.serve(listener, stopping).await {
             tracing::error!(%error, "the API ended");
         }
+        drop(end);
     });
-    Ok(at)
+    Ok(Api { at, stop, ended })
 }

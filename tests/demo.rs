@@ -10,7 +10,7 @@ use std::{path::Path, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
-    time::{Duration, Instant, timeout},
+    time::timeout,
 };
 
 fn demo(hive: &Hive) -> Command {
@@ -33,7 +33,14 @@ async fn the_demo_ends_with_its_answer_and_leaves_nothing_behind() {
     let output = timeout(PATIENCE * 5, demo(&hive).output()).await.expect("in time").unwrap();
     let story = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{story}");
-    for part in ["three nodes are up", "split by layers over three nodes", "tokens spent", "the goal is done"] {
+    for part in [
+        "three nodes are up",
+        "split by layers over three nodes",
+        "times here",
+        "tokens spent",
+        "the goal is done",
+        "sub-agents worked on the other nodes",
+    ] {
         assert!(story.contains(part), "{part} is missing in:\n{story}");
     }
     assert_clean(hive.folder.path()).await;
@@ -60,6 +67,24 @@ async fn ctrl_c_ends_the_demo_and_all_its_processes() {
 }
 
 #[tokio::test]
+async fn a_demo_that_is_kept_ends_well_with_ctrl_c_and_prints_json_alone() {
+    let hive = Hive::new();
+    let mut demo = demo(&hive).args(["--keep", "--json"]).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stderr.take().unwrap()).lines();
+    let mut story = Vec::new();
+    while !story.last().is_some_and(|line: &String| line.contains("stay up until Ctrl-C")) {
+        let line = timeout(PATIENCE * 5, lines.next_line()).await.expect("in time").unwrap();
+        story.push(line.unwrap_or_else(|| panic!("it ended: {story:#?}")));
+    }
+    let pid = rustix::process::Pid::from_raw(demo.id().unwrap() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = timeout(PATIENCE, demo.wait_with_output()).await.expect("it stops in time").unwrap();
+    assert_eq!(output.status.code(), Some(0), "{story:#?}");
+    let run: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the run's record and nothing else");
+    assert_eq!(run["status"], "completed");
+}
+
+#[tokio::test]
 async fn a_demo_that_is_killed_takes_its_nodes_with_it() {
     let hive = Hive::new();
     let mut demo = demo(&hive).arg("--keep").spawn().unwrap();
@@ -83,14 +108,10 @@ async fn assert_clean(folder: &Path) {
 /// Waits until no process names the folder in its arguments.
 async fn no_process_of(folder: &Path) {
     let folder = folder.as_os_str().as_encoded_bytes();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    let none = || {
         let all = std::fs::read_dir("/proc").expect("a Linux machine").flatten();
-        let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-        if !lines.into_iter().any(|line| line.windows(folder.len()).any(|w| w == folder)) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "a process of the demo is left");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        let mut lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        !lines.any(|line| line.windows(folder.len()).any(|w| w == folder))
+    };
+    bee::until("no process of the demo is left", none).await;
 }

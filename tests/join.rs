@@ -67,3 +67,41 @@ async fn a_wrong_code_is_refused_and_the_tries_are_few() {
     let refused = birch.try_skep(&["join", &format!("{right}@{at}")]).await;
     assert!(!refused.status.success(), "after three wrong tries even the right code is dead");
 }
+
+#[tokio::test]
+async fn the_invite_of_a_unit_file_goes_on_to_work_once_it_has_worked() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let line = alder.skep(&["invite"]).await["token"].as_str().unwrap().to_string();
+    let birch = hive.start_with("birch", &[], &[("SKEP_JOIN", &line)]).await;
+    birch.stop().await;
+    let birch = hive.start_with("birch", &[], &[("SKEP_JOIN", &line)]).await;
+    birch.until("alder is online", "/api/nodes", |n| status(n, alder.id()) == Some("online")).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_has_joined_gets_work_at_once() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    let task = alder.skep(&["run", "--on", "birch", "--", "echo", "here"]).await;
+    assert_eq!((task["status"].as_str(), task["assigned_node"].as_str()), (Some("completed"), Some(birch.id())));
+}
+
+#[tokio::test]
+async fn what_an_invite_says_to_type_can_be_reached() {
+    let hive = Hive::new();
+    // As by default, it listens on every interface.
+    let alder = hive.start_with("alder", &["--listen", "0.0.0.0:0"], &[]).await;
+    let said = alder.run(&["invite"]).await;
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(!said.contains("0.0.0.0"), "{said}");
+    let Some(short) = said.split_whitespace().find(|word| word.contains('@')) else {
+        // Without a network there is no address to type, and none is made up.
+        assert!(alder.skep(&["invite"]).await["addresses"].as_array().unwrap().is_empty());
+        return;
+    };
+    let birch = hive.start_with("birch", &["--listen", "0.0.0.0:0"], &[]).await;
+    birch.skep(&["join", short]).await;
+    birch.until("alder is online", "/api/nodes", |n| status(n, alder.id()) == Some("online")).await;
+}

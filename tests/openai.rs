@@ -54,8 +54,7 @@ async fn the_official_client_is_content() {
         _ => false,
     };
     if !installed {
-        eprintln!("not run: python3 -m venv or `pip install openai` doesn't work on this machine");
-        return;
+        return bee::not_run("openai", "python3 -m venv or `pip install openai` doesn't work on this machine");
     }
     hive.tiny();
     let alder = hive.start("alder").await;

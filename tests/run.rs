@@ -2,9 +2,8 @@
 
 mod bee;
 
-use bee::{Hive, PATIENCE};
+use bee::Hive;
 use serde_json::json;
-use tokio::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_command_runs_on_the_chosen_machine_and_its_exit_code_is_ours() {
@@ -35,11 +34,7 @@ async fn a_cancelled_command_leaves_no_orphan() {
     let task = alder.post("/api/tasks", json!({ "command": "bash", "args": ["-c", line], "node": birch.id() })).await;
     let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
     alder.until("it runs", &path, |t| t["output"].as_str().is_some_and(|o| o.contains("ready"))).await;
-    let deadline = Instant::now() + PATIENCE;
-    while processes(&mark) < 2 {
-        assert!(Instant::now() < deadline, "both sleepers started");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    bee::until("both sleepers started", || processes(&mark) == 2).await;
     alder.skep(&["cancel", task["id"].as_str().unwrap()]).await;
     let task = alder.get(&path).await;
     assert_eq!(task["status"], "cancelled");
@@ -54,19 +49,12 @@ async fn a_command_dies_with_its_machine() {
     let mark = format!("skep-widow-{}", std::process::id());
     let line = format!("exec -a {mark} sleep 300");
     let task = alder.post("/api/tasks", json!({ "command": "bash", "args": ["-c", line], "node": birch.id() })).await;
-    let deadline = Instant::now() + PATIENCE;
-    while processes(&mark) < 1 {
-        assert!(Instant::now() < deadline, "it started");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    bee::until("it started", || processes(&mark) == 1).await;
     birch.kill().await;
     let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
     let task = alder.until("its record says so", &path, |t| t["status"] == "failed").await;
     assert!(task["error"].as_str().is_some_and(|e| !e.is_empty()), "{task}");
-    while processes(&mark) > 0 {
-        assert!(Instant::now() < deadline, "the command outlived its machine");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    bee::until("the command died with its machine", || processes(&mark) == 0).await;
 }
 
 #[tokio::test]

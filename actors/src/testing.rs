@@ -294,6 +294,10 @@ impl skep_runtime::Swarm for Door {
         no_way_in()
     }
 
+    fn opens(&self, _: &str) -> bool {
+        false
+    }
+
     fn join(&self, _: String) -> BoxFuture<'_, Result<(), swarm::Error>> {
         no_way_in()
     }

@@ -86,6 +86,8 @@ async fn a_command_runs_on_the_node_that_was_chosen_and_any_node_knows_its_recor
     assert_eq!((record.state, record.exit_code, record.output.as_str()), (State::Failed, Some(3), "hello\n"));
     let listed = schedulers[2].ask(DEADLINE, |reply| Message::List(Wire(10), reply)).await.unwrap();
     assert_eq!(listed, [record]);
+    let counted = swarm.context(0).metrics.values();
+    assert_eq!((counted["tasks_submitted"], counted["tasks_failed"]), (1, 1), "{counted:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +131,8 @@ async fn a_command_whose_node_dies_runs_elsewhere_and_a_forced_one_fails() {
     let free = ended(&schedulers[0], free.id).await;
     assert_eq!((free.state, free.attempts, free.output.as_str()), (State::Completed, 2, "done\n"));
     assert!(matches!(submit(&schedulers[0], on("n2", "true")).await, Err(ScheduleError::NodeDown(_))));
-    assert!(matches!(submit(&schedulers[0], on("n9", "true")).await, Err(ScheduleError::NoSuchNode(_))));
+    let unknown = ScheduleError::Named { field: "node".into(), error: node::NodeError::NoSuchNode("n9".into()) };
+    assert_eq!(submit(&schedulers[0], on("n9", "true")).await.map(drop), Err(unknown));
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,8 +162,15 @@ async fn a_draining_node_takes_no_new_work_and_ends_what_it_has() {
     let old = submit(&schedulers[0], on("n1", "sleep 30; echo old")).await.unwrap();
     running(&schedulers[0], old.id).await;
     let node: Handle<node::Message> = swarm.context(1).directory.here(node::NAME);
-    node.ask(DEADLINE, |reply| node::Message::Drain(Wire(true), reply)).await.unwrap();
-    let findings: Vec<Finding> = node.ask(DEADLINE, node::Message::Health).await.unwrap();
+    node.ask(DEADLINE, |reply| node::Message::Drain(Wire(true), reply)).await.unwrap().unwrap();
+    let findings: Vec<Finding> = node
+        .ask(DEADLINE, node::Message::Health)
+        .await
+        .unwrap()
+        .checks
+        .into_iter()
+        .map(|(finding, _)| finding)
+        .collect();
     assert!(findings.iter().any(|f| f.check == "drain" && f.detail.contains("draining")));
     for _ in 0..3 {
         assert_eq!(submit(&schedulers[1], spec("sleep 9")).await.unwrap().assigned, Some(swarm.id(0)));
@@ -168,7 +178,7 @@ async fn a_draining_node_takes_no_new_work_and_ends_what_it_has() {
     let waits = submit(&schedulers[0], on("n1", "echo new")).await.unwrap();
     assert_eq!(waits.state, State::Pending);
     assert_eq!(ended(&schedulers[0], old.id).await.output, "old\n");
-    node.ask(DEADLINE, |reply| node::Message::Drain(Wire(false), reply)).await.unwrap();
+    node.ask(DEADLINE, |reply| node::Message::Drain(Wire(false), reply)).await.unwrap().unwrap();
     assert_eq!(ended(&schedulers[0], waits.id).await.output, "new\n");
 }
 

@@ -60,7 +60,7 @@ fn api(context: &Context, sessions: &Sessions) -> Api {
         openai::routes(context),
         usage::routes(context),
         health::routes(context),
-        pages::routes(sessions),
+        pages::routes(context, sessions),
     ))
 }
 

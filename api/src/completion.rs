@@ -2,8 +2,8 @@
 //! and have what it really cost written down.
 //!
 //! ```text
-//! Serve -> Count -> Reserve -> Generate -> Text, Text, ... End -> Settle
-//!                      `-> refused before a token is burnt            (also when the caller goes away)
+//! Serve -> Count -> Purse::open -> Generate -> Text, Text, ... End -> Purse::settle
+//!                      `-> refused before a token is burnt                (also when the caller goes away)
 //! ```
 //!
 //! Not here: where a model is placed (`model`), what a thread may spend (`budget`), the wire's shapes (the areas).
@@ -16,8 +16,7 @@ use crate::{
 use futures::{StreamExt, stream, stream::BoxStream};
 use skep_actors::{
     Context,
-    budget::{self, BudgetError, Reservation, Spent},
-    defaults::THREAD_TOKENS,
+    budget::{Purse, Spent},
     model::{
         self,
         messages::{Serve, Served},
@@ -25,11 +24,11 @@ use skep_actors::{
     pipeline::{self, Chunk, Generate, GenerateError, Sampling, Turn, messages::Accepted},
     runtime::{Handle, NodeId, Wire, defaults::ASK_TIMEOUT},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use uuid::Uuid;
-
-/// The budget of the thread that calls without one share: as good as none, but every token is counted.
-const UNBOUNDED_TOKENS: u64 = 1 << 60;
 
 /// What is wanted.
 pub(crate) struct Wanted {
@@ -57,21 +56,50 @@ pub(crate) struct Running {
     pub(crate) chunks: BoxStream<'static, Chunk>,
 }
 
-/// Begins a generation.
+/// Begins a generation. A task of the node's, so that a caller who goes away meanwhile leaves nothing set aside.
 pub(crate) async fn begin(context: &Context, wanted: Wanted) -> Reply<Running> {
+    let (teller, told) = oneshot::channel();
+    let node = context.clone();
+    context.tasks.spawn(async move {
+        let begun = prepare(&node, wanted, &teller).await;
+        // Nobody listens any more: dropping what has begun cancels it, and it is settled.
+        let _ = teller.send(begun);
+    });
+    // Its task ends early only with the node.
+    told.await.unwrap_or_else(|_| Err(GenerateError::Ended.into()))
+}
+
+async fn prepare(context: &Context, wanted: Wanted, teller: &oneshot::Sender<Reply<Running>>) -> Reply<Running> {
     let models = context.directory.here::<model::Message>(model::NAME);
     let serve = Serve { model: wanted.model.clone(), stages: None };
     let served = models.ask(SERVE_TIMEOUT, |port| model::Message::Serve(Wire(serve), port)).await??;
     let pipeline = context.directory.at::<pipeline::Message>(served.node, served.actor.clone());
     let turns = wanted.turns.clone();
     let prompt = pipeline.ask(ASK_TIMEOUT, |port| pipeline::Message::Count(Wire(turns), port)).await??;
-    let purse = Purse::open(context, &wanted, &served, prompt + u64::from(wanted.max_tokens)).await?;
+    let room = room(context, &served).await.saturating_sub(prompt);
+    if teller.is_closed() {
+        return Err(Problem::bad("the caller went away"));
+    }
+    let tokens = prompt + u64::from(wanted.max_tokens).min(room);
+    let purse = Purse::open(context, wanted.thread, tokens).await?;
+    let bill = Bill { purse, agent: wanted.agent, model: served.model.clone(), since: Instant::now() };
     match generate(context, &pipeline, wanted).await {
-        Ok((accepted, frames)) => Ok(running(context, served, accepted, frames, purse)),
+        Ok((accepted, frames)) => Ok(running(context, served, accepted, frames, bill)),
         Err(problem) => {
-            purse.release().await;
+            bill.purse.release().await;
             Err(problem)
         }
+    }
+}
+
+/// Tokens of the longest sequence that the model can have: an answer can't cost more, whatever was asked for.
+async fn room(context: &Context, served: &Served) -> u64 {
+    let there = context.directory.at::<model::Message>(served.node, model::NAME);
+    let name = served.model.clone();
+    match there.ask(ASK_TIMEOUT, |port| model::Message::Get(Wire(name), port)).await {
+        Ok(Ok(model)) if model.context > 0 => u64::from(model.context),
+        // It doesn't say: what was asked for is set aside, which errs on the safe side.
+        _ => u64::MAX,
     }
 }
 
@@ -87,21 +115,32 @@ async fn generate(
     Ok((accepted, stream.frames().await?))
 }
 
-fn running(context: &Context, served: Served, accepted: Accepted, frames: Frames<Chunk>, purse: Purse) -> Running {
+fn running(context: &Context, served: Served, accepted: Accepted, frames: Frames<Chunk>, bill: Bill) -> Running {
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
     // A task of the node, not of the connection: what was generated is settled even when the caller went away.
-    context.tasks.spawn(pump(frames, sender, purse, accepted.prompt_tokens));
-    let chunks = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
+    context.tasks.spawn(pump(frames, sender, bill, accepted.prompt_tokens));
     Running {
         id: accepted.id,
         model: served.model,
         prompt_tokens: accepted.prompt_tokens,
         nodes: served.plan.stages.iter().map(|stage| stage.node).collect(),
-        chunks: chunks.boxed(),
+        chunks: to_the_end(receiver),
     }
 }
 
-async fn pump(mut frames: Frames<Chunk>, sender: mpsc::Sender<Chunk>, purse: Purse, prompt_tokens: u64) {
+/// The chunks that come, and a last one if the node's end cuts them off: no answer that was cut may look whole.
+fn to_the_end(receiver: mpsc::Receiver<Chunk>) -> BoxStream<'static, Chunk> {
+    let next = |state: Option<mpsc::Receiver<Chunk>>| async move {
+        let mut receiver = state?;
+        let cut = Chunk::Failed { error: GenerateError::Ended, completion_tokens: 0 };
+        let chunk = receiver.recv().await.unwrap_or(cut);
+        let more = matches!(chunk, Chunk::Text(_));
+        Some((chunk, more.then_some(receiver)))
+    };
+    stream::unfold(Some(receiver), next).boxed()
+}
+
+async fn pump(mut frames: Frames<Chunk>, sender: mpsc::Sender<Chunk>, bill: Bill, prompt_tokens: u64) {
     // Until the end tells the true number: each text is at least a token.
     let (mut prompt, mut completion) = (prompt_tokens, 0);
     loop {
@@ -128,66 +167,39 @@ async fn pump(mut frames: Frames<Chunk>, sender: mpsc::Sender<Chunk>, purse: Pur
     }
     // Closing the stream is what cancels the generation; it must not wait for the budget's disk.
     drop(frames);
-    purse.settle(prompt, completion).await;
+    bill.settle(prompt, completion).await;
 }
 
 fn broken(reason: String, completion_tokens: u64) -> Chunk {
     Chunk::Failed { error: GenerateError::Engine(reason), completion_tokens }
 }
 
-/// Tokens set aside for one generation.
-struct Purse {
-    budgets: Handle<budget::Message>,
-    reservation: Reservation,
+/// What one generation is charged to.
+struct Bill {
+    purse: Purse,
     agent: &'static str,
     model: String,
     since: Instant,
 }
 
-impl Purse {
-    async fn open(context: &Context, wanted: &Wanted, served: &Served, tokens: u64) -> Reply<Purse> {
-        let budgets = context.directory.here::<budget::Message>(budget::NAME);
-        let (thread, max) = match wanted.thread {
-            Some(thread) => (thread, THREAD_TOKENS),
-            None => (own_thread(context.directory.id()), UNBOUNDED_TOKENS),
-        };
-        let reserve = || budgets.ask(ASK_TIMEOUT, |port| budget::Message::Reserve(Wire((thread, tokens)), port));
-        let reservation = match reserve().await? {
-            // A thread's budget is made by its first use, as the documented API says.
-            Err(BudgetError::NoSuchThread(_)) => {
-                let opened = budgets.ask(ASK_TIMEOUT, |port| budget::Message::Open(Wire((thread, max)), port)).await?;
-                match opened {
-                    Ok(_) | Err(BudgetError::Exists(_)) => reserve().await??,
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            reservation => reservation?,
-        };
-        let since = Instant::now();
-        Ok(Purse { budgets, reservation, agent: wanted.agent, model: served.model.clone(), since })
-    }
-
+impl Bill {
     async fn settle(self, prompt: u64, completion: u64) {
         let latency_ms = self.since.elapsed().as_millis() as u64;
         let spent = Spent { prompt, completion, agent: self.agent.into(), model: self.model, latency_ms };
-        let settled = (self.reservation, spent);
-        let answer = self.budgets.ask(ASK_TIMEOUT, |port| budget::Message::Settle(Wire(settled), port)).await;
-        if let Err(error) = answer.map_err(Problem::from).and_then(|settled| settled.map_err(Problem::from)) {
-            tracing::warn!(%error, "a generation could not be settled; its reservation stays until the node restarts");
-        }
-    }
-
-    async fn release(self) {
-        let reservation = self.reservation;
-        let answer = self.budgets.ask(ASK_TIMEOUT, |port| budget::Message::Release(Wire(reservation), port)).await;
-        if let Err(error) = answer {
-            tracing::warn!(%error, "a reservation could not be released; it stays until the node restarts");
-        }
+        self.purse.settle(spent).await;
     }
 }
 
-/// The thread of a node's calls that name none: the same after a restart, and no other node's.
-fn own_thread(node: NodeId) -> Uuid {
-    let half = node.as_bytes().first_chunk().expect("a key has 32 bytes");
-    uuid::Builder::from_random_bytes(*half).into_uuid()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_the_nodes_end_cuts_says_so() {
+        let (sender, receiver) = mpsc::channel(1);
+        sender.send(Chunk::Text("half".into())).await.unwrap();
+        drop(sender);
+        let all: Vec<Chunk> = to_the_end(receiver).collect().await;
+        assert_eq!(all[1], Chunk::Failed { error: GenerateError::Ended, completion_tokens: 0 });
+    }
 }

@@ -1,7 +1,8 @@
-//! Where connections come in: so many at a time, a pause when the system has no more to give, and a deadline for
-//! the first head.
+//! Where connections come in: so many at a time, a pause when the system has no more to give, a deadline for the first
+//! head, and an end with the server.
 //!
-//! The server below has none of the three: it spins when descriptors run out and waits for ever for half a head.
+//! The server below has none of these: it spins when descriptors run out, waits for ever for half a head, and leaves
+//! its connections behind.
 
 use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HEAD_TIMEOUT};
 use poem::{
@@ -22,6 +23,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep},
 };
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// What ends the head of a request, and HTTP/2's preface as well.
 const HEAD_END: &[u8] = b"\r\n\r\n";
@@ -30,11 +32,13 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 pub(crate) struct Door {
     listener: TcpListener,
     seats: Arc<Semaphore>,
+    closed: CancellationToken,
 }
 
 impl Door {
-    pub(crate) fn new(listener: TcpListener) -> Door {
-        Door { listener, seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+    /// Every connection that comes in here breaks when `closed` is cancelled.
+    pub(crate) fn new(listener: TcpListener, closed: CancellationToken) -> Door {
+        Door { listener, seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)), closed }
     }
 }
 
@@ -50,7 +54,7 @@ impl Acceptor for Door {
         let accepted = self.listener.accept().await;
         match accepted.and_then(|(stream, peer)| Ok((stream.local_addr()?, stream.set_nodelay(true), stream, peer))) {
             Ok((local, _, stream, peer)) => {
-                let connection = Connection::new(stream, seat);
+                let connection = Connection::new(stream, seat, self.closed.clone());
                 Ok((connection, LocalAddr(local.into()), RemoteAddr(peer.into()), Scheme::HTTP))
             }
             Err(error) => {
@@ -67,17 +71,27 @@ pub(crate) struct Connection<S> {
     stream: S,
     /// Until the first head is whole: how much of its end was seen, and how long it may still take.
     head: Option<(usize, Pin<Box<Sleep>>)>,
+    closed: Pin<Box<WaitForCancellationFutureOwned>>,
     _seat: OwnedSemaphorePermit,
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, seat: OwnedSemaphorePermit) -> Connection<S> {
-        Connection { stream, head: Some((0, Box::pin(sleep(HEAD_TIMEOUT)))), _seat: seat }
+    fn new(stream: S, seat: OwnedSemaphorePermit, closed: CancellationToken) -> Connection<S> {
+        let closed = Box::pin(closed.cancelled_owned());
+        Connection { stream, head: Some((0, Box::pin(sleep(HEAD_TIMEOUT)))), closed, _seat: seat }
+    }
+
+    /// Whether the server is gone. If not, the task is woken when it goes.
+    fn orphaned(&mut self, cx: &mut Context<'_>) -> bool {
+        self.closed.as_mut().poll(cx).is_ready()
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.orphaned(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         let Some((seen, deadline)) = &mut self.head else { return read };
@@ -97,6 +111,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.orphaned(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -117,7 +134,7 @@ mod tests {
     async fn connection() -> (Connection<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
         let (near, far) = duplex(1024);
         let seat = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        (Connection::new(near, seat), far)
+        (Connection::new(near, seat, CancellationToken::new()), far)
     }
 
     #[tokio::test(start_paused = true)]

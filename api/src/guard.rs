@@ -43,7 +43,11 @@ impl Guard {
         let bearer = request.header(header::AUTHORIZATION).and_then(|value| value.split_once(' '));
         match bearer {
             Some((scheme, token)) => scheme.eq_ignore_ascii_case("bearer") && self.token.is(token.trim()),
-            None => request.header(header::COOKIE).is_some_and(|cookies| self.sessions.holds(cookies)),
+            // A cookie speaks for our own pages only: to browsers, other ports of this machine are the same site.
+            None => {
+                let ours = request.header("sec-fetch-site").is_none_or(|from| ["same-origin", "none"].contains(&from));
+                ours && request.header(header::COOKIE).is_some_and(|cookies| self.sessions.holds(cookies))
+            }
         }
     }
 }

@@ -68,6 +68,9 @@ fn fault(registry: &Registry, schema: &MetaSchemaRef, value: &Value, path: &str)
         MetaSchemaRef::Reference(name) => registry.schemas.get(name)?,
     };
     let fault_here = |reason: String| Some((path.to_owned(), reason));
+    if !schema.any_of.is_empty() {
+        return no_alternative(registry, &schema.any_of, value, path);
+    }
     let fits = match schema.ty {
         "object" => value.is_object(),
         "array" => value.is_array(),
@@ -100,6 +103,39 @@ fn fault(registry: &Registry, schema: &MetaSchemaRef, value: &Value, path: &str)
     value.as_array()?.iter().enumerate().find_map(|(i, item)| fault(registry, items, item, &format!("{path}[{i}]")))
 }
 
+/// Why a value fits none of the schemas that it may have: the fault that lies deepest is of the one that was meant.
+fn no_alternative(
+    registry: &Registry,
+    any_of: &[MetaSchemaRef],
+    value: &Value,
+    path: &str,
+) -> Option<(String, String)> {
+    let faults: Option<Vec<_>> = any_of.iter().map(|schema| fault(registry, schema, value, path)).collect();
+    let faults = faults?;
+    if let Some(deepest) = faults.iter().filter(|(at, _)| at.len() > path.len()).max_by_key(|(at, _)| at.len()) {
+        return Some(deepest.clone());
+    }
+    let (at, _) = faults.first()?;
+    let reasons: Vec<_> = faults.iter().map(|(_, reason)| reason.trim_start_matches("must be ")).collect();
+    Some((at.clone(), format!("must be {}", reasons.join(" or "))))
+}
+
+/// The integers that a format holds, where the schema doesn't say its bounds: the parser's own words lack the field.
+fn out_of_format(format: &str, value: &Value) -> Option<String> {
+    let signed =
+        |max: i64| value.as_i64().is_none_or(|n| n > max || n < -max - 1).then(|| format!("{} to {max}", -max - 1));
+    let unsigned = |max: u64| value.as_u64().is_none_or(|n| n > max).then(|| format!("0 to {max}"));
+    let range = match format {
+        "int64" => signed(i64::MAX),
+        "int32" => signed(i32::MAX.into()),
+        "uint64" => unsigned(u64::MAX),
+        "uint32" => unsigned(u32::MAX.into()),
+        "uint16" => unsigned(u16::MAX.into()),
+        _ => None,
+    };
+    range.map(|range| format!("must be a whole number from {range}"))
+}
+
 fn out_of_bounds(schema: &MetaSchema, value: &Value) -> Option<String> {
     let number = value.as_f64();
     let chars = value.as_str().map(|s| s.chars().count());
@@ -119,13 +155,16 @@ fn out_of_bounds(schema: &MetaSchema, value: &Value) -> Option<String> {
     if schema.min_items.is_some_and(|min| items.is_some_and(|n| n < min)) {
         return Some("must not be empty".into());
     }
-    let max = schema.max_items.filter(|max| items.is_some_and(|n| n > *max))?;
-    Some(format!("must have at most {max} items"))
+    if let Some(max) = schema.max_items.filter(|max| items.is_some_and(|n| n > *max)) {
+        return Some(format!("must have at most {max} items"));
+    }
+    out_of_format(schema.format.filter(|_| schema.ty == "integer")?, value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openai::text_or::TextOr;
     use poem_openapi::{Enum, Object};
 
     #[derive(Debug, Enum)]
@@ -149,6 +188,8 @@ mod tests {
         colour: Option<Colour>,
         #[oai(validator(max_items = 2))]
         parts: Option<Vec<Part>>,
+        either: Option<TextOr<Vec<Part>>>,
+        seed: Option<i64>,
     }
 
     fn check(body: &str, field: Option<&str>, detail: &str) {
@@ -167,6 +208,21 @@ mod tests {
         check(r#"{"name":"a","parts":[{"text":"x"},{}]}"#, Some("parts[1].text"), "parts[1].text: is required");
         check(r#"{"name":"a","parts":[{"text":""}]}"#, Some("parts[0].text"), "parts[0].text: must not be empty");
         check(r#"{"name":"a","parts":[1,2,3]}"#, Some("parts"), "parts: must have at most 2 items");
+    }
+
+    #[test]
+    fn a_fault_in_one_of_several_shapes_is_told_with_its_field() {
+        check(r#"{"name":"a","either":7}"#, Some("either"), "either: must be a string or an array");
+        check(r#"{"name":"a","either":[{}]}"#, Some("either[0].text"), "either[0].text: is required");
+        assert!(parse::<Whole>(br#"{"name":"a","either":"x"}"#).is_ok());
+        assert!(parse::<Whole>(br#"{"name":"a","either":[{"text":"x"}]}"#).is_ok());
+    }
+
+    #[test]
+    fn a_number_that_its_type_can_t_hold_is_told_with_its_field() {
+        let detail = format!("seed: must be a whole number from {} to {}", i64::MIN, i64::MAX);
+        check(r#"{"name":"a","seed":9223372036854775808}"#, Some("seed"), &detail);
+        check(r#"{"name":"a","count":-1}"#, Some("count"), "count: must be a whole number from 0 to 4294967295");
     }
 
     #[test]

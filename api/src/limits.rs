@@ -55,6 +55,9 @@ pub const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long ending a command or a run may take: asked politely, then killed.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the checks of a node may take: the disk has five of these seconds to take a write.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long finding a run to follow may take: it is asked for here, then where it lives, then a stream is opened.
 pub const FOLLOW_TIMEOUT: Duration = Duration::from_secs(20);
 

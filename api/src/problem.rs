@@ -70,8 +70,19 @@ impl Problem {
     }
 
     /// The same problem, said to lie in `field`.
-    pub fn in_field(self, field: &str) -> Problem {
+    pub fn in_field(self, field: impl Into<String>) -> Problem {
         Problem { field: Some(field.into()), ..self }
+    }
+
+    /// The same problem, with an actor's name of a field replaced by the request's. What lies below the field stays
+    /// below it.
+    pub fn renamed(self, actors: &str, requests: &str) -> Problem {
+        let below = self.field.as_deref().and_then(|field| field.strip_prefix(actors));
+        let Some(below) = below.filter(|rest| rest.is_empty() || rest.starts_with(['.', '['])) else { return self };
+        let field = format!("{requests}{below}");
+        let said = self.field.as_deref().and_then(|old| self.detail.strip_prefix(old)).filter(|d| d.starts_with(": "));
+        let detail = said.map_or_else(|| self.detail.clone(), |rest| format!("{field}{rest}"));
+        Problem { field: Some(field), detail, ..self }
     }
 
     /// Its HTTP status.
@@ -204,6 +215,17 @@ mod tests {
         assert_eq!(body["error"], body["detail"]);
         assert_eq!((&body["field"], &body["status"]), (&"goal".into(), &400.into()));
         assert_eq!((&body["type"], &body["title"]), (&"about:blank".into(), &"Bad Request".into()));
+    }
+
+    #[test]
+    fn a_field_is_told_by_the_requests_name_with_all_that_lies_below() {
+        let check = |field: &str, expected: &str| {
+            let problem = Problem::invalid(field, "is odd").renamed("turns", "messages");
+            assert_eq!((problem.field(), problem.detail()), (Some(expected), format!("{expected}: is odd").as_str()));
+        };
+        check("turns", "messages");
+        check("turns[2].role", "messages[2].role");
+        check("turnstile", "turnstile");
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl From<NodeError> for Problem {
             NodeError::NoSuchNode(_) => (S::NOT_FOUND, "no_such_node"),
             NodeError::Ambiguous(_) => (S::CONFLICT, "ambiguous"),
             NodeError::Swarm(e) => of_swarm(e),
-            _ => (S::INTERNAL_SERVER_ERROR, "internal"),
+            _ => (S::INTERNAL_SERVER_ERROR, "store"),
         };
         Problem::new(status, code, error.to_string())
     }
@@ -66,13 +66,14 @@ impl From<ScheduleError> for Problem {
         let (status, code) = match error {
             E::Link(e) => return e.into(),
             E::Invalid { field, reason } => return Problem::invalid(field, reason),
-            E::NoSuchNode(_) => return Problem::new(S::BAD_REQUEST, "no_such_node", text).in_field("node"),
+            E::Named { field, error } => return Problem::from(error).in_field(field),
             E::NoSuchTask(_) => (S::NOT_FOUND, "no_such_task"),
             E::NodeDown(_) => (S::CONFLICT, "node_down"),
             E::Impossible(_) => (S::UNPROCESSABLE_ENTITY, "impossible"),
             E::NoRoom => (S::SERVICE_UNAVAILABLE, "no_room"),
             E::QueueFull(_) => (S::SERVICE_UNAVAILABLE, "queue_full"),
-            E::Over(_) => (S::CONFLICT, "task_over"),
+            // As the documented API answers who cancels what has ended.
+            E::Over(_) => (S::BAD_REQUEST, "task_over"),
             E::NoOutput(_) => (S::CONFLICT, "no_output"),
             _ => (S::INTERNAL_SERVER_ERROR, "store"),
         };
@@ -88,7 +89,8 @@ impl From<AgentError> for Problem {
             E::Link(e) => return e.into(),
             E::Budget(e) => return e.into(),
             E::Invalid { field, reason } => return Problem::invalid(field, reason),
-            E::NoSuchNode(_) => return Problem::new(S::BAD_REQUEST, "no_such_node", text).in_field("node_id"),
+            E::NoSuchNode(_) => return Problem::new(S::NOT_FOUND, "no_such_node", text).in_field("node_id"),
+            E::Ambiguous(_) => return Problem::new(S::CONFLICT, "ambiguous", text).in_field("node_id"),
             E::NoSuchRun(_) => (S::NOT_FOUND, "no_such_agent"),
             E::Limit(_) => (S::CONFLICT, "limit"),
             E::Rights(_) => (S::FORBIDDEN, "rights"),
@@ -108,7 +110,7 @@ impl From<BudgetError> for Problem {
             E::Exhausted { .. } => (S::PAYMENT_REQUIRED, "insufficient_quota"),
             E::Ended(_) => (S::CONFLICT, "thread_ended"),
             E::TooMany(_) => (S::SERVICE_UNAVAILABLE, "busy"),
-            E::OwnerUnreachable(_) => (S::BAD_GATEWAY, "owner_unreachable"),
+            E::OwnerUnreachable(_) | E::Unsure { .. } => (S::BAD_GATEWAY, "owner_unreachable"),
             _ => (S::INTERNAL_SERVER_ERROR, "store"),
         };
         Problem::new(status, code, error.to_string())
@@ -140,7 +142,8 @@ impl From<GenerateError> for Problem {
         use GenerateError as E;
         let text = error.to_string();
         let (status, code) = match error {
-            E::Invalid { field, reason } => return Problem::invalid(field, reason),
+            // Every request that leads here calls its turns messages.
+            E::Invalid { field, reason } => return Problem::invalid(field, reason).renamed("turns", "messages"),
             E::TooLong { .. } => {
                 return Problem::new(S::BAD_REQUEST, "context_length_exceeded", text).in_field("messages");
             }

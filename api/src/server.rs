@@ -8,6 +8,7 @@ use crate::{
 use skep_actors::Context;
 use std::{future::Future, io};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// The API of one node, ready to be served.
 pub struct Server {
@@ -27,12 +28,14 @@ impl Server {
     }
 
     /// Serves until `shutdown`; then the listener closes at once, and requests in flight have
-    /// [`SHUTDOWN_TIMEOUT`] to end.
+    /// [`SHUTDOWN_TIMEOUT`] to end. No connection outlives this future, however it ends.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         // Names are checked against the address that was really bound.
         let config = Config { bind: listener.local_addr()?, ..self.config };
         let app = app(&self.context, &config);
-        poem::Server::new_with_acceptor(Door::new(listener))
+        let closed = CancellationToken::new();
+        let _all = closed.clone().drop_guard();
+        poem::Server::new_with_acceptor(Door::new(listener, closed))
             .name("api")
             .idle_timeout(IDLE_TIMEOUT)
             .run_with_graceful_shutdown(app, shutdown, Some(SHUTDOWN_TIMEOUT))

@@ -12,6 +12,8 @@ pub struct Invite {
     pub line: String,
     /// Six characters that do the same when typed next to an address: they work by a PAKE, with few tries.
     pub code: String,
+    /// Where this node can be reached: the addresses in the line, and what to type next to the code.
+    pub addresses: Vec<SocketAddr>,
     /// When it expires, in milliseconds since 1970.
     pub expires_ms: u64,
 }
@@ -71,7 +73,7 @@ pub enum Error {
     #[error("nobody answers at {0}: is `skep up` running there, and is UDP open between the machines?")]
     Unreachable(String),
     /// This node already has company; it must leave before it can join another swarm.
-    #[error("this node is already in a swarm of {0}: run `skep leave` first")]
+    #[error("this node is already in a swarm of {0}: run `skep leave --forget` first")]
     AlreadyMember(usize),
     /// No such member or waiting machine.
     #[error("no such node: {0}")]
@@ -85,7 +87,7 @@ pub enum Error {
         of: usize,
     },
     /// The node can't do this to itself.
-    #[error("a node can't evict itself: use `skep leave`")]
+    #[error("a node can't evict itself: use `skep leave --forget`")]
     Oneself,
     /// The other side refused, with its reason.
     #[error("refused: {0}")]
@@ -109,8 +111,12 @@ pub trait Swarm: Send + Sync + 'static {
     /// Opens an invitation.
     fn invite(&self) -> BoxFuture<'_, Result<Invite, Error>>;
 
+    /// Whether this is the line of an invitation of this node's that still lets a machine in.
+    fn opens(&self, line: &str) -> bool;
+
     /// Joins the swarm that `invite` opens: the whole line, or `CODE@HOST:PORT`. Ready when this node is a
-    /// member and sees the inviter up.
+    /// member; it waits a little to see the inviter up, and doesn't fail if it can't. Who invites is of this swarm
+    /// already: nothing is to be done.
     fn join(&self, invite: String) -> BoxFuture<'_, Result<(), Error>>;
 
     /// The machines that wait to be let in.

@@ -13,9 +13,10 @@ pub(crate) struct Agent {
     /// The goal, in words.
     #[arg(required = true)]
     goal: Vec<String>,
-    /// How it is worked on: answer, react (think and call tools) or map-reduce (over documents).
-    #[arg(long, default_value = "answer")]
-    strategy: String,
+    /// How it is worked on: answer, react (think and call tools) or map-reduce (over documents). If absent, map-reduce
+    /// with a folder, react with tools, else answer.
+    #[arg(long)]
+    strategy: Option<String>,
     /// The tools that it may use, with commas: list_cluster_nodes, spawn_sub_agent, run_task, read_file.
     #[arg(long, value_delimiter = ',')]
     tools: Vec<String>,
@@ -42,7 +43,7 @@ impl Agent {
         let folder = self.folder.map(std::fs::canonicalize).transpose()?;
         let body = json!({
             "goal": self.goal.join(" "),
-            "strategy": self.strategy.replace('-', "_"),
+            "strategy": self.strategy.map(|s| s.replace('-', "_")),
             "tools": self.tools,
             "folder": folder,
             "budget": self.budget,
@@ -62,7 +63,7 @@ impl Agent {
         // Ctrl-C ends the agent too; what it has so far is kept and shown.
         let run = tokio::select! {
             run = follow(&client, &id, !here.json) => run?,
-            _ = tokio::signal::ctrl_c() => client.post(&format!("/api/agents/{id}/cancel"), &json!({})).await?,
+            _ = tokio::signal::ctrl_c() => cancel(&client, &id).await?,
         };
         if here.json {
             screen::json(&run);
@@ -74,6 +75,12 @@ impl Agent {
             status => anyhow::bail!("{}", run["error"].as_str().or(status).unwrap_or("the agent did not finish")),
         }
     }
+}
+
+/// Ends a run and gives its record: what it has so far is kept.
+async fn cancel(client: &Client, id: &str) -> anyhow::Result<Value> {
+    client.post(&format!("/api/agents/{id}/cancel"), &json!({})).await?;
+    Ok(client.get(&format!("/api/agents/{id}")).await?)
 }
 
 /// Follows a run to its end and gives its record; with `show`, each new step of it and of its sub-agents is a
@@ -141,4 +148,17 @@ async fn names(client: &Client) -> anyhow::Result<BTreeMap<String, String>> {
     let nodes = client.get("/api/nodes").await?;
     let nodes = nodes.as_array().cloned().unwrap_or_default();
     Ok(nodes.iter().map(|n| (screen::text(&n["id"]), screen::text(&n["name"]))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::canned;
+
+    #[tokio::test]
+    async fn a_run_that_was_ended_shows_what_it_has() {
+        let record = r#"{"status":"cancelled","output":"half"}"#;
+        let node = canned::node(&[("/api/agents/7/cancel", ""), ("/api/agents/7", record)]).await;
+        assert_eq!(cancel(&node.client, "7").await.unwrap()["output"], "half");
+    }
 }

@@ -62,15 +62,21 @@ impl Chat {
             "stream": !here.json,
             "stream_options": { "include_usage": true },
         });
+        let loading = screen::waiting("the model answers as soon as it is loaded");
         if here.json {
-            screen::json(&client.post("/v1/chat/completions", &without_stream(body)).await?);
-            return Ok(String::new());
+            let answer = client.complete("/v1/chat/completions", &without_stream(body)).await?;
+            loading.finish_and_clear();
+            screen::json(&answer);
+            return Ok(answer["choices"][0]["message"]["content"].as_str().unwrap_or_default().into());
         }
         let answer = stream(client, &body, |text| {
+            loading.finish_and_clear();
             let mut out = std::io::stdout().lock();
             let _ = out.write_all(screen::plain(text).as_bytes()).and_then(|()| out.flush());
         })
-        .await?;
+        .await;
+        loading.finish_and_clear();
+        let answer = answer?;
         screen::say!("");
         if std::io::stderr().is_terminal() {
             use owo_colors::OwoColorize;

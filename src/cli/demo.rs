@@ -8,7 +8,7 @@ use crate::{
     Home, Node,
     actors::{
         model::{
-            self,
+            self, ModelError,
             messages::{Serve, Served},
         },
         pipeline::{Chunk, Generate, Message as Pipeline, Sampling, Turn},
@@ -49,6 +49,8 @@ const MEASURED_TOKENS: u32 = 24;
 const DOCUMENT_CHARS: usize = 1200;
 /// Documents that it takes of `--input`.
 const DOCUMENTS_MAX: usize = 4;
+/// Sub-agents that work on other nodes, at least: what the demo is there to show.
+const AWAY_MIN: usize = 2;
 
 /// What the demo reads when it isn't given anything else: the project's own pages.
 const DOCUMENTS: [(&str, &str); 3] = [
@@ -83,15 +85,29 @@ impl Demo {
     pub(crate) async fn run(self, here: &Here) -> anyhow::Result<()> {
         let documents = self.documents()?;
         one_thread_each()?;
-        let folder = Folder::make()?;
+        // Its name can't be guessed, so nobody else can have made it; gone when it is dropped.
+        let folder = tempfile::Builder::new().prefix("skep-demo-").tempdir()?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut stop = std::pin::pin!(async move {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        });
         // Whichever way it ends, the nodes stop before the folder goes.
         let mut swarm = None;
         let done = tokio::select! {
-            done = self.show(here, &folder, &mut swarm, documents) => done,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
-            _ = terminate.recv() => Err(anyhow::anyhow!("stopped")),
+            done = self.show(here, folder.path(), &mut swarm, documents) => done,
+            () = &mut stop => Err(anyhow::anyhow!("stopped")),
         };
+        if self.keep && done.is_ok() {
+            let home = folder.path().join(NAMES[0]);
+            screen::note!(
+                "\nThe three nodes stay up until Ctrl-C. In another terminal:\n  export SKEP_HOME={}",
+                home.display()
+            );
+            stop.await;
+        }
         if let Some(swarm) = swarm {
             swarm.stop().await;
         }
@@ -101,22 +117,25 @@ impl Demo {
     async fn show(
         &self,
         here: &Here,
-        folder: &Folder,
+        folder: &Path,
         swarm: &mut Option<Swarm>,
         documents: Vec<(String, String)>,
     ) -> anyhow::Result<()> {
         let models = self.models.clone().unwrap_or_else(|| Home::of_user().models());
         std::fs::create_dir_all(&models).with_context(|| format!("{}", models.display()))?;
-        let swarm = swarm.insert(Swarm::start(&folder.0, &models).await?);
-        swarm.form(&folder.0, &models).await?;
-        let client = Client::of(&Home::at(folder.0.join(NAMES[0])))?;
+        let swarm = swarm.insert(Swarm::start(folder, &models).await?);
+        swarm.form(folder, &models).await?;
+        let client = Client::of(&Home::at(folder.join(NAMES[0])))?;
         screen::done("three nodes are up, each a process of its own");
         let list = client.get("/api/nodes").await?;
-        screen::table(&nodes::HEADER, &nodes::rows(&list, &client.note.node_id.to_string()));
+        // With --json, standard output is the run's record alone.
+        if !here.json {
+            screen::table(&nodes::HEADER, &nodes::rows(&list, &client.note.node_id.to_string()));
+        }
 
         let name = pull::fetch(&client, &self.model).await?;
         screen::done(format!("the model {name} is here, in {}", models.display()));
-        swarm.compare(&name).await?;
+        swarm.compare(&name, !here.json).await?;
 
         screen::note!("\n{} {}", "goal".bold(), self.goal);
         let body = json!({
@@ -135,14 +154,13 @@ impl Demo {
             bail!("the goal is not done: {}", screen::text(&run["error"]));
         }
         screen::done(format!("the goal is done: {} of {} tokens spent", spent["total_tokens"], spent["max_tokens"]));
-        screen::note!("  api   {}/docs", client.url());
-        if self.keep {
-            screen::note!(
-                "\nThe three nodes stay up until Ctrl-C. In another terminal:\n  export SKEP_HOME={}",
-                folder.0.join(NAMES[0]).display()
-            );
-            std::future::pending::<()>().await;
+        let children = run["children"].as_array().map_or(&[][..], Vec::as_slice);
+        let away = children.iter().filter(|c| c["node_id"] != client.note.node_id.to_string().as_str()).count();
+        if away < AWAY_MIN {
+            bail!("only {away} of {} sub-agents worked on another node", children.len());
         }
+        screen::done(format!("{away} of its {} sub-agents worked on the other nodes", children.len()));
+        screen::note!("  api   {}/docs", client.url());
         Ok(())
     }
 
@@ -160,8 +178,8 @@ impl Demo {
             Some((path.file_name()?.to_string_lossy().into_owned(), cut(&std::fs::read_to_string(path).ok()?)))
         };
         let documents: Vec<_> = files.iter().filter_map(read).take(DOCUMENTS_MAX).collect();
-        if documents.is_empty() {
-            bail!("--input {}: no text file is there", folder.display());
+        if documents.len() < AWAY_MIN {
+            bail!("--input {}: {AWAY_MIN} text files are needed at least, one for each sub-agent", folder.display());
         }
         Ok(documents)
     }
@@ -234,37 +252,47 @@ impl Swarm {
         Ok(())
     }
 
-    /// Serves the model on one node and split over all, and shows what was predicted and what was measured.
-    async fn compare(&self, model: &str) -> anyhow::Result<()> {
-        let alone = self.serve(model, 1).await?;
-        let alone_measured = self.measure(&alone).await?;
-        let stop = self.node.directory().at::<Pipeline>(alone.node, alone.actor.clone());
-        stop.ask(SERVE_TIMEOUT, Pipeline::Stop).await?;
-        let split = self.serve(model, NAMES.len() as u16).await?;
-        let split_measured = self.measure(&split).await?;
+    /// Serves the model on one node, if it fits on one, and split over all; shows what was predicted and what was
+    /// measured, with a table if `table`.
+    async fn compare(&self, model: &str, table: bool) -> anyhow::Result<()> {
+        let alone = match self.serve(model, 1).await {
+            Ok(served) => {
+                let measured = self.measure(&served).await?;
+                let stop = self.node.directory().at::<Pipeline>(served.node, served.actor.clone());
+                stop.ask(SERVE_TIMEOUT, Pipeline::Stop).await?;
+                Some(Speed { predicted: served.plan.predicted, measured })
+            }
+            Err(ServeError::Model(ModelError::NoPlan { .. })) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let served = self.serve(model, NAMES.len() as u16).await?;
+        let split = Speed { predicted: served.plan.predicted, measured: self.measure(&served).await? };
         let members = self.node.members().now();
         let place = |s: &model::messages::Stage| {
             let name = members.get(&s.node).map_or_else(|| s.node.short(), |m| m.name.clone());
             format!("{name} layers {}-{}", s.from, s.to - 1)
         };
-        let stages: Vec<_> = split.plan.stages.iter().map(place).collect();
+        let stages: Vec<_> = served.plan.stages.iter().map(place).collect();
         screen::done(format!("split by layers over three nodes: {}", stages.join(", ")));
-        let row = |what: &str, predicted: f64, measured: f64| {
-            vec![what.into(), format!("{predicted:.1}"), format!("{measured:.1}")]
-        };
-        let rows = [
-            row("one node", alone.plan.predicted, alone_measured),
-            row("three nodes", split.plan.predicted, split_measured),
-        ];
-        screen::table(&["TOKENS/S", "PREDICTED", "MEASURED"], &rows);
-        screen::note!("{}", "One node would be faster: the model fits, and a split only costs hops. It is split to show that it can be.".dimmed());
+        if table {
+            let row = |what: &str, speed: Speed| {
+                vec![what.into(), format!("{:.1}", speed.predicted), format!("{:.1}", speed.measured)]
+            };
+            let rows: Vec<_> = alone.map(|alone| row("one node", alone)).into_iter().collect();
+            let rows = [rows, vec![row("three nodes", split)]].concat();
+            screen::table(&["TOKENS/S", "PREDICTED", "MEASURED"], &rows);
+        }
+        screen::note!("{}", verdict(alone, split).dimmed());
         Ok(())
     }
 
-    async fn serve(&self, model: &str, stages: u16) -> anyhow::Result<Served> {
+    async fn serve(&self, model: &str, stages: u16) -> Result<Served, ServeError> {
         let models = self.node.directory().here::<model::Message>(model::NAME);
         let serve = Serve { model: Some(model.into()), stages: Some(stages) };
-        Ok(models.ask(SERVE_TIMEOUT, |to| model::Message::Serve(Wire(serve), to)).await??)
+        let loading = screen::waiting(if stages == 1 { "loading it on one node" } else { "loading it on all nodes" });
+        let served = models.ask(SERVE_TIMEOUT, |to| model::Message::Serve(Wire(serve), to)).await;
+        loading.finish_and_clear();
+        Ok(served??)
     }
 
     /// Tokens a second of one short generation, the prompt not counted.
@@ -329,19 +357,61 @@ fn last_words(folder: &Path, name: &str) -> String {
     format!("node {name} ended: {}", screen::plain(log.trim()))
 }
 
-/// A folder of the demo's own, gone when it is dropped.
-struct Folder(PathBuf);
+/// Why a model isn't served.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Link(#[from] crate::runtime::Error),
+}
 
-impl Folder {
-    fn make() -> anyhow::Result<Folder> {
-        let path = std::env::temp_dir().join(format!("skep-demo-{}", std::process::id()));
-        Home::at(&path).create()?;
-        Ok(Folder(path))
+/// Tokens a second.
+#[derive(Debug, Clone, Copy)]
+struct Speed {
+    predicted: f64,
+    measured: f64,
+}
+
+/// What the figures say about splitting.
+fn verdict(alone: Option<Speed>, split: Speed) -> String {
+    let Some(alone) = alone else {
+        return "It fits on no single node: only split does it run at all.".into();
+    };
+    let (measured, predicted) = (alone.measured / split.measured, alone.predicted / split.predicted);
+    let times = |ratio: f64| if ratio >= 1.0 { ratio } else { 1.0 / ratio };
+    let foretold = match (measured >= 1.0) == (predicted >= 1.0) {
+        true => format!("{:.1} times were predicted", times(predicted)),
+        false => "the prediction said otherwise".into(),
+    };
+    match measured >= 1.0 {
+        true => format!(
+            "One node is faster, {:.1} times here ({foretold}): the model fits, and a split only costs hops. It is split \
+             to show that it can be.",
+            times(measured)
+        ),
+        false => format!("Three nodes are faster than one, {:.1} times here ({foretold}).", times(measured)),
     }
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_follows_from_the_figures() {
+        let speed = |predicted, measured| Speed { predicted, measured };
+        let says = |alone, split, part: &str| {
+            let said = verdict(alone, split);
+            assert!(said.contains(part), "{part}: {said}");
+        };
+        says(
+            Some(speed(20.0, 30.0)),
+            speed(10.0, 10.0),
+            "One node is faster, 3.0 times here (2.0 times were predicted)",
+        );
+        says(Some(speed(20.0, 10.0)), speed(10.0, 25.0), "Three nodes are faster than one, 2.5 times");
+        says(Some(speed(20.0, 10.0)), speed(10.0, 25.0), "the prediction said otherwise");
+        says(None, speed(1.0, 1.0), "fits on no single node");
     }
 }

@@ -18,7 +18,11 @@ impl Invite {
         let (line, code) = (screen::text(&invite["token"]), screen::text(&invite["short_code"]));
         screen::note!("On the other machine, within 10 minutes:\n");
         screen::say!("  skep up --join {line}\n");
-        screen::note!("or, to type less:\n\n  skep join {code}@{}\n", client.note.quic);
+        // Where the socket listens is no place to go to: it may be every interface.
+        let addresses = invite["addresses"].as_array().map_or(&[][..], Vec::as_slice);
+        if let Some(first) = addresses.first() {
+            screen::note!("or, to type less:\n\n  skep join {code}@{}\n", screen::text(first));
+        }
         Ok(())
     }
 }

@@ -17,7 +17,10 @@ impl Leave {
         if here.json {
             screen::json(&answer)
         } else {
-            screen::done("said goodbye")
+            screen::done(match self.forget {
+                true => "this machine is off the roster: a swarm of one",
+                false => "said goodbye; it stays a member, and comes back when its node is started again",
+            })
         }
         Ok(())
     }

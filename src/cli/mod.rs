@@ -20,6 +20,7 @@ mod leave;
 mod logs;
 mod models;
 mod nodes;
+mod open;
 mod pull;
 mod run;
 mod screen;
@@ -96,6 +97,8 @@ enum Command {
     Budget(budget::Budget),
     /// Print the API's bearer token.
     Token(token::Token),
+    /// Print a link that signs one browser in to the dashboard.
+    Open(open::Open),
     /// Why don't I see my peers?
     Doctor(doctor::Doctor),
     /// Completions for your shell.
@@ -140,6 +143,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Pull(c) => c.run(&here).await,
         Command::Budget(c) => c.run(&here).await,
         Command::Token(c) => c.run(&here),
+        Command::Open(c) => c.run(&here).await,
         Command::Doctor(c) => c.run(&here).await,
         Command::Completions(c) => c.run(),
     };

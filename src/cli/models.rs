@@ -1,7 +1,8 @@
-//! `skep models`: the models on this node, and how they would be placed.
+//! `skep models`: the models that this node knows, and the removal of one.
 
 use super::{Here, screen};
 use clap::Args;
+use serde_json::json;
 
 #[derive(Args)]
 pub(crate) struct Models {
@@ -15,7 +16,11 @@ impl Models {
         let client = here.client()?;
         if let Some(model) = self.remove {
             client.delete(&format!("/api/llm/models/{}", super::path_part(&model))).await?;
-            screen::done(format!("{model} is gone"));
+            if here.json {
+                screen::json(&json!({ "removed": model }));
+            } else {
+                screen::done(format!("{model} is gone"));
+            }
             return Ok(());
         }
         let models = client.get("/api/llm/models").await?;

@@ -75,7 +75,10 @@ impl Run {
         // Ctrl-C ends the command too: it is what the user sees in front of them.
         let ended = tokio::select! {
             ended = logs::follow(&client, &id, !here.json) => ended?,
-            _ = tokio::signal::ctrl_c() => client.delete(&format!("/api/tasks/{id}")).await?,
+            _ = tokio::signal::ctrl_c() => {
+                client.delete(&format!("/api/tasks/{id}")).await?;
+                client.get(&format!("/api/tasks/{id}")).await?
+            }
         };
         if here.json {
             screen::json(&ended);

@@ -109,6 +109,13 @@ pub(crate) fn progress() -> ProgressBar {
     bar
 }
 
+/// A spinner beside what is waited for, until it is cleared.
+pub(crate) fn waiting(what: impl Into<std::borrow::Cow<'static, str>>) -> ProgressBar {
+    let bar = progress();
+    bar.set_message(what);
+    bar
+}
+
 /// Turns a spinner into a bar over `total` bytes.
 pub(crate) fn measured(bar: &ProgressBar, total: u64) {
     if bar.length() != Some(total) {

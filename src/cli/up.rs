@@ -5,6 +5,7 @@ use crate::{Config, Home, Mistakes, Node, Secret, runtime::NodeId};
 use clap::Args;
 use owo_colors::OwoColorize;
 use std::{
+    env::VarError,
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
 };
@@ -96,7 +97,14 @@ impl Up {
             join: self.join.map(Secret::new),
             mdns: !self.no_mdns,
             // From the environment only: a flag would show in the list of processes.
-            swarm_key: std::env::var("SKEP_SWARM_KEY").ok().map(Secret::new),
+            swarm_key: match std::env::var("SKEP_SWARM_KEY") {
+                Ok(key) => Some(Secret::new(key)),
+                Err(VarError::NotPresent) => None,
+                Err(VarError::NotUnicode(_)) => {
+                    mistakes.push("SKEP_SWARM_KEY: is not UTF-8".into());
+                    None
+                }
+            },
             models: self.models,
             api_hosts: self.api_hosts,
             ..Config::default()

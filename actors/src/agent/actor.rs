@@ -5,7 +5,7 @@
 
 use super::{
     AgentError, Goal, Message, NAME, Run, RunState,
-    children::{RESTARTED, find_place},
+    children::RESTARTED,
     documents::{self, DOCUMENTS_BYTES_MAX, Document},
     life::DEPTH_MAX,
     records, run, tools,
@@ -14,11 +14,12 @@ use crate::{
     Context,
     budget::{self, BudgetError},
     defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
+    node::{NodeError, lookup},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
 use serde::{Serialize, de::DeserializeOwned};
-use skep_runtime::{Error, NodeId, Tasks, Ticket, Wire, defaults::ASK_TIMEOUT};
+use skep_runtime::{Error, NodeId, Tasks, Ticket, Wire, defaults::ASK_TIMEOUT, member::State as Standing};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -267,8 +268,12 @@ fn check(goal: &Goal) -> Result<(), AgentError> {
 }
 
 fn named(context: &Context, text: &str) -> Result<NodeId, AgentError> {
-    let node = find_place(&run::places(context), text);
-    node.ok_or_else(|| AgentError::NoSuchNode(super::data::bounded(text, 64)))
+    let said = super::data::bounded(text, 64);
+    match lookup::find(&context.members.now(), text) {
+        Ok(member) if member.state == Standing::Up => Ok(member.id),
+        Err(NodeError::Ambiguous(_)) => Err(AgentError::Ambiguous(said)),
+        _ => Err(AgentError::NoSuchNode(said)),
+    }
 }
 
 /// The goal's documents, its folder's included. In the goal only their names remain.

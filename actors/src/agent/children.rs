@@ -43,14 +43,18 @@ impl World<'_> {
     }
 }
 
-/// The node of this key, unique prefix of the key (of 4 or more), or name.
+/// The node of this key, name that only one has, or unique prefix of the key (of 4 or more: a model says it).
 pub(super) fn find_place(places: &[Place], text: &str) -> Option<NodeId> {
-    if let Some(place) = places.iter().find(|p| p.name == text || p.id.to_string() == text) {
-        return Some(place.id);
+    let only = |fits: &dyn Fn(&Place) -> bool| {
+        let mut fit = places.iter().filter(|p| fits(p));
+        let first = fit.next()?;
+        fit.next().is_none().then_some(first.id)
+    };
+    let named = |p: &Place| p.name == text;
+    if places.iter().any(named) {
+        return only(&named);
     }
-    let mut begin = places.iter().filter(|p| text.len() >= 4 && p.id.to_string().starts_with(text));
-    let first = begin.next()?;
-    begin.next().is_none().then_some(first.id)
+    only(&|p| p.id.to_string() == text || (text.len() >= 4 && p.id.to_string().starts_with(text)))
 }
 
 /// Where an errand stands.

@@ -220,4 +220,7 @@ pub enum AgentError {
     /// Another node did not answer.
     #[error("{0}")]
     Link(#[from] skep_runtime::Error),
+    /// The named node could be several.
+    #[error("{0} fits several nodes: give more of the id (`skep nodes`)")]
+    Ambiguous(String),
 }

@@ -361,6 +361,10 @@ async fn a_goal_may_name_its_node_and_is_found_from_any() {
     let nowhere =
         stage.ask(0, |r| Message::Start(Wire(Goal { node: Some("n9".into()), ..goal(Strategy::Answer, &[], 0) }), r));
     assert_eq!(nowhere.await, Err(AgentError::NoSuchNode("n9".into())));
+    stage.swarm.show(2, |member| member.name = "n1".into());
+    let either =
+        stage.ask(0, |r| Message::Start(Wire(Goal { node: Some("n1".into()), ..goal(Strategy::Answer, &[], 0) }), r));
+    assert_eq!(either.await, Err(AgentError::Ambiguous("n1".into())));
 }
 
 #[tokio::test(start_paused = true)]

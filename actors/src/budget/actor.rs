@@ -113,12 +113,7 @@ impl Actor for ThreadBudget {
                 drop(reply.send(Wire(state.settle(reservation, spent).await)));
             }
             Message::Release(Wire(reservation), reply) => {
-                let release = |account: &mut Account| match account {
-                    Account::Owned(thread) => thread.release(reservation.id),
-                    Account::Held(held) => held.release(reservation.id),
-                };
-                // Unknown is settled or charged already; unwritten stays set aside, which errs on the safe side.
-                let _ = state.change(reservation.thread, release).await;
+                state.release(reservation).await;
                 drop(reply.send(Wire(())));
             }
             Message::Get(Wire(thread), reply) => state.get(thread, reply),
@@ -136,12 +131,11 @@ impl Actor for ThreadBudget {
             }
             Message::ResetUsage(reply) => {
                 let rows = state.meter.marked();
-                if let Err(error) = state.write(None, &rows).await {
-                    tracing::error!(%error, "usage was not reset");
-                } else {
+                let reset = state.write(None, &rows).await;
+                if reset.is_ok() {
                     state.meter.put(rows);
                 }
-                drop(reply.send(Wire(())));
+                drop(reply.send(Wire(reset)));
             }
             Message::Lease(Wire(lease), reply) => drop(reply.send(Wire(state.lease(lease).await))),
             Message::Report(Wire(report), reply) => drop(reply.send(Wire(state.report(report).await))),
@@ -247,10 +241,24 @@ impl State {
             },
         };
         match self.change(thread, reserve).await {
-            Ok(None) => drop(want.reply.send(Wire(Ok(Reservation { id, thread, tokens })))),
+            Ok(None) => {
+                // Nobody is left who could settle it: what stays set aside would be lost to the thread.
+                if want.reply.send(Wire(Ok(Reservation { id, thread, tokens }))).is_err() {
+                    self.release(Reservation { id, thread, tokens }).await;
+                }
+            }
             Ok(Some((owner, lease))) => self.ask_lease(me, owner, lease, want),
             Err(error) => drop(want.reply.send(Wire(Err(error)))),
         }
+    }
+
+    async fn release(&mut self, reservation: Reservation) {
+        let release = |account: &mut Account| match account {
+            Account::Owned(thread) => thread.release(reservation.id),
+            Account::Held(held) => held.release(reservation.id),
+        };
+        // Unknown is settled or charged already; unwritten stays set aside, which errs on the safe side.
+        let _ = self.change(reservation.thread, release).await;
     }
 
     /// Asks the owner; its answer comes back as [`Message::Granted`].

@@ -43,7 +43,7 @@ pub enum Message {
     Usage(RpcReplyPort<Wire<Usage>>),
     /// Start counting anew: a mark, nothing is deleted.
     #[rpc]
-    ResetUsage(RpcReplyPort<Wire<()>>),
+    ResetUsage(RpcReplyPort<Wire<Result<(), BudgetError>>>),
     /// Between nodes: where a thread stands that this node owns; nobody else is asked.
     #[rpc]
     Look(Wire<Uuid>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
@@ -222,4 +222,14 @@ pub enum BudgetError {
     /// It could not be written, so it was not granted.
     #[error("the budget could not be saved: {0}")]
     Store(String),
+    /// Nobody who answers keeps the thread's budget, but a member that may is away.
+    #[error(
+        "the budget of thread {thread} may be kept by {away}, which is away: bring it back, or use no thread of yours"
+    )]
+    Unsure {
+        /// The thread.
+        thread: Uuid,
+        /// The name of the member that could not be asked.
+        away: String,
+    },
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Invariant: spent + reserved + leased <= budget, for every thread, always. What a crash leaves unsettled is
-//! charged in full, because nobody can know what the call cost.
+//! charged in full, because nobody can know what the call cost. Callers who don't know where a thread lives use a
+//! [`Purse`].
 
 mod actor;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod held;
 mod local;
 pub mod messages;
 mod meter;
+mod purse;
 pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ mod thread;
 pub use actor::start;
 pub use local::Local;
 pub use messages::{Budget, BudgetError, Message, Reservation, Spent, Usage};
+pub use purse::Purse;
 
 /// The published name of a node's ThreadBudgetActor.
 pub const NAME: &str = "budget";

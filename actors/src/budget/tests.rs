@@ -155,7 +155,7 @@ async fn usage_is_metered_by_agent_and_model_since_the_last_reset() {
     start(swarm.context(0), swarm.root(0)).await.unwrap();
     let usage = ask(&swarm, 0, Message::Usage).await;
     assert_eq!((usage.total.prompt, usage.by_agent[0].0.as_str(), usage.active_threads), (60, "a0", 1));
-    ask(&swarm, 0, Message::ResetUsage).await;
+    ask(&swarm, 0, Message::ResetUsage).await.unwrap();
     assert_eq!(ask(&swarm, 0, Message::Usage).await.total.requests, 0);
 }
 

@@ -135,8 +135,9 @@ impl Actor for NodeActor {
                 node.gauge();
                 let _ = reply.send(Wire(node.context.metrics.text()));
             }
-            Message::Drain(Wire(draining), reply) => node.drain(draining, reply).await,
+            Message::Drain(Wire(draining), reply) => reply.send(Wire(node.drain(draining).await))?,
             Message::Invite(reply) => answer(&state.tasks, reply, async move { swarm.invite().await }),
+            Message::Opens(Wire(line), reply) => reply.send(Wire(swarm.opens(&line)))?,
             Message::Join(Wire(invite), reply) => answer(&state.tasks, reply, async move { swarm.join(invite).await }),
             Message::Waiting(reply) => drop(reply.send(Wire(swarm.waiting()))),
             Message::Approve(Wire(code), reply) => {
@@ -195,18 +196,13 @@ impl Node {
         }
     }
 
-    async fn drain(&self, draining: bool, reply: RpcReplyPort<Wire<()>>) {
+    async fn drain(&self, draining: bool) -> Result<(), NodeError> {
+        let unwritten = |e: skep_runtime::store::Error| NodeError::Store(e.to_string());
         let mut batch = Batch::new();
-        let saved = match batch.put(SETTINGS, &DRAINING.to_string(), &draining) {
-            Ok(()) => self.context.store.commit(batch).await,
-            Err(e) => Err(e),
-        };
-        if let Err(e) = saved {
-            // No answer: the owner asked for something that would not survive, and has to know.
-            return tracing::error!(error = %e, "draining could not be saved");
-        }
+        batch.put(SETTINGS, &DRAINING.to_string(), &draining).map_err(unwritten)?;
+        self.context.store.commit(batch).await.map_err(unwritten)?;
         self.change(|face| face.load.draining = draining);
-        let _ = reply.send(Wire(()));
+        Ok(())
     }
 
     fn status(&self) -> Status {
@@ -340,7 +336,10 @@ fn resident_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Swarm;
+    use crate::{
+        node::{Health, Verdict},
+        testing::Swarm,
+    };
     use skep_runtime::Handle;
 
     const DEADLINE: Duration = Duration::from_secs(5);
@@ -368,13 +367,13 @@ mod tests {
     async fn draining_is_seen_by_others_and_survives_a_restart() {
         let mut swarm = Swarm::new(2).await;
         let first = node(&swarm, 0).await;
-        first.ask(DEADLINE, |reply| Message::Drain(Wire(true), reply)).await.unwrap();
+        first.ask(DEADLINE, |reply| Message::Drain(Wire(true), reply)).await.unwrap().unwrap();
         assert!(swarm.context(1).members.get(&swarm.id(0)).unwrap().load.draining);
         swarm.kill(0).await;
         swarm.restart(0).await;
         let first = node(&swarm, 0).await;
         assert!(first.ask(DEADLINE, Message::Status).await.unwrap().load.draining);
-        first.ask(DEADLINE, |reply| Message::Drain(Wire(false), reply)).await.unwrap();
+        first.ask(DEADLINE, |reply| Message::Drain(Wire(false), reply)).await.unwrap().unwrap();
         assert!(!swarm.context(1).members.get(&swarm.id(0)).unwrap().load.draining);
     }
 
@@ -382,12 +381,17 @@ mod tests {
     async fn health_names_what_is_wrong() {
         let swarm = Swarm::new(2).await;
         let first = node(&swarm, 0).await;
-        let check = |findings: &[Finding], check: &str| findings.iter().find(|f| f.check == check).unwrap().ok;
-        let findings = first.ask(DEADLINE, Message::Health).await.unwrap();
-        assert!(findings.iter().all(|f| f.ok), "{findings:?}");
+        let check = |health: &Health, check: &str| health.checks.iter().find(|(f, _)| f.check == check).unwrap().0.ok;
+        let health = first.ask(DEADLINE, Message::Health).await.unwrap();
+        assert_eq!(health.verdict, Verdict::Healthy, "{health:?}");
         swarm.cut(1);
-        let findings = first.ask(DEADLINE, Message::Health).await.unwrap();
-        assert_eq!((check(&findings, "members"), check(&findings, "store")), (false, true));
+        let health = first.ask(DEADLINE, Message::Health).await.unwrap();
+        assert_eq!((check(&health, "members"), check(&health, "store")), (false, true));
+        assert_eq!(health.verdict, Verdict::Degraded);
+        // A node that can't keep anything does not work, however well the rest is.
+        swarm.context(0).store.close().await.unwrap();
+        let health = first.ask(DEADLINE, Message::Health).await.unwrap();
+        assert_eq!((check(&health, "store"), health.verdict), (false, Verdict::Unhealthy));
     }
 
     #[tokio::test]

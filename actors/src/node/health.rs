@@ -2,7 +2,7 @@
 //!
 //! Not here: what stands between this node and its peers (`Swarm::diagnose`).
 
-use super::messages::Card;
+use super::messages::{Card, Health, Verdict};
 use crate::Context;
 use skep_runtime::{
     Load,
@@ -11,7 +11,7 @@ use skep_runtime::{
     swarm::Finding,
 };
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Free disk below which nothing more should be pulled, in bytes.
 const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
@@ -22,11 +22,20 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Where the write goes.
 const PROBE: Table<u8, u64> = Table::new("health");
 
-/// All checks of this node.
-pub(super) async fn check(context: &Context, card: &Card, load: &Load, gpus: Option<Finding>) -> Vec<Finding> {
-    let mut findings = vec![disk(card), memory(load), store(context).await, members(context), drain(load)];
-    findings.extend(gpus);
-    findings
+/// All checks of this node. Without its store it can't keep what it acknowledges; all else it can live with.
+pub(super) async fn check(context: &Context, card: &Card, load: &Load, gpus: Option<Finding>) -> Health {
+    let since = Instant::now();
+    let store = store(context).await;
+    let took_ms = since.elapsed().as_millis() as u64;
+    let alive = store.ok;
+    let quick = [disk(card), memory(load), members(context), drain(load)].into_iter().chain(gpus);
+    let checks: Vec<_> = quick.map(|finding| (finding, 0)).chain([(store, took_ms)]).collect();
+    let verdict = match checks.iter().all(|(finding, _)| finding.ok) {
+        true => Verdict::Healthy,
+        false if alive => Verdict::Degraded,
+        false => Verdict::Unhealthy,
+    };
+    Health { verdict, checks }
 }
 
 /// A finding.
@@ -90,7 +99,7 @@ fn members(context: &Context) -> Finding {
 
 fn drain(load: &Load) -> Finding {
     match load.draining {
-        true => finding("drain", true, "draining: no new work comes here until `skep drain --off`".into()),
+        true => finding("drain", true, "draining: no new work comes here until `skep drain --undo`".into()),
         false => finding("drain", true, "takes work".into()),
     }
 }

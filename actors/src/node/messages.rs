@@ -26,7 +26,7 @@ pub enum Message {
     Get(Wire<String>, RpcReplyPort<Wire<Result<Listed, NodeError>>>),
     /// Checks of this node, each with what was found.
     #[rpc]
-    Health(RpcReplyPort<Wire<Vec<Finding>>>),
+    Health(RpcReplyPort<Wire<Health>>),
     /// Every metric by name.
     #[rpc]
     Metrics(RpcReplyPort<Wire<BTreeMap<String, i64>>>),
@@ -35,10 +35,13 @@ pub enum Message {
     MetricsText(RpcReplyPort<Wire<String>>),
     /// Take no new work (`true`), or take work again. Answered when the new state is announced.
     #[rpc]
-    Drain(Wire<bool>, RpcReplyPort<Wire<()>>),
+    Drain(Wire<bool>, RpcReplyPort<Wire<Result<(), NodeError>>>),
     /// Open an invitation. Only for this node's owner: refused when it comes from another node.
     #[rpc]
     Invite(RpcReplyPort<Wire<Result<Invite, NodeError>>>),
+    /// Whether this is the line of an invitation of this node's that still lets a machine in.
+    #[rpc]
+    Opens(Wire<String>, RpcReplyPort<Wire<bool>>),
     /// Join a swarm by an invite line or `CODE@HOST:PORT`.
     #[rpc]
     Join(Wire<String>, RpcReplyPort<Wire<Result<(), NodeError>>>),
@@ -171,6 +174,26 @@ pub struct Listed {
     pub card: Option<Card>,
 }
 
+/// How well a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// All is well.
+    Healthy,
+    /// It works, but something wants looking after.
+    Degraded,
+    /// It can't do its work: what it acknowledges would not be kept.
+    Unhealthy,
+}
+
+/// What the checks of a node found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// All of them together.
+    pub verdict: Verdict,
+    /// Each of them, and the milliseconds that it took.
+    pub checks: Vec<(Finding, u64)>,
+}
+
 /// The swarm in a few numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Summary {
@@ -205,4 +228,7 @@ pub enum NodeError {
     /// Membership said no.
     #[error(transparent)]
     Swarm(#[from] swarm::Error),
+    /// It could not be written, so nothing changed: it would not survive a restart.
+    #[error("it could not be saved: {0}")]
+    Store(String),
 }

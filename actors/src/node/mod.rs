@@ -18,7 +18,7 @@ pub mod messages;
 pub mod probe;
 
 pub use actor::start;
-pub use messages::{Card, Gpu, Message, NodeError, Status, Summary};
+pub use messages::{Card, Gpu, Health, Message, NodeError, Status, Summary, Verdict};
 
 /// The published name of a node's NodeActor.
 pub const NAME: &str = "node";

@@ -15,7 +15,7 @@ use crate::{
     shard::{HISTORY_TOKENS_MAX, ROWS_MAX},
 };
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
-use skep_engine::{Sampling, StopFilter};
+use skep_engine::{SampleError, Sampling, StopFilter};
 use skep_runtime::{Tasks, Wire};
 use std::sync::Arc;
 use tokio::{
@@ -202,7 +202,10 @@ impl Desk {
             seed: request.sampling.seed,
             ..Sampling::default()
         };
-        sampling.check().map_err(|e| invalid("sampling", &e.to_string()))?;
+        sampling.check().map_err(|e| match &e {
+            SampleError::Parameter { name, .. } => invalid(name, &e.to_string()),
+            _ => invalid("sampling", &e.to_string()),
+        })?;
         let prompt = self.prompt(request.turns).await?;
         let context = u64::from(self.context_tokens);
         let room = context.checked_sub(prompt.len() as u64).filter(|room| *room > 0);

@@ -25,7 +25,7 @@ impl Lexicon {
         if turns.is_empty() {
             return Err(invalid("turns", "a conversation has at least one turn"));
         }
-        let messages: Vec<Message> = turns.iter().map(message).collect::<Result<_, _>>()?;
+        let messages: Vec<Message> = turns.iter().enumerate().map(message).collect::<Result<_, _>>()?;
         let rendered = match self.template.render(&messages) {
             // Families such as Mistral's and Gemma's know only users and assistants, in turn.
             Err(ChatError::Render(reason)) => match folded(&messages) {
@@ -63,13 +63,13 @@ fn folded(messages: &[Message]) -> Vec<Message> {
     folded
 }
 
-fn message(turn: &Turn) -> Result<Message, GenerateError> {
+fn message((i, turn): (usize, &Turn)) -> Result<Message, GenerateError> {
     let role = match turn.role.as_str() {
         "system" | "developer" => Role::System,
         "user" => Role::User,
         "assistant" => Role::Assistant,
         "tool" => Role::Tool,
-        _ => return Err(invalid("role", "one of system, user, assistant, tool")),
+        _ => return Err(invalid(&format!("turns[{i}].role"), "one of system, user, assistant, tool")),
     };
     Ok(Message::new(role, turn.content.clone()))
 }

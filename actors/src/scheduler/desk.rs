@@ -4,7 +4,7 @@
 //! over an await, with a place in the journal reserved before, so that the order on disk is the order of decisions.
 
 use super::{
-    core::{Action, Core, Now},
+    core::{Action, Core, Now, word},
     fleet::Fleet,
     journal::{ENTRIES_MAX, Entry, Write, keep},
     messages::{Message, Record, ScheduleError},
@@ -168,6 +168,9 @@ impl Desk {
             Action::Ended(id) => {
                 let mut state = self.state();
                 let record = state.core.get(id).cloned();
+                if let Some(record) = &record {
+                    self.count(word(record.state));
+                }
                 for waiter in state.waiters.remove(&id).unwrap_or_default() {
                     let _ = waiter.send(Wire(record.clone().ok_or(ScheduleError::NoSuchTask(id))));
                 }
@@ -207,6 +210,14 @@ impl Desk {
                 Write::Record(_) | Write::Row(..) | Write::NoRow(_) => {}
             }
         }
+    }
+
+    /// Counts what became of commands whose records are here: `tasks_submitted`, `tasks_completed`, ...
+    pub(super) fn count(&self, what: &str) {
+        self.context
+            .metrics
+            .counter(&format!("tasks_{what}"), &format!("commands of this node that were {what}"))
+            .inc();
     }
 
     /// Notes what the disk refused, for the next tick.

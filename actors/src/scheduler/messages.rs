@@ -1,6 +1,6 @@
 //! What the SchedulerActor can be told and asked, and the record that it keeps of each command.
 
-use crate::task::output::TAIL_BYTES_MAX;
+use crate::{node::NodeError, task::output::TAIL_BYTES_MAX};
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
@@ -270,9 +270,14 @@ pub enum ScheduleError {
     /// No node's record has this id.
     #[error("Task not found: {0}")]
     NoSuchTask(Uuid),
-    /// The named node is not in the swarm.
-    #[error("no such node: {0} (`skep nodes` lists them)")]
-    NoSuchNode(String),
+    /// A field names a node that is not in the swarm, or could be several.
+    #[error("{error}")]
+    Named {
+        /// The field's name.
+        field: String,
+        /// What is wrong with what it says.
+        error: NodeError,
+    },
     /// The named node does not answer.
     #[error("node {0} is down: choose another, or leave the choice to the scheduler")]
     NodeDown(String),

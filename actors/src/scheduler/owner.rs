@@ -57,6 +57,7 @@ impl Desk {
                         (state.core.get(id).cloned(), actions, Also::default())
                     };
                     let taken = desk.change(take).await;
+                    desk.count("submitted");
                     let _ = reply.send(Wire(taken.ok_or(ScheduleError::NoSuchTask(id))));
                 }),
                 Err(e) => drop(reply.send(Wire(Err(ScheduleError::Store(e.to_string()))))),
@@ -228,10 +229,10 @@ impl Desk {
     fn resolve(&self, mut spec: Spec) -> Result<Spec, ScheduleError> {
         spec::check(&spec)?;
         let picture = self.context.members.now();
-        for field in [&mut spec.node, &mut spec.preferred_node] {
-            let Some(text) = field else { continue };
-            let node = lookup::find(&picture, text).map_err(|_| ScheduleError::NoSuchNode(text.clone()))?;
-            *field = Some(node.id.to_string());
+        for (field, named) in [("node", &mut spec.node), ("preferred_node", &mut spec.preferred_node)] {
+            let Some(text) = named else { continue };
+            let unknown = |error| ScheduleError::Named { field: field.into(), error };
+            *named = Some(lookup::find(&picture, text).map_err(unknown)?.id.to_string());
         }
         Ok(spec)
     }

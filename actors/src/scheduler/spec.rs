@@ -13,8 +13,8 @@ const ENV_MAX: usize = 256;
 const ENV_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a path, Linux' own bound.
 const PATH_BYTES_MAX: usize = 4096;
-/// Bytes of a node's key, prefix or name.
-const NODE_BYTES_MAX: usize = 64;
+/// Bytes of a node's key, prefix or name: 63 characters of four bytes, and room for the key's 64.
+const NODE_BYTES_MAX: usize = 252;
 /// Seconds of the longest time limit: 30 days. Longer is a service, and 0 (never) is for that.
 const TIMEOUT_S_MAX: u64 = 30 * 24 * 3600;
 /// Variables that tell a task's processes from others; a command must not speak for another one.
@@ -113,7 +113,7 @@ mod tests {
         check_field("env", |s| drop(s.env.insert("SKEP_TASK".into(), "x".into())));
         check_field("env", |s| drop(s.env.insert("A".into(), "x\0".into())));
         check_field("dir", |s| s.dir = Some(String::new()));
-        check_field("node", |s| s.node = Some("x".repeat(65)));
+        check_field("node", |s| s.node = Some("x".repeat(253)));
         check_field("timeout_s", |s| s.timeout_s = TIMEOUT_S_MAX + 1);
         assert_eq!(check(&spec("true")), Ok(()));
     }

@@ -4,6 +4,7 @@ pub mod follow;
 pub mod log;
 pub mod run;
 pub mod runs;
+pub mod shown;
 pub mod templates;
 
 use skep_actors::Context;

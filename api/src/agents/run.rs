@@ -55,7 +55,7 @@ pub struct NewGoal {
     #[oai(validator(minimum(value = "1")))]
     pub budget: Option<u64>,
     /// Documents for `map_reduce`; 4 MiB in all.
-    #[oai(validator(max_items = 4096))]
+    #[oai(validator(max_items = 1024))]
     pub documents: Option<Vec<Document>>,
     /// A folder on the machine that it starts on, whose text files are its documents.
     pub folder: Option<String>,

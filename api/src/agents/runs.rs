@@ -3,7 +3,10 @@
 //! Two documented APIs meet on this path: one lists agents, one lists runs of goals. An agent here *is* a run that
 //! is at work, so the answer has both views.
 
-use super::run::{AgentRun, NewGoal, Status};
+use super::{
+    run::{AgentRun, NewGoal, Status},
+    shown::{Kinds, Shown, View},
+};
 use crate::{
     Problem, Reply,
     caller::Caller,
@@ -38,10 +41,19 @@ impl Agents {
         /// How many runs, at most 1000
         #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
         limit: Query<Option<u32>>,
-    ) -> Reply<Json<AgentList>> {
+        /// `runs` answers with the newest runs alone, as a bare array
+        view: Query<Option<View>>,
+        /// `instance`, `run`, or both with a comma: only these
+        kind: Query<Option<String>>,
+    ) -> Reply<Json<Shown>> {
+        let kinds = Kinds::parse(kind.0.as_deref())?;
         let rows = limit.0.unwrap_or(ROWS).min(ROWS_MAX);
         let runs = self.agents().ask(ASK_TIMEOUT, |port| Message::List(Wire(rows), port)).await?;
-        Ok(Json(AgentList::new(runs.into_iter().map(AgentRun::from).collect())))
+        let runs: Vec<AgentRun> = runs.into_iter().map(AgentRun::from).collect();
+        Ok(Json(match view.0 {
+            Some(View::Runs) => Shown::Runs(runs),
+            None => Shown::List(AgentList::new(runs, kinds)),
+        }))
     }
 
     /// Work on a goal
@@ -120,8 +132,9 @@ pub enum Activity {
 }
 
 impl AgentList {
-    fn new(runs: Vec<AgentRun>) -> AgentList {
-        let agents: Vec<Instance> = runs.iter().filter_map(Instance::of).collect();
+    fn new(runs: Vec<AgentRun>, kinds: Kinds) -> AgentList {
+        let agents: Vec<Instance> = runs.iter().filter_map(Instance::of).filter(|_| kinds.instances).collect();
+        let runs = if kinds.runs { runs } else { Vec::new() };
         AgentList { count: agents.len(), agents, runs_count: runs.len(), runs }
     }
 }

@@ -42,7 +42,7 @@ impl Drain {
         let here = self.0.directory.here::<Message>(node::NAME);
         let listed = here.ask(ASK_TIMEOUT, |port| Message::Get(Wire(id), port)).await??;
         let there = self.0.directory.at::<Message>(listed.member.id, node::NAME);
-        there.ask(ASK_TIMEOUT, |port| Message::Drain(Wire(draining), port)).await?;
+        there.ask(ASK_TIMEOUT, |port| Message::Drain(Wire(draining), port)).await??;
         Ok(Done::Done)
     }
 }

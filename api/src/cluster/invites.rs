@@ -1,10 +1,11 @@
 //! `/api/cluster/join-token`, `join`, `join-remote`, `leave`: invitations to this swarm, and this node's own way
 //! into another and out again.
 //!
-//! The documented handshake of a joiner over HTTP has no counterpart: machines join over QUIC, where the joiner
-//! knows whom it talks to before it says anything. So both `join` and `join-remote` let *this* node join.
+//! The documented handshake of a joiner over HTTP is refused: machines join over QUIC, where the joiner knows whom it
+//! talks to before it says anything. Both `join`, without a joiner's `node_id`, and `join-remote` let *this* node join.
 
 use crate::{Problem, Reply, caller::Caller, input::Input, limits::JOIN_TIMEOUT, tag::Tag, when::rfc3339};
+use poem::http::StatusCode;
 use poem_openapi::{Object, OpenApi, param::Query, payload::Json};
 use skep_actors::{
     Context,
@@ -29,9 +30,14 @@ impl Invites {
 
     /// Join the swarm of an invite
     ///
-    /// This node joins; the answer comes when it is a member. It must not have company already.
+    /// This node joins; the answer comes when it is a member. It must not have company already. A machine that sends
+    /// its own `node_id`, to be taken in over HTTP, is refused with 424.
     #[oai(path = "/join", method = "post", operation_id = "invites_accept")]
     async fn accept(&self, _caller: Caller, body: Input<Token>) -> Reply<Json<Joined>> {
+        if body.0.node_id.is_some() {
+            let text = "machines join over QUIC: run `skep join` with this token on the machine that shall join";
+            return Err(Problem::new(StatusCode::FAILED_DEPENDENCY, "joins_over_quic", text).in_field("node_id"));
+        }
         self.join(body.0.token).await
     }
 
@@ -75,11 +81,14 @@ pub struct JoinToken {
     pub token: String,
     /// Six characters that do the same when typed beside an address.
     pub short_code: String,
+    /// Where this node can be reached, as `host:port`: what to type beside the short code.
+    pub addresses: Vec<String>,
     /// When it stops working.
     pub expires_at: String,
     /// What to run on the other machine.
     pub cli_command: String,
-    /// The path of a page with these commands, on this server.
+    /// The path of a page with these commands, on this server; other machines see it only if the API listens for them
+    /// (`skep up --api`).
     pub join_url: String,
 }
 
@@ -90,6 +99,7 @@ impl From<Invite> for JoinToken {
             cli_command: format!("skep join {}", invite.line),
             join_url: format!("/join/{}", invite.line),
             short_code: invite.code,
+            addresses: invite.addresses.iter().map(ToString::to_string).collect(),
             token: invite.line,
         }
     }
@@ -101,6 +111,8 @@ pub struct Token {
     /// The whole line that `skep invite` printed there, or `CODE@HOST:PORT`.
     #[oai(validator(min_length = 1, max_length = 1024))]
     pub token: String,
+    /// The key of a machine that wants to be taken in over HTTP: refused.
+    pub node_id: Option<String>,
 }
 
 /// A machine to join: `invite`, or `coordinator_ip` and `token`.

@@ -32,7 +32,7 @@ pub struct Node {
     pub left: bool,
     /// It takes no new work.
     pub draining: bool,
-    /// `laptop`, `desktop`, `server`, `pi` or `unknown`.
+    /// `laptop`, `desktop` (a server too: the documented words are these), `pi` or `unknown`.
     pub device_type: String,
     /// `linux`, `macos` or `windows`; empty until its card came.
     pub os: String,
@@ -91,8 +91,10 @@ pub struct Gpu {
     pub vram_free: u64,
     /// The first one's driver version.
     pub driver: String,
-    /// How the first is driven: `cuda`, `vulkan`, `metal`; `cpu` when there is none.
+    /// How the first is driven: `cuda`, `rocm` or `metal`; `cpu` when by none of these. Each device tells more.
     pub backend: String,
+    /// `none`: no node makes pictures.
+    pub generator: String,
     /// Each of them.
     pub devices: Vec<Device>,
 }
@@ -126,7 +128,11 @@ impl From<Listed> for Node {
             status: if member.state == State::Up { Status::Online } else { Status::Offline },
             left: member.state == State::Left,
             draining: member.load.draining,
-            device_type: if card.device_type.is_empty() { "unknown".into() } else { card.device_type.clone() },
+            device_type: match card.device_type.as_str() {
+                "server" => "desktop".into(),
+                known @ ("laptop" | "desktop" | "phone" | "pi") => known.into(),
+                _ => "unknown".into(),
+            },
             cpu_percent: f64::from(member.load.cpu_permille) / 10.0,
             ram_used,
             ram_total: card.memory_bytes,
@@ -155,14 +161,20 @@ impl From<Listed> for Node {
 impl Gpu {
     /// The graphics processors of a card.
     pub fn of(card: &Card) -> Gpu {
-        let Some(first) = card.gpus.first() else { return Gpu { backend: "cpu".into(), ..Gpu::default() } };
+        let Some(first) = card.gpus.first() else {
+            return Gpu { backend: "cpu".into(), generator: "none".into(), ..Gpu::default() };
+        };
         Gpu {
             available: true,
             name: first.name.clone(),
             vram: card.gpus.iter().map(|g| g.memory_bytes).sum(),
             vram_free: card.gpus.iter().map(|g| g.memory_bytes.saturating_sub(g.used_bytes)).sum(),
             driver: first.driver.clone(),
-            backend: first.backend.clone(),
+            backend: match first.backend.as_str() {
+                known @ ("cuda" | "rocm" | "metal") => known.into(),
+                _ => "cpu".into(),
+            },
+            generator: "none".into(),
             devices: card.gpus.iter().cloned().map(Device::from).collect(),
         }
     }

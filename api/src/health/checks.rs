@@ -1,6 +1,6 @@
 //! `/api/health`: the checks of this node.
 
-use crate::{Reply, caller::Caller, tag::Tag, when::rfc3339};
+use crate::{Reply, caller::Caller, limits::HEALTH_TIMEOUT, tag::Tag, when::rfc3339};
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json};
 use skep_actors::{
     Context,
@@ -19,9 +19,9 @@ impl Health {
     #[oai(path = "/", method = "get", operation_id = "health_get")]
     async fn get(&self, _caller: Caller) -> Reply<Checked> {
         let node = self.0.directory.here::<Message>(node::NAME);
-        let findings = node.ask(ASK_TIMEOUT, Message::Health).await?;
+        let health = node.ask(HEALTH_TIMEOUT, Message::Health).await?;
         let status = node.ask(ASK_TIMEOUT, Message::Status).await?;
-        Ok(Checked::new(Report::new(&findings, status, self.0.env.now_ms())))
+        Ok(Checked::new(Report::new(health, status, self.0.env.now_ms())))
     }
 }
 
@@ -48,9 +48,9 @@ impl Checked {
 pub enum Verdict {
     /// All checks passed.
     Healthy,
-    /// Some did not.
+    /// It works, but something wants looking after.
     Degraded,
-    /// None did.
+    /// It can't do its work.
     Unhealthy,
 }
 
@@ -86,6 +86,8 @@ pub struct Check {
     pub status: Verdict,
     /// What was found.
     pub message: String,
+    /// Milliseconds that it took.
+    pub duration_ms: u64,
     /// The same, if it is not well.
     pub error: Option<String>,
     /// When it was looked at.
@@ -93,14 +95,10 @@ pub struct Check {
 }
 
 impl Report {
-    fn new(findings: &[Finding], node: node::Status, now_ms: u64) -> Report {
+    fn new(health: node::Health, node: node::Status, now_ms: u64) -> Report {
         let now = rfc3339(now_ms);
-        let well = findings.iter().filter(|f| f.ok).count();
-        let status = match well {
-            _ if well == findings.len() => Verdict::Healthy,
-            0 => Verdict::Unhealthy,
-            _ => Verdict::Degraded,
-        };
+        let status = Verdict::from(health.verdict);
+        let checks = health.checks.into_iter();
         Report {
             status,
             ok: status != Verdict::Unhealthy,
@@ -108,19 +106,30 @@ impl Report {
             agent: node.name,
             uptime_seconds: node.uptime_ms / 1000,
             models: node.card.models.into_iter().map(|m| m.name).collect(),
-            checks: findings.iter().map(|f| (f.check.clone(), Check::new(f, &now))).collect(),
+            checks: checks.map(|(f, took_ms)| (f.check.clone(), Check::new(f, took_ms, &now))).collect(),
             timestamp: now,
         }
     }
 }
 
+impl From<node::Verdict> for Verdict {
+    fn from(verdict: node::Verdict) -> Verdict {
+        match verdict {
+            node::Verdict::Healthy => Verdict::Healthy,
+            node::Verdict::Degraded => Verdict::Degraded,
+            node::Verdict::Unhealthy => Verdict::Unhealthy,
+        }
+    }
+}
+
 impl Check {
-    fn new(finding: &Finding, now: &str) -> Check {
+    fn new(finding: Finding, duration_ms: u64, now: &str) -> Check {
         Check {
-            name: finding.check.clone(),
+            name: finding.check,
             status: if finding.ok { Verdict::Healthy } else { Verdict::Unhealthy },
             message: finding.detail.clone(),
-            error: (!finding.ok).then(|| finding.detail.clone()),
+            duration_ms,
+            error: (!finding.ok).then_some(finding.detail),
             last_check: now.into(),
         }
     }

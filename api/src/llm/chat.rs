@@ -13,7 +13,8 @@ use crate::{
     tag::Tag,
 };
 use futures::{StreamExt, stream};
-use poem_openapi::{Object, OpenApi, Union};
+use poem_openapi::{Object, OpenApi, Union, types::Any};
+use serde_json::Value;
 use skep_actors::{
     Context,
     pipeline::{Chunk, Turn},
@@ -61,6 +62,12 @@ pub struct NewChat {
     pub use_memory: Option<bool>,
     /// MCP servers: not in this version, refused when asked for.
     pub mcp_servers: Option<Vec<String>>,
+    /// Tools for the model to call: not in this version, refused when asked for; an agent has some.
+    pub tools: Option<Vec<Any<Value>>>,
+    /// How many documents of the brain: means nothing without it.
+    pub brain_top_k: Option<u32>,
+    /// How many facts of the memory: means nothing without it.
+    pub memory_top_k: Option<u32>,
 }
 
 /// One turn of a conversation.
@@ -83,6 +90,9 @@ impl NewChat {
         }
         if self.mcp_servers.is_some_and(|servers| !servers.is_empty()) {
             return missing("mcp_servers");
+        }
+        if self.tools.is_some_and(|tools| !tools.is_empty()) {
+            return missing("tools");
         }
         let thread = self.thread_id.map(|t| t.parse().map_err(|_| Problem::invalid("thread_id", "must be a UUID")));
         Ok(Wanted {

@@ -31,7 +31,10 @@ impl Models {
             models.ask(ASK_TIMEOUT, |port| Message::Plan(Wire(serve), port))
         };
         let plans = join_all(rows.iter().map(|row| plan(&row.model))).await;
-        rows.iter_mut().zip(plans).for_each(|(row, plan)| row.plan(plan.ok().and_then(Result::ok).map(Plan::from)));
+        rows.iter_mut().zip(plans).for_each(|(row, plan)| {
+            let plan = plan.ok().and_then(Result::ok);
+            row.plan(plan.map(|plan| Plan::new(plan, &self.0.members)));
+        });
         Ok(Json(rows))
     }
 }

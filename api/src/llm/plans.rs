@@ -5,7 +5,7 @@ use poem_openapi::{Object, OpenApi, payload::Json};
 use skep_actors::{
     Context,
     model::{self, Message, messages},
-    runtime::{Handle, Wire, defaults::ASK_TIMEOUT},
+    runtime::{Handle, Members, Wire, defaults::ASK_TIMEOUT},
 };
 
 /// Endpoints of the plans.
@@ -19,7 +19,7 @@ impl Plans {
     async fn plan(&self, _caller: Caller, body: Input<Wish>) -> Reply<Json<Plan>> {
         let serve = body.0.into();
         let plan = self.models().ask(ASK_TIMEOUT, |port| Message::Plan(Wire(serve), port)).await??;
-        Ok(Json(plan.into()))
+        Ok(Json(Plan::new(plan, &self.0.members)))
     }
 
     /// Serve a model
@@ -29,7 +29,7 @@ impl Plans {
     async fn serve(&self, _caller: Caller, body: Input<Wish>) -> Reply<Json<ServedModel>> {
         let serve = body.0.into();
         let served = self.models().ask(SERVE_TIMEOUT, |port| Message::Serve(Wire(serve), port)).await??;
-        Ok(Json(served.into()))
+        Ok(Json(ServedModel::new(served, &self.0.members)))
     }
 
     fn models(&self) -> Handle<Message> {
@@ -79,6 +79,8 @@ pub struct Plan {
 pub struct Stage {
     /// The machine's key.
     pub node_id: String,
+    /// Its name; empty if it has left the roster.
+    pub node_name: String,
     /// Its first layer.
     pub layer_start: u32,
     /// One past its last layer.
@@ -100,13 +102,13 @@ pub struct ServedModel {
     pub plan: Plan,
 }
 
-impl From<messages::Plan> for Plan {
-    fn from(plan: messages::Plan) -> Plan {
+impl Plan {
+    pub(crate) fn new(plan: messages::Plan, members: &Members) -> Plan {
         Plan {
             model: plan.model,
             digest: plan.digest,
             coordinator: plan.stages.first().map(|stage| stage.node.to_string()).unwrap_or_default(),
-            shards: plan.stages.into_iter().map(Stage::from).collect(),
+            shards: plan.stages.into_iter().map(|stage| Stage::new(stage, members)).collect(),
             predicted: plan.predicted,
             predicted_alone: plan.predicted_alone,
             reason: plan.reason,
@@ -114,10 +116,11 @@ impl From<messages::Plan> for Plan {
     }
 }
 
-impl From<messages::Stage> for Stage {
-    fn from(stage: messages::Stage) -> Stage {
+impl Stage {
+    fn new(stage: messages::Stage, members: &Members) -> Stage {
         Stage {
             node_id: stage.node.to_string(),
+            node_name: members.get(&stage.node).map(|member| member.name).unwrap_or_default(),
             layer_start: stage.from,
             layer_end: stage.to,
             assigned_ram: stage.weight_bytes,
@@ -125,13 +128,13 @@ impl From<messages::Stage> for Stage {
     }
 }
 
-impl From<messages::Served> for ServedModel {
-    fn from(served: messages::Served) -> ServedModel {
+impl ServedModel {
+    fn new(served: messages::Served, members: &Members) -> ServedModel {
         ServedModel {
             model: served.model,
             node_id: served.node.to_string(),
             actor: served.actor,
-            plan: served.plan.into(),
+            plan: Plan::new(served.plan, members),
         }
     }
 }

@@ -50,7 +50,7 @@ pub struct Source {
 pub enum PullProgress {
     /// It goes on.
     LlmPullProgress(Progress),
-    /// It is here, and verified.
+    /// It is here; verified, if its source tells a checksum.
     LlmPullDone(PullDone),
     /// It is not.
     LlmPullError(PullFailed),

@@ -22,7 +22,10 @@ use poem_openapi::{
     payload::{EventStream, Json},
     types::ToJSON,
 };
-use skep_actors::{Context, pipeline::Chunk};
+use skep_actors::{
+    Context,
+    pipeline::{Chunk, GenerateError},
+};
 
 /// Endpoints of the completions.
 #[derive(Clone)]
@@ -94,8 +97,7 @@ impl Frame {
                 }
             }
         }
-        let stopped = "this node is stopping: ask another, or again";
-        Err(Problem::new(poem::http::StatusCode::SERVICE_UNAVAILABLE, "stopping", stopped))
+        Err(GenerateError::Ended.into())
     }
 
     fn events(self, chunks: BoxStream<'static, Chunk>, usage: bool) -> EventStream<BoxStream<'static, Option<Event>>> {

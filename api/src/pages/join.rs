@@ -1,18 +1,23 @@
 //! `/join/:token`: a page for the other machine, with the commands that let it in.
 //!
-//! It needs no token of ours and knows nothing: it shows what stands in its own address, and whoever has that,
-//! has the invite. Whether the invite still works is told by `skep join` alone.
+//! It needs no token of ours: it shows what stands in its own address, and whoever has that, has the invite. Short
+//! codes have no page: whoever could ask here whether one works could guess.
 
 use crate::{Problem, Reply, limits::INVITE_CHARS_MAX, tag::Tag};
+use poem::http::StatusCode;
 use poem_openapi::{
     OpenApi,
     param::Path,
     payload::{Html, Response},
 };
+use skep_actors::{
+    Context, node,
+    runtime::{Wire, defaults::ASK_TIMEOUT},
+};
 
 /// Endpoints of the page.
-#[derive(Clone, Copy, Debug)]
-pub struct Join;
+#[derive(Clone)]
+pub struct Join(pub Context);
 
 #[OpenApi(prefix_path = "/join", tag = "Tag::Onboarding")]
 impl Join {
@@ -23,6 +28,12 @@ impl Join {
         let plain = |c: char| c.is_ascii_alphanumeric() || ".:@_-+=~[],".contains(c);
         if token.0.is_empty() || token.0.len() > INVITE_CHARS_MAX || !token.0.chars().all(plain) {
             return Err(Problem::not_found("this is not an invite: copy the whole address that `skep invite` printed"));
+        }
+        let node = self.0.directory.here::<node::Message>(node::NAME);
+        let line = token.0.clone();
+        if !node.ask(ASK_TIMEOUT, |port| node::Message::Opens(Wire(line), port)).await? {
+            let text = "this invite is expired or was used already: ask for a new one with `skep invite`";
+            return Err(Problem::new(StatusCode::GONE, "invite_spent", text));
         }
         // The page's address is a secret: no page that is opened from here may see it.
         let page = Response::new(Html(PAGE.replace("{invite}", &token.0)));

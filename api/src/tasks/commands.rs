@@ -44,8 +44,10 @@ impl Tasks {
     /// Run a command
     #[oai(path = "/", method = "post", operation_id = "tasks_create")]
     async fn create(&self, _caller: Caller, body: Input<NewTask>) -> Reply<Created<Task>> {
+        let named_in = body.0.names_its_node_in();
         let spec = body.0.try_into()?;
-        let record = self.scheduler().ask(ASK_TIMEOUT, |port| Message::Submit(Wire(spec), port)).await??;
+        let submitted = self.scheduler().ask(ASK_TIMEOUT, |port| Message::Submit(Wire(spec), port)).await?;
+        let record = submitted.map_err(|error| Problem::from(error).renamed("node", named_in))?;
         Ok(Created::Made(Json(record.into())))
     }
 

@@ -117,6 +117,14 @@ pub struct Hints {
     pub node: Option<String>,
 }
 
+impl NewTask {
+    /// The field that says where it must run: the machine has two documented names.
+    pub(crate) fn names_its_node_in(&self) -> &'static str {
+        let hinted = self.hints.as_ref().is_some_and(|hints| hints.node.is_some());
+        if self.node.is_none() && hinted { "hints.node" } else { "node" }
+    }
+}
+
 impl TryFrom<NewTask> for Spec {
     type Error = Problem;
 

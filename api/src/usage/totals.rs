@@ -27,7 +27,7 @@ impl Usage {
     /// A mark: nothing is deleted, and the threads' budgets stay.
     #[oai(path = "/reset", method = "post", operation_id = "usage_reset")]
     async fn reset(&self, _caller: Caller) -> Reply<Json<Reset>> {
-        self.budgets().ask(ASK_TIMEOUT, Message::ResetUsage).await?;
+        self.budgets().ask(ASK_TIMEOUT, Message::ResetUsage).await??;
         Ok(Json(Reset { success: true, message: "Usage tracking reset".into() }))
     }
 

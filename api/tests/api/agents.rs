@@ -111,6 +111,12 @@ async fn both_documented_views_are_in_the_list() {
     assert_eq!(list["agents"][0]["name"], "why");
     assert_eq!(list["agents"][0]["state"], "Running");
     assert_eq!((&list["runs"][1]["status"], &list["runs"][1]["lost"]), (&json!("failed"), &json!(true)));
+    let (_, runs) = json(stage().await.get("/api/agents?view=runs").send().await).await;
+    assert_eq!(runs, list["runs"]);
+    let (_, only) = json(stage().await.get("/api/agents?kind=instance").send().await).await;
+    assert_eq!((&only["count"], &only["runs_count"]), (&json!(1), &json!(0)));
+    let (status, odd) = json(stage().await.get("/api/agents?kind=bee").send().await).await;
+    assert_eq!((status, &odd["field"]), (400, &json!("kind")));
 }
 
 #[tokio::test]

@@ -53,10 +53,18 @@ fn act(context: Context, heard: Heard) -> impl FnMut(Message) + Send {
             }
             Message::Drain(Wire(draining), port) => {
                 hear(format!("drain {draining}"));
-                answer(port, ());
+                answer(port, Ok(()));
             }
             Message::Invite(port) => {
-                answer(port, Ok(Invite { line: LINE.into(), code: "ab12cd".into(), expires_ms: 600_000 }));
+                answer(
+                    port,
+                    Ok(Invite {
+                        line: LINE.into(),
+                        code: "ab12cd".into(),
+                        addresses: vec!["192.168.1.7:4892".parse().unwrap()],
+                        expires_ms: 600_000,
+                    }),
+                );
             }
             Message::Join(Wire(invite), port) => {
                 hear(format!("join {invite}"));
@@ -107,8 +115,8 @@ async fn machines_are_shown_as_documented() {
     assert_eq!((&node["cpu_percent"], &node["ram_used"], &node["os"]), (&json!(25.5), &json!(4000), &json!("linux")));
     assert_eq!(
         node["gpu"],
-        json!({"available": true, "name": "H", "vram": 100, "vram_free": 60, "driver": "", "backend": "",
-        "devices": [{"name": "H", "vendor": "", "backend": "", "vram": 100, "vram_used": 40, "driver": ""}]})
+        json!({"available": true, "name": "H", "vram": 100, "vram_free": 60, "driver": "", "backend": "cpu",
+        "generator": "none", "devices": [{"name": "H", "vendor": "", "backend": "", "vram": 100, "vram_used": 40, "driver": ""}]})
     );
 }
 
@@ -139,13 +147,15 @@ async fn draining_is_told_to_the_machine_itself() {
     let drained = move |message| {
         if let Message::Drain(Wire(draining), port) = message {
             there.lock().unwrap().push(format!("n1: drain {draining}"));
-            answer(port, ());
+            answer(port, if draining { Ok(()) } else { Err(NodeError::Store("the disk is full".into())) });
         }
     };
     stage.play_on(1, node::NAME, drained).await;
     stage.post("/api/nodes/n1/drain").send().await.assert_status(StatusCode::NO_CONTENT);
     stage.delete("/api/nodes/n0/drain").send().await.assert_status(StatusCode::NO_CONTENT);
-    assert_eq!(*heard.lock().unwrap(), ["n1: drain true", "drain false"]);
+    let unsaved = stage.delete("/api/nodes/n1/drain").send().await;
+    problem(unsaved, 500, "it could not be saved: the disk is full").await;
+    assert_eq!(*heard.lock().unwrap(), ["n1: drain true", "drain false", "n1: drain false"]);
 }
 
 #[tokio::test]
@@ -154,7 +164,7 @@ async fn an_invite_says_what_to_run_on_the_other_machine() {
     let (_, invite) = json(stage.get("/api/cluster/join-token").send().await).await;
     assert_eq!(
         invite,
-        json!({"token": LINE, "short_code": "ab12cd", "expires_at": "1970-01-01T00:10:00Z",
+        json!({"token": LINE, "short_code": "ab12cd", "expires_at": "1970-01-01T00:10:00Z", "addresses": ["192.168.1.7:4892"],
         "cli_command": format!("skep join {LINE}"), "join_url": format!("/join/{LINE}")})
     );
 }
@@ -170,6 +180,9 @@ async fn both_documented_ways_let_this_node_join() {
     assert_eq!(*heard.lock().unwrap(), ["join skep1abcdef", "join skep1abcdef", "join ab12cd@10.0.0.1:4893"]);
     let spent = stage.post_json("/api/cluster/join", json!({"token": "spent"})).await;
     spent.assert_status(StatusCode::GONE);
+    let joiner = stage.post_json("/api/cluster/join", json!({"token": LINE, "node_id": "n", "name": "pi"})).await;
+    joiner.assert_status(StatusCode::FAILED_DEPENDENCY);
+    assert_eq!(heard.lock().unwrap().len(), 4, "this node didn't join for it");
 }
 
 #[tokio::test]

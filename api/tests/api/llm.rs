@@ -26,6 +26,8 @@ use uuid::Uuid;
 
 pub(crate) const MODEL: &str = "hf:owner/small.gguf";
 pub(crate) const SESSION: Uuid = Uuid::from_u128(7);
+/// The thread that is exhausted.
+pub(crate) const SPENT: Uuid = Uuid::from_u128(7);
 
 /// What the scripted actors were told.
 #[derive(Clone)]
@@ -82,6 +84,7 @@ fn models(context: Context) -> impl FnMut(model::Message) + Send {
     };
     move |message| match message {
         Message::List(port) => answer(port, vec![model.clone()]),
+        Message::Get(Wire(name), port) => answer(port, known(Some(name)).map(|()| model.clone())),
         Message::Plan(Wire(serve), port) => answer(port, known(serve.model).map(|()| plan(&context))),
         Message::Serve(Wire(serve), port) => {
             let served = messages::Served {
@@ -144,7 +147,7 @@ fn pipeline(context: Context, heard: Heard) -> impl FnMut(pipeline::Message) + S
     }
 }
 
-/// Budgets that must be opened first; the thread that is named all sevens is exhausted.
+/// Budgets that must be opened first, but for one thread that is exhausted.
 fn budgets(context: &Context, heard: Heard) -> impl FnMut(budget::Message) + Send + use<> {
     use budget::Message;
     let owner = context.directory.id();
@@ -155,9 +158,13 @@ fn budgets(context: &Context, heard: Heard) -> impl FnMut(budget::Message) + Sen
             open.insert(thread);
             answer(port, Ok(budget(thread)));
         }
+        Message::Get(Wire(thread), port) => {
+            let known = thread == SPENT || open.contains(&thread);
+            answer(port, known.then(|| budget(thread)).ok_or(BudgetError::NoSuchThread(thread)));
+        }
         Message::Reserve(Wire((thread, tokens)), port) => answer(
             port,
-            if thread == Uuid::from_u128(7) {
+            if thread == SPENT {
                 Err(BudgetError::Exhausted { wanted: tokens, remaining: 1, max: 10 })
             } else if open.contains(&thread) {
                 Ok(Reservation { id: SESSION, thread, tokens })

@@ -1,11 +1,10 @@
 //! What OpenAI's clients read, in both modes.
 
 use crate::{
-    llm::{MODEL, SESSION, stage},
+    llm::{MODEL, SESSION, SPENT, stage},
     stage::{HOST, events, json},
 };
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 fn body(content: Value, more: Value) -> Value {
     let mut body = json!({"model": "auto", "messages": [{"role": "developer", "content": "be brief"}, {"role": "user", "content": content}]});
@@ -87,7 +86,7 @@ async fn errors_have_both_shapes() {
     assert_eq!(*heard.released.lock().unwrap(), 1, "what was set aside is given back");
     let picture = json!([{"type": "image_url", "image_url": {"url": "x"}}]);
     check(body(picture, json!({})), 400, "messages[1].content".into(), "invalid_field").await;
-    let spent = json!({"thread_id": Uuid::from_u128(7).to_string()});
+    let spent = json!({"thread_id": SPENT.to_string()});
     check(body("hi".into(), spent), 402, Value::Null, "insufficient_quota").await;
 }
 
@@ -108,6 +107,14 @@ async fn a_caller_that_goes_away_is_charged_for_what_it_got() {
     heard.settled.subscribe().wait_for(|all| all.len() == 1).await.unwrap();
     let (reservation, spent) = heard.settled.borrow()[0].clone();
     assert_eq!((reservation.tokens, spent.prompt), (10 + 1024, 5));
+}
+
+#[tokio::test]
+async fn no_more_is_set_aside_than_the_model_can_write() {
+    let (stage, heard) = stage().await;
+    stage.post_json("/v1/chat/completions", body("hi".into(), json!({"max_tokens": 120_000}))).await;
+    heard.settled.subscribe().wait_for(|all| all.len() == 1).await.unwrap();
+    assert_eq!(heard.settled.borrow()[0].0.tokens, 2048, "the model's context");
 }
 
 #[tokio::test]

@@ -11,6 +11,10 @@ use uuid::Uuid;
 const THREAD: Uuid = Uuid::from_u128(7);
 
 async fn stage() -> Stage {
+    stage_that_resets(Ok(())).await
+}
+
+async fn stage_that_resets(reset: Result<(), BudgetError>) -> Stage {
     let stage = Stage::new().await;
     let owner = stage.context().directory.id();
     let budget =
@@ -27,7 +31,7 @@ async fn stage() -> Stage {
         Message::Get(Wire(id), port) => {
             answer(port, if id == THREAD { Ok(budget()) } else { Err(BudgetError::NoSuchThread(id)) });
         }
-        Message::ResetUsage(port) => answer(port, ()),
+        Message::ResetUsage(port) => answer(port, reset.clone()),
         _ => {}
     };
     stage.play(budget::NAME, script).await;
@@ -73,4 +77,11 @@ async fn whoever_is_not_known_has_used_nothing() {
     }
     let (_, reset) = json(stage.post("/api/v1/usage/reset").send().await).await;
     assert_eq!(reset, json!({"success": true, "message": "Usage tracking reset"}));
+}
+
+#[tokio::test]
+async fn a_reset_that_could_not_be_saved_is_no_success() {
+    let full = BudgetError::Store("the disk is full".into());
+    let response = stage_that_resets(Err(full.clone())).await.post("/api/v1/usage/reset").send().await;
+    problem(response, 500, &full.to_string()).await;
 }

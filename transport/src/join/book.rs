@@ -81,6 +81,13 @@ impl Book {
         expires_ms
     }
 
+    /// Whether the invite of this secret still lets a machine in. There is no such question by code: that could be
+    /// guessed.
+    pub fn lets_in(&self, secret: &[u8; 16], now_ms: u64) -> bool {
+        let entry = self.entries.iter().find(|e| Line::tag(&e.secret.0) == Line::tag(secret));
+        entry.is_some_and(|e| e.expires_ms > now_ms && e.tries_left > 0 && e.used_by.is_none())
+    }
+
     /// The secret of the invite with this tag, if `who` may still use it.
     pub(super) fn secret(&self, tag: &[u8; 8], who: &NodeId, now_ms: u64) -> Result<[u8; 16], Error> {
         let entry = self.entries.iter().find(|e| Line::tag(&e.secret.0) == *tag);

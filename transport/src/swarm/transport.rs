@@ -128,14 +128,15 @@ impl Transport {
         };
         let addresses = self.ground.addresses().into_iter().take(ADDRESSES_MAX).collect();
         let line = Line { inviter: self.ground.me(), addresses, secret };
-        Ok(Invite { line: line.text(), code: code.text(), expires_ms })
+        Ok(Invite { line: line.text(), code: code.text(), addresses: line.addresses, expires_ms })
     }
 
     async fn accept_invite(&self, text: &str) -> Result<(), Error> {
         let invitation = Invitation::parse(text).ok_or(Error::BadInvite)?;
         let members = self.ground.keeper.now().members().len();
         if members > 1 {
-            return Err(Error::AlreadyMember(members));
+            // A script or a unit file says it again at each start: what it asks for is so already.
+            return if self.welcomed_by(&invitation) { Ok(()) } else { Err(Error::AlreadyMember(members)) };
         }
         match invitation {
             Invitation::Line(line) => {
@@ -143,6 +144,18 @@ impl Transport {
                 visit::by_line(&self.ground, &line, &also).await
             }
             Invitation::Code(code, host) => visit::by_code(&self.ground, code, &host).await,
+        }
+    }
+
+    /// Whether who invites is of this node's swarm.
+    fn welcomed_by(&self, invitation: &Invitation) -> bool {
+        match invitation {
+            Invitation::Line(line) => self.ground.membership(&line.inviter).is_some(),
+            Invitation::Code(_, host) => {
+                let stands_there =
+                    |at: SocketAddr| self.ground.members.now().values().any(|m| m.addresses.contains(&at));
+                host.parse().is_ok_and(stands_there)
+            }
         }
     }
 
@@ -211,6 +224,11 @@ impl Swarm for Transport {
 
     fn invite(&self) -> BoxFuture<'_, Result<Invite, Error>> {
         Box::pin(self.open_invite())
+    }
+
+    fn opens(&self, line: &str) -> bool {
+        let ours = Line::parse(line).filter(|line| line.inviter == self.ground.me());
+        ours.is_some_and(|line| self.ground.book().lets_in(&line.secret, self.ground.now_ms()))
     }
 
     fn join(&self, invite: String) -> BoxFuture<'_, Result<(), Error>> {

@@ -34,11 +34,31 @@ async fn a_short_code_and_an_address_do_the_same() {
 async fn an_invite_is_for_one_machine() {
     let (a, b, c) = (Node::start(1).await, Node::start(2).await, Node::start(3).await);
     let invite = a.transport.invite().await.unwrap();
+    assert!(a.transport.opens(&invite.line) && !b.transport.opens(&invite.line));
     b.transport.join(invite.line.clone()).await.unwrap();
+    assert!(!a.transport.opens(&invite.line));
     assert_eq!(c.transport.join(invite.line.clone()).await, Err(Error::Spent));
     assert_eq!(c.transport.join(format!("{}@{}", invite.code, a.at())).await, Err(Error::Spent));
-    assert_eq!(b.transport.join(invite.line).await, Err(Error::AlreadyMember(2)));
+    assert_eq!(b.transport.join(invite.line).await, Ok(()), "it is so already");
+    let other = c.transport.invite().await.unwrap();
+    assert_eq!(b.transport.join(other.line).await, Err(Error::AlreadyMember(2)));
     assert_eq!(a.members.now().len(), 2);
+}
+
+#[tokio::test]
+async fn who_is_admitted_has_joined_even_if_nobody_is_seen_then() {
+    let (a, b) = (Node::start(1).await, Node::start(2).await);
+    let invite = a.transport.invite().await.unwrap();
+    let mut changes = b.members.changes();
+    let cut = async {
+        // The roster of the new swarm is the last that it hears.
+        changes.wait_for(|picture| picture.contains_key(&a.id)).await.unwrap();
+        b.pull_cable();
+    };
+    let (joined, ()) = tokio::join!(b.transport.join(invite.line), cut);
+    assert_eq!(joined, Ok(()));
+    b.plug_in();
+    b.sees_as(a.id, State::Up).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,67 @@
+//! One thread, one budget, whichever machine is asked.
+
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
+mod bee;
+
+use bee::{Bee, Hive};
+use serde_json::{Value, json};
+
+const THREAD: &str = "3f0c8a52-6f2e-4d53-9d4b-0f3f4f0e7a11";
+
+/// A chat on this thread that may cost this much; the tokens that it did cost, or the problem.
+async fn chat(bee: &Bee, model: &str, max_tokens: u64) -> Result<u64, Value> {
+    let body = json!({
+        "model": model, "thread_id": THREAD, "max_tokens": max_tokens, "temperature": 0,
+        "messages": [{ "role": "user", "content": "bees" }],
+    });
+    match bee.call("POST", "/v1/chat/completions", Some(body)).await {
+        (200, answer) => Ok(answer["usage"]["total_tokens"].as_u64().unwrap()),
+        (status, problem) => {
+            assert_eq!((status, &problem["code"]), (402, &json!("insufficient_quota")), "{problem}");
+            Err(problem)
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_goals_budget_that_two_machines_exhaust_is_spent_to_the_token_and_never_over() {
+    let hive = Hive::new();
+    let model = hive.tiny();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    // The first use makes it, on the machine that is asked; the other finds it there.
+    let mut sums = [chat(&alder, model, 20).await.unwrap(), 0];
+    let path = format!("/api/v1/usage/threads/{THREAD}");
+    sums[1] += chat(&birch, model, 20).await.unwrap();
+    let settled = |b: &Value| b["leased_tokens"] == 0 && b["reserved_tokens"] == 0;
+    for bee in [&alder, &birch] {
+        let budget = bee.until("all is settled", &path, settled).await;
+        assert_eq!(budget["owner_node"], alder.id(), "{budget}");
+        assert_eq!(budget["total_tokens"].as_u64().unwrap(), sums.iter().sum::<u64>(), "{budget}");
+        assert_eq!(budget["max_tokens"], 100_000, "{budget}");
+    }
+    assert!(sums.iter().all(|sum| *sum > 0), "{sums:?}");
+    // Each machine metered its own.
+    for (bee, sum) in [&alder, &birch].into_iter().zip(sums) {
+        let usage = bee.get("/api/v1/usage").await;
+        assert_eq!(usage["usage"]["totals"]["total_tokens"].as_u64().unwrap(), sum, "{}: {usage}", bee.name);
+    }
+}
+
+#[tokio::test]
+async fn a_thread_that_a_goal_has_ended_gets_no_second_budget_elsewhere() {
+    let hive = Hive::new();
+    let model = hive.tiny();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    let run = alder.skep(&["agent", "bees", "--model", model, "--budget", "2000"]).await;
+    let thread = run["thread_id"].as_str().unwrap();
+    let body = json!({
+        "model": model, "thread_id": thread, "max_tokens": 8, "messages": [{ "role": "user", "content": "more" }],
+    });
+    let (status, problem) = birch.call("POST", "/v1/chat/completions", Some(body)).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("thread_ended")), "{problem}");
+    let budgets = birch.get("/api/v1/usage/threads").await;
+    assert!(budgets["threads"].as_array().unwrap().iter().all(|b| b["thread_id"] != thread), "{budgets}");
+}
