@@ -13,12 +13,12 @@ use std::{
 use time::OffsetDateTime;
 
 const USAGE: &str = "usage: lifeguard compare [--crashes N] | detect [--seeds N] | \
-                     endure [--hours H] [--nodes N] [--slow K]   (and --write: into sim/RESULTS.md)";
+                     endure [--hours H] [--nodes N] [--slow K] [--stumble]   (and --write: into sim/RESULTS.md)";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let (mut crashes, mut seeds, mut write) = (100, 1000, false);
-    let mut long = endure::Wanted { hours: 24.0, nodes: 50, slow: 2 };
+    let mut long = endure::Wanted { hours: 24.0, nodes: 50, slow: 2, stumble: false };
     let mut rest = arguments.iter().skip(1);
     while let Some(argument) = rest.next() {
         let mut number = || -> Result<f64> {
@@ -31,6 +31,7 @@ fn main() -> Result<()> {
             "--hours" => long.hours = number()?,
             "--nodes" => long.nodes = number()? as usize,
             "--slow" => long.slow = number()? as u32,
+            "--stumble" => long.stumble = true,
             "--write" => write = true,
             _ => bail!("unknown argument {argument}\n{USAGE}"),
         }

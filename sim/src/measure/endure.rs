@@ -1,6 +1,9 @@
 //! A long time in which nobody dies, and every machine is slow: who is called dead all the same?
 
-use super::{Weather, weather::slow_down};
+use super::{
+    Weather,
+    weather::{STUMBLING, slow_down},
+};
 use skep_transport::membership::Policy;
 use std::{fmt::Write, time::Duration};
 
@@ -16,6 +19,8 @@ pub struct Wanted {
     pub nodes: usize,
     /// Every machine runs in every so-manieth slice of time; 1 is always.
     pub slow: u32,
+    /// Every machine also freezes for up to half a second, about once a second.
+    pub stumble: bool,
 }
 
 /// What came of it.
@@ -29,6 +34,9 @@ pub fn table(wanted: Wanted, mut progress: impl FnMut(f64)) -> String {
     if wanted.slow > 1 {
         (0..wanted.nodes).for_each(|number| slow_down(&mut mesh, number, wanted.slow));
     }
+    if wanted.stumble {
+        (0..wanted.nodes).for_each(|number| mesh.stall(number, STUMBLING));
+    }
     let (start, datagrams) = (mesh.now(), mesh.datagrams());
     let end = start + Duration::from_secs_f64(wanted.hours * 3600.0);
     while mesh.now() < end {
@@ -37,6 +45,7 @@ pub fn table(wanted: Wanted, mut progress: impl FnMut(f64)) -> String {
     }
     let took = before.zip(processor_time()).map(|(before, after)| (after - before).as_secs_f64());
     let share = if wanted.slow > 1 { format!("1/{} of the time", wanted.slow) } else { "always".into() };
+    let share = if wanted.stumble { share + ", and freezes for up to 0.5 s each second" } else { share };
     let seconds = (mesh.now() - start).as_secs_f64();
     let _ = writeln!(
         text,

@@ -20,6 +20,11 @@ const FREEZING: Stalls = Stalls {
     pause: (Duration::from_secs(5), Duration::from_secs(15)),
     time: (Duration::from_millis(1000), Duration::from_millis(2000)),
 };
+/// One that stumbles does so about every second, as under a collector of garbage or a disk that is slow to write.
+pub(super) const STUMBLING: Stalls = Stalls {
+    pause: (Duration::from_millis(500), Duration::from_millis(2000)),
+    time: (Duration::from_millis(50), Duration::from_millis(500)),
+};
 /// How long a mesh may take to form. Far more than it needs; one that doesn't is a bug.
 const FORM_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -30,21 +35,22 @@ pub struct Weather {
     pub name: &'static str,
     loss: f64,
     slow: u32,
-    freezing: bool,
+    stalls: Option<Stalls>,
 }
 
 impl Weather {
     /// All that are compared.
-    pub const ALL: [Weather; 6] = [
+    pub const ALL: [Weather; 7] = [
         Weather { name: "no fault", ..Weather::FAIR },
         Weather { name: "5 % loss", loss: 0.05, ..Weather::FAIR },
         Weather { name: "a quarter run half the time", slow: 2, ..Weather::FAIR },
         Weather { name: "a quarter run a quarter of the time", slow: 4, ..Weather::FAIR },
         Weather { name: "a quarter run an eighth of the time", slow: 8, ..Weather::FAIR },
-        Weather { name: "a quarter freeze for 1 to 2 s", freezing: true, ..Weather::FAIR },
+        Weather { name: "a quarter freeze for up to 0.5 s each second", stalls: Some(STUMBLING), ..Weather::FAIR },
+        Weather { name: "a quarter freeze for 1 to 2 s", stalls: Some(FREEZING), ..Weather::FAIR },
     ];
     /// Nothing.
-    pub const FAIR: Weather = Weather { name: "no fault", loss: 0.0, slow: 1, freezing: false };
+    pub const FAIR: Weather = Weather { name: "no fault", loss: 0.0, slow: 1, stalls: None };
 
     /// A mesh that has formed, in this weather from now on.
     pub fn mesh(&self, seed: u64, nodes: usize, policy: Policy) -> Mesh {
@@ -55,8 +61,8 @@ impl Weather {
             if self.slow > 1 {
                 slow_down(&mut mesh, number, self.slow);
             }
-            if self.freezing {
-                mesh.stall(number, FREEZING);
+            if let Some(stalls) = self.stalls {
+                mesh.stall(number, stalls);
             }
         }
         mesh
