@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use skep::{Node, runtime::NodeId, runtime::Swarm as _};
+use skep::{Node, runtime::NodeId};
 use std::path::Path;
 
 async fn start(home: &Path) -> Result<Node, skep::StartError> {

@@ -251,7 +251,7 @@ impl Shared {
         directory: &Directory,
         returns: &mut Returns<Outbox>,
         decoded: Decoded<'_>,
-    ) -> Result<Option<(u64, Result<Arrived, Error>)>, Excess> {
+    ) -> Result<Option<Question>, Excess> {
         let refused = |id: Option<u64>, why| Ok(id.map(|id| (id, Err(why))));
         let frame = match decoded {
             Decoded::Frame(frame) => frame,
@@ -291,6 +291,9 @@ impl Shared {
         })
     }
 }
+
+/// What has to be answered: its number, and what became of it.
+type Question = (u64, Result<Arrived, Error>);
 
 /// The other side sent more than it had credits for.
 struct Excess;
