@@ -100,8 +100,8 @@ mod tests {
     /// The answer's own part, as it grows character by character.
     fn own(answer: &str) -> Option<&str> {
         let mut watch = Repetition::default();
-        let ends = answer.char_indices().map(|(at, c)| at + c.len_utf8());
-        ends.into_iter().find_map(|end| watch.own(&answer[..end])).map(|own| &answer[..own])
+        let mut ends = answer.char_indices().map(|(at, c)| at + c.len_utf8());
+        ends.find_map(|end| watch.own(&answer[..end])).map(|own| &answer[..own])
     }
 
     #[test]

@@ -98,8 +98,8 @@ fn other_holder(context: &Context, digest: &str, than: NodeId) -> Option<NodeId>
         let card = wire::decode::<Card>(card, MESSAGE_BYTES_MAX).unwrap_or_default();
         card.models.iter().any(|model| model.digest == digest)
     };
-    let others = context.members.up().into_iter().filter(|member| member.id != me && member.id != than);
-    others.into_iter().find(|member| has(&member.card)).map(|member| member.id)
+    let mut others = context.members.up().into_iter().filter(|member| member.id != me && member.id != than);
+    others.find(|member| has(&member.card)).map(|member| member.id)
 }
 
 async fn piecewise(
