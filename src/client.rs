@@ -209,7 +209,7 @@ pub(crate) mod canned {
     /// It answers until it is dropped.
     pub(crate) struct Node {
         pub(crate) client: Client,
-        pub(crate) folder: TempDir,
+        _folder: TempDir,
         _tasks: Tasks,
     }
 
@@ -238,7 +238,7 @@ pub(crate) mod canned {
                 let _ = answer(stream, &answers).await;
             }
         });
-        Node { client: Client::of(&home).unwrap(), folder, _tasks: tasks }
+        Node { client: Client::of(&home).unwrap(), _folder: folder, _tasks: tasks }
     }
 
     async fn answer(stream: TcpStream, answers: &[(String, String)]) -> std::io::Result<()> {
