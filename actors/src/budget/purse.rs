@@ -119,7 +119,9 @@ fn away(members: &Members, me: NodeId) -> Option<String> {
 /// The piece of work is over: what this node holds of another's thread goes back when it was the last.
 async fn done(budgets: &Handle<Message>, thread: Uuid, adopted: bool) {
     if adopted {
-        let done = budgets.ask(RESERVE_TIMEOUT, |port| Message::Done(Wire(thread), port)).await;
+        // Any work but the one that the thread was opened for: the thread goes on.
+        let work = (thread, Uuid::nil());
+        let done = budgets.ask(RESERVE_TIMEOUT, |port| Message::Done(Wire(work), port)).await;
         tracing::trace!(?done, "a lease goes back");
     }
 }

@@ -135,9 +135,9 @@ impl Actor for NodeActor {
                 node.gauge();
                 let _ = reply.send(Wire(node.context.metrics.text()));
             }
-            Message::Drain(Wire(draining), reply) => reply.send(Wire(node.drain(draining).await))?,
+            Message::Drain(Wire(draining), reply) => drop(reply.send(Wire(node.drain(draining).await))),
             Message::Invite(reply) => answer(&state.tasks, reply, async move { swarm.invite().await }),
-            Message::Opens(Wire(line), reply) => reply.send(Wire(swarm.opens(&line)))?,
+            Message::Opens(Wire(line), reply) => drop(reply.send(Wire(swarm.opens(&line)))),
             Message::Join(Wire(invite), reply) => answer(&state.tasks, reply, async move { swarm.join(invite).await }),
             Message::Waiting(reply) => drop(reply.send(Wire(swarm.waiting()))),
             Message::Approve(Wire(code), reply) => {

@@ -91,8 +91,8 @@ async fn reserve(world: &World, owner: usize, spender: usize, tokens: u64) -> Re
     let ask = desk(world, spender)?.ask(ASK_TIMEOUT, |reply| Message::Reserve(Wire((THREAD, tokens)), reply)).await;
     match ask {
         Ok(Ok(reservation)) => Ok(Some(reservation)),
-        // Who was restarted doesn't know who the owner is: whoever gives it work tells it again.
-        Ok(Err(BudgetError::NoSuchThread(_))) => adopt(world, owner, spender).await.map(|()| None),
+        // Who was restarted has no work for the thread: whoever gives it some tells it again.
+        Ok(Err(BudgetError::NoSuchThread(_) | BudgetError::Ended(_))) if spender != owner => adopt(world, owner, spender).await.map(|()| None),
         Ok(Err(BudgetError::Exhausted { .. } | BudgetError::OwnerUnreachable(_))) | Err(_) => Ok(None),
         Ok(Err(error)) => Err(error).with_context(|| format!("machine {spender} reserves")),
     }

@@ -85,7 +85,7 @@ impl Book {
     /// guessed.
     pub fn lets_in(&self, secret: &[u8; 16], now_ms: u64) -> bool {
         let entry = self.entries.iter().find(|e| Line::tag(&e.secret.0) == Line::tag(secret));
-        entry.is_some_and(|e| e.expires_ms > now_ms && e.tries_left > 0 && e.used_by.is_none())
+        entry.is_some_and(|e| e.expires_ms > now_ms && e.used_by.is_none())
     }
 
     /// The secret of the invite with this tag, if `who` may still use it.
