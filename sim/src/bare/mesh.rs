@@ -75,7 +75,7 @@ enum What {
 }
 
 impl Mesh {
-    /// Machines that all start within the first second, with `link` between each two of them.
+    /// Machines that have all started within the first second, with `link` between each two of them.
     pub fn new(seed: u64, size: usize, policy: Policy, link: Link) -> Mesh {
         let machine = |number: usize| Machine {
             id: id(number),
@@ -107,6 +107,7 @@ impl Mesh {
             let at = mesh.draw(Duration::ZERO, START_SPREAD);
             mesh.push(at, What::Starts(number));
         }
+        mesh.run_until(START_SPREAD);
         mesh
     }
 
