@@ -8,7 +8,7 @@
 use super::{
     accusation::Accusation,
     codec::{self, PACKET_BYTES_MAX, Packets},
-    health::{Health, LATE_MAX, Probe},
+    health::{GRACE, Health, LATE_MAX, Probe},
     peer::{EPOCH_MAX, Peer},
     policy::Policy,
     pulse::Pulse,
@@ -101,6 +101,8 @@ struct Due {
     at: Duration,
     timer: Timer<Peer>,
     number: u64,
+    /// It was overdue once and had its [`GRACE`].
+    waited: bool,
 }
 
 /// One node's view of who answers. Times are since some start of the caller's.
@@ -266,7 +268,8 @@ impl Core {
     }
 
     /// Lateness of our own clockwork is the one thing that we know to be our own fault. What came meanwhile lies
-    /// unread, so the time that this node stood still counts against nobody.
+    /// unread, and is read before anyone is blamed: what is overdue waits a little, but once only, as a starved node is
+    /// late every time.
     fn look_at_the_clock(&mut self, now: Duration) {
         // Not of verdicts: a confirmation can put one into the past.
         let late = self.timers.peek().map_or(Duration::ZERO, |Reverse(due)| now.saturating_sub(due.at));
@@ -274,9 +277,13 @@ impl Core {
             return;
         }
         self.health.late(late);
-        self.suspicions.put_off(late);
-        let timers = std::mem::take(&mut self.timers).into_iter();
-        self.timers = timers.map(|Reverse(due)| Reverse(Due { at: due.at.saturating_add(late), ..due })).collect();
+        let over: Vec<NodeId> = self.suspicions.iter().filter(|s| self.ends_at(s) <= now).map(|s| s.peer.id).collect();
+        over.iter().for_each(|id| self.suspicions.wait_once(id, now + GRACE));
+        let wait = |Reverse(due): Reverse<Due>| match due.at <= now && !due.waited {
+            true => Reverse(Due { at: now + GRACE, waited: true, ..due }),
+            false => Reverse(due),
+        };
+        self.timers = std::mem::take(&mut self.timers).into_iter().map(wait).collect();
     }
 
     /// When a suspect's time is over, by all that is known now.
@@ -468,7 +475,7 @@ impl Core {
             self.token = token;
         }
         self.timers_made += 1;
-        self.timers.push(Reverse(Due { at, timer, number: self.timers_made }));
+        self.timers.push(Reverse(Due { at, timer, number: self.timers_made, waited: false }));
     }
 
     /// Keeps foca's timers, as slow as this node's health asks for. Says whether there is a suspect among them.
@@ -479,9 +486,12 @@ impl Core {
                 continue;
             }
             match timer {
+                // foca says so of a run, too, that was replaced while it was probed.
                 Timer::ChangeSuspectToDown { member_id, incarnation, token } => {
-                    self.accuse(now, member_id, incarnation, token);
-                    accused = true;
+                    if self.active(&member_id.id) == Some((member_id, incarnation)) {
+                        self.accuse(now, member_id, incarnation, token);
+                        accused = true;
+                    }
                 }
                 Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => {
                     self.push(now + self.health.stretch(after), timer);
@@ -602,13 +612,15 @@ impl Core {
 /// foca's settings for a swarm of this size.
 fn config(members: usize) -> Config {
     let every = |frequency, number| Some(PeriodicParams { frequency, num_members: nonzero(number) });
-    // SWIM: each update is handed on a few times the logarithm of the size, so that all but surely all hear it.
-    let transmissions = 4.0 * ((members + 1) as f64).log10().ceil() + 2.0;
+    // SWIM: each update is handed on a few times the logarithm of the size, so that all but surely all hear it. One that
+    // nobody hands on any more is repaired by a probe of one's own alone, after minutes in a large swarm: handed on k
+    // times by each, it misses a member with a probability of about exp(-k).
+    let transmissions = 4.0 * ((members + 1) as f64).log10().ceil() + 6.0;
     Config {
         probe_period: PROBE_PERIOD,
         probe_rtt: PROBE_ANSWER,
         num_indirect_probes: nonzero(3),
-        max_transmissions: NonZeroU8::new(transmissions.clamp(6.0, 30.0) as u8).unwrap_or(NonZeroU8::MIN),
+        max_transmissions: NonZeroU8::new(transmissions.clamp(10.0, 30.0) as u8).unwrap_or(NonZeroU8::MIN),
         suspect_to_down_after: suspicion::FIXED,
         remove_down_after: Some(FORGET_DOWN),
         max_packet_size: nonzero(PACKET_BYTES_MAX),

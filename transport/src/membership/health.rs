@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// A timer that is later than this shows that this node, not another, is slow: ten turns of a busy scheduler.
 pub(super) const LATE_MAX: Duration = Duration::from_millis(100);
+/// How long what is overdue waits until what came meanwhile is read: many turns of a scheduler, and still less than a
+/// member's answer may take.
+pub(super) const GRACE: Duration = Duration::from_millis(100);
 /// The worst score, which makes a probe nine times as slow. The paper found no gain beyond it.
 const SCORE_MAX: u32 = 8;
 /// What each step of the score adds to a suspect's time: a little more than a probe's period, so that a node that

@@ -31,6 +31,7 @@ pub(super) struct Suspicion {
     pub(super) token: foca::TimerToken,
     since: Duration,
     lost: bool,
+    not_before: Option<Duration>,
 }
 
 /// The members that this node accuses now.
@@ -46,7 +47,8 @@ impl Suspicions {
                 false
             }
             _ => {
-                self.0.insert(peer.id, Suspicion { peer, incarnation, token, since: now, lost: false });
+                self.0
+                    .insert(peer.id, Suspicion { peer, incarnation, token, since: now, lost: false, not_before: None });
                 true
             }
         }
@@ -71,22 +73,29 @@ impl Suspicions {
         self.0.clear();
     }
 
-    /// This node stood still for so long, which shall not count against anyone.
-    pub(super) fn put_off(&mut self, time: Duration) {
-        self.0.values_mut().for_each(|suspicion| suspicion.since += time);
+    /// This node stood still, and may have the suspect's answer without having read it: nothing is over before then.
+    /// Only the first such wait counts, or an accuser that is always late would wait for ever.
+    pub(super) fn wait_once(&mut self, id: &NodeId, until: Duration) {
+        if let Some(suspicion) = self.0.get_mut(id) {
+            suspicion.not_before.get_or_insert(until);
+        }
     }
 }
 
 impl Suspicion {
     /// When its time ends in a swarm where `others` members could confirm it and `confirmed` have.
     pub(super) fn ends_at(&self, confirmed: usize, others: usize) -> Duration {
-        let time = allowed(confirmed, others);
-        self.since + if self.lost { time.min(LOST) } else { time }
+        self.after(allowed(confirmed, others))
     }
 
     /// When its time ends if nothing shortens it.
     pub(super) fn ends_at_fixed(&self) -> Duration {
-        self.since + if self.lost { FIXED.min(LOST) } else { FIXED }
+        self.after(FIXED)
+    }
+
+    fn after(&self, time: Duration) -> Duration {
+        let end = self.since + if self.lost { time.min(LOST) } else { time };
+        end.max(self.not_before.unwrap_or_default())
     }
 }
 
@@ -148,10 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn time_that_the_accuser_slept_through_does_not_count() {
+    fn an_accuser_that_stood_still_reads_before_it_judges_but_does_not_wait_for_ever() {
         let mut suspicions = Suspicions::default();
         suspicions.raise(Duration::ZERO, peer(), 0, 1);
-        suspicions.put_off(Duration::from_secs(3));
-        assert_eq!(only(&suspicions).ends_at(0, MANY), LONGEST + Duration::from_secs(3));
+        let later = LONGEST + Duration::from_secs(3);
+        suspicions.wait_once(&peer().id, later);
+        suspicions.wait_once(&peer().id, 2 * later);
+        assert_eq!(only(&suspicions).ends_at(0, MANY), later);
     }
 }
