@@ -77,11 +77,13 @@ impl Problem {
     /// The same problem, with an actor's name of a field replaced by the request's. What lies below the field stays
     /// below it.
     pub fn renamed(self, actors: &str, requests: &str) -> Problem {
-        let below = self.field.as_deref().and_then(|field| field.strip_prefix(actors));
-        let Some(below) = below.filter(|rest| rest.is_empty() || rest.starts_with(['.', '['])) else { return self };
+        let Some(old) = self.field.clone() else { return self };
+        // `str`'s own method by its name: poem-openapi's `Type` has an `is_empty` for `&str`, which is in front of it.
+        let is_whole = |rest: &str| str::is_empty(rest) || rest.starts_with(['.', '[']);
+        let Some(below) = old.strip_prefix(actors).filter(|rest| is_whole(rest)) else { return self };
         let field = format!("{requests}{below}");
-        let said = self.field.as_deref().and_then(|old| self.detail.strip_prefix(old)).filter(|d| d.starts_with(": "));
-        let detail = said.map_or_else(|| self.detail.clone(), |rest| format!("{field}{rest}"));
+        let said = self.detail.strip_prefix(old.as_str()).filter(|said| said.starts_with(": "));
+        let detail = said.map_or_else(|| self.detail.clone(), |said| format!("{field}{said}"));
         Problem { field: Some(field), detail, ..self }
     }
 

@@ -198,7 +198,10 @@ impl Network {
         };
         for _ in 0..copies {
             let jitter_us = link.jitter.as_micros() as u64;
-            let at = passed + link.latency + Duration::from_micros(state.rng.random_range(0..=jitter_us));
+            let late = Duration::from_micros(state.rng.random_range(0..=jitter_us));
+            let delay = passed - Instant::now() + link.latency + late;
+            // tokio's timers know whole milliseconds and round up: a few bytes must not cost a whole one.
+            let at = Instant::now() + Duration::from_millis(delay.as_millis() as u64);
             state.sent += 1;
             let sooner = state.flying.peek().is_none_or(|Reverse(first)| at < first.at);
             let flight = Flight { at, number: state.sent, from, to, bytes: bytes.to_vec() };

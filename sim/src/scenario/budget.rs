@@ -92,7 +92,9 @@ async fn reserve(world: &World, owner: usize, spender: usize, tokens: u64) -> Re
     match ask {
         Ok(Ok(reservation)) => Ok(Some(reservation)),
         // Who was restarted has no work for the thread: whoever gives it some tells it again.
-        Ok(Err(BudgetError::NoSuchThread(_) | BudgetError::Ended(_))) if spender != owner => adopt(world, owner, spender).await.map(|()| None),
+        Ok(Err(BudgetError::NoSuchThread(_) | BudgetError::Ended(_))) if spender != owner => {
+            adopt(world, owner, spender).await.map(|()| None)
+        }
         Ok(Err(BudgetError::Exhausted { .. } | BudgetError::OwnerUnreachable(_))) | Err(_) => Ok(None),
         Ok(Err(error)) => Err(error).with_context(|| format!("machine {spender} reserves")),
     }
