@@ -163,11 +163,10 @@ async fn child(scenario: &Scenario, seed: u64, wishes: Wishes) -> Result<Row> {
     }
     let output = timeout(RUN_TIMEOUT, child.output()).await;
     let output = output.with_context(|| format!("{} seed {seed} hangs", scenario.name))??;
-    let row = serde_json::from_slice(&output.stdout).with_context(|| {
+    serde_json::from_slice(&output.stdout).with_context(|| {
         let said = String::from_utf8_lossy(&output.stderr);
         format!("{} seed {seed} ended without a word ({}): {said}", scenario.name, output.status)
-    });
-    row
+    })
 }
 
 fn summary(rows: &[Row]) -> Result<()> {

@@ -43,7 +43,7 @@ impl Repetition {
                 answer[begin..self.sentence].chars().filter(plain).flat_map(char::to_lowercase).collect();
             let most = match words.len() {
                 ..SENTENCE_BYTES_MIN => continue,
-                ..SENTENCE_BYTES_LONG => 2,
+                SENTENCE_BYTES_MIN..SENTENCE_BYTES_LONG => 2,
                 _ => 1,
             };
             let count = self.seen.entry(words).or_default();

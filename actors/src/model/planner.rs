@@ -261,7 +261,6 @@ fn balance(job: &Job<'_>, chain: &[Candidate]) -> Option<Vec<(Candidate, Range<u
     let mut rows: Vec<Vec<Option<(f64, usize)>>> = Vec::with_capacity(chain.len());
     for (stage, node) in chain.iter().enumerate() {
         let (mut row, ends) = (vec![None; layers + 1], ends(job, node));
-        #[expect(clippy::needless_range_loop, reason = "a layer's number, not a place in one row")]
         for start in 0..layers {
             let before = match stage {
                 0 if start == 0 => 0.0,

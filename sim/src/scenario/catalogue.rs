@@ -270,7 +270,7 @@ pub fn find(name: &str) -> Option<&'static Scenario> {
 pub fn drawn(seed: u64) -> &'static Scenario {
     let shares: u64 = ALL.iter().map(|scenario| scenario.share).sum();
     // Any odd multiplier scatters neighbours; this is 2^64 divided by the golden ratio.
-    let mut place = (u128::from(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(shares) >> 64) as u64;
+    let mut place = ((u128::from(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(shares)) >> 64) as u64;
     let found = ALL.iter().find(|scenario| {
         let here = place < scenario.share;
         place = place.saturating_sub(scenario.share);

@@ -158,7 +158,9 @@ async fn resolve(world: &mut World, doubts: Vec<Doubt>) -> Result<()> {
             Doubt::Joined { number, door } if world.is_alone(number) => {
                 match world.node(number)?.members().now().len() {
                     // An evicted key stays out for good; then it is alone, which the views must show.
-                    1 => drop(try_to_join(world, number, door).await),
+                    1 => {
+                        try_to_join(world, number, door).await;
+                    }
                     _ => world.joined(number, door),
                 }
             }
