@@ -212,7 +212,7 @@ impl Mesh {
         machine.runs += 1;
         machine.epoch = EPOCH_FIRST + self.now.as_millis() as u64;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream((machine.runs << 32) | number as u64 + 1);
+        rng.set_stream((machine.runs << 32) | (number as u64 + 1));
         let me = Peer { id: machine.id, epoch: machine.epoch };
         machine.core = Some(Core::with_policy(me, rng, self.policy));
         self.input(number, Input::Roster(members, 1));

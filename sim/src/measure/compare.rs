@@ -33,7 +33,8 @@ pub fn table(crashes: usize) -> String {
     // The large ones last longest: they go first, so that no core waits for the other.
     rows.reverse();
     let mut measured = cores::each(&rows, |(nodes, weather, (_, policy))| row(*nodes, weather, *policy, crashes));
-    (rows.reverse(), measured.reverse());
+    rows.reverse();
+    measured.reverse();
 
     let mut text = String::from(
         "| nodes | weather | policy | false downs | a node-hour | false accusations a node-hour | crash known to all, p50 s | \
