@@ -62,10 +62,9 @@ impl Swarm {
         let unique = format!("skep-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let home = std::env::temp_dir().join(unique);
         let mut swarm = Swarm { mesh: Arc::default(), nodes: Vec::new(), real, home };
-        let roster: BTreeMap<_, _> = (0..n).map(|i| (id(i), member(i))).collect();
         for i in 0..n {
             let medium = Medium::new();
-            let node = swarm.boot(i, medium, roster.clone()).await;
+            let node = swarm.boot(i, medium, (0..n).map(member)).await;
             swarm.nodes.push(node);
         }
         swarm
@@ -99,10 +98,7 @@ impl Swarm {
             peer.link.cancel();
         }
         for (id, peer) in peers.iter() {
-            let down = |m: &mut Member| m.state = State::Down;
-            peer.members.edit(|all| {
-                all.iter_mut().filter(|(other, _)| (*id == cut) != (**other == cut)).for_each(|(_, m)| down(m));
-            });
+            repaint(&peer.members, |other| (*id == cut) != (*other == cut), |m| m.state = State::Down);
         }
     }
 
@@ -114,9 +110,7 @@ impl Swarm {
         }
         let linked: Vec<NodeId> = peers.iter().filter(|(_, p)| !p.link.is_cancelled()).map(|(id, _)| *id).collect();
         for peer in linked.iter().filter_map(|id| peers.get(id)) {
-            peer.members.edit(|all| {
-                all.iter_mut().filter(|(id, _)| linked.contains(id)).for_each(|(_, m)| m.state = State::Up);
-            });
+            repaint(&peer.members, |id| linked.contains(id), |m| m.state = State::Up);
         }
     }
 
@@ -132,16 +126,16 @@ impl Swarm {
 
     /// Node `i` starts again on the disk that [`Swarm::kill`] left. The caller starts its actors.
     pub async fn restart(&mut self, i: usize) {
-        let roster = (*self.nodes[i].context.members.now()).clone();
+        let roster = self.nodes[i].context.members.now();
         let medium = self.nodes[i].medium.clone();
-        self.nodes[i] = self.boot(i, medium, roster).await;
+        self.nodes[i] = self.boot(i, medium, roster.values().map(|member| Member::clone(member))).await;
         self.heal(i);
     }
 
-    async fn boot(&self, i: usize, medium: Arc<Medium>, roster: BTreeMap<NodeId, Member>) -> Node {
+    async fn boot(&self, i: usize, medium: Arc<Medium>, roster: impl Iterator<Item = Member>) -> Node {
         let me = id(i);
         let members = Members::new(me);
-        members.edit(|all| *all = roster);
+        members.show(roster.map(|member| (member.id, Some(member))));
         let directory = Directory::new(me);
         directory.connect(Arc::new(Wire { me, mesh: self.mesh.clone() }));
         let peer = Peer { directory: directory.clone(), members: members.clone(), link: CancellationToken::new() };
@@ -198,6 +192,16 @@ fn member(i: usize) -> Member {
     }
 }
 
+/// Changes what a node sees of some members.
+fn repaint(members: &Members, which: impl Fn(&NodeId) -> bool, change: impl Fn(&mut Member)) {
+    let changed = |member: &Arc<Member>| {
+        let mut member = Member::clone(member);
+        change(&mut member);
+        (member.id, Some(member))
+    };
+    members.show(members.now().values().filter(|member| which(&member.id)).map(changed).collect::<Vec<_>>());
+}
+
 /// Everyone's way to everyone.
 #[derive(Default)]
 struct Mesh(Mutex<BTreeMap<NodeId, Peer>>);
@@ -226,9 +230,7 @@ impl Mesh {
         let peers = self.lock();
         let cut = peers.get(&id).is_none_or(|p| p.link.is_cancelled());
         for (_, peer) in peers.iter().filter(|(other, p)| **other == id || (!cut && !p.link.is_cancelled())) {
-            peer.members.edit(|all| {
-                all.get_mut(&id).into_iter().for_each(&change);
-            });
+            repaint(&peer.members, |other| *other == id, &change);
         }
     }
 }
@@ -313,7 +315,7 @@ impl skep_runtime::Swarm for Door {
     fn evict(&self, id: NodeId, _: bool) -> BoxFuture<'_, Result<(), swarm::Error>> {
         Box::pin(async move {
             for peer in self.mesh.lock().values() {
-                peer.members.edit(|all| drop(all.remove(&id)));
+                peer.members.show([(id, None)]);
             }
             Ok(())
         })

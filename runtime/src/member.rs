@@ -55,8 +55,8 @@ pub struct Member {
     pub card: Arc<Vec<u8>>,
 }
 
-/// Everyone on the roster, this node included, by key.
-pub type Picture = Arc<BTreeMap<NodeId, Member>>;
+/// Everyone on the roster, this node included, by key. Members are shared, so that a new picture copies what changed.
+pub type Picture = Arc<BTreeMap<NodeId, Arc<Member>>>;
 
 /// The members as this node sees them. Cheap to clone; all clones show the same picture.
 #[derive(Clone, Debug)]
@@ -82,12 +82,12 @@ impl Members {
     }
 
     /// One member, if it is on the roster.
-    pub fn get(&self, id: &NodeId) -> Option<Member> {
+    pub fn get(&self, id: &NodeId) -> Option<Arc<Member>> {
         self.picture.borrow().get(id).cloned()
     }
 
     /// Those that answer, this node included.
-    pub fn up(&self) -> Vec<Member> {
+    pub fn up(&self) -> Vec<Arc<Member>> {
         self.picture.borrow().values().filter(|m| m.state == State::Up).cloned().collect()
     }
 
@@ -96,14 +96,23 @@ impl Members {
         self.picture.subscribe()
     }
 
-    /// Changes the picture; readers wake only if it really changed. For membership alone.
-    pub fn edit(&self, change: impl FnOnce(&mut BTreeMap<NodeId, Member>)) {
+    /// Shows these members as they are now, or no longer (`None`). Readers wake only if that changes the picture. For
+    /// membership alone.
+    pub fn show(&self, members: impl IntoIterator<Item = (NodeId, Option<Member>)>) {
         self.picture.send_if_modified(|picture| {
-            let mut next = BTreeMap::clone(picture);
-            change(&mut next);
-            let changed = next != **picture;
-            if changed {
-                *picture = Arc::new(next);
+            let mut changed = false;
+            for (id, member) in members {
+                match member {
+                    Some(member) if picture.get(&id).is_none_or(|shown| **shown != member) => {
+                        Arc::make_mut(picture).insert(id, Arc::new(member));
+                        changed = true;
+                    }
+                    None if picture.contains_key(&id) => {
+                        Arc::make_mut(picture).remove(&id);
+                        changed = true;
+                    }
+                    Some(_) | None => {}
+                }
             }
             changed
         });

@@ -24,6 +24,7 @@ pub mod log;
 pub mod measure;
 pub mod net;
 pub mod node;
+pub mod pace;
 pub mod property;
 pub mod run;
 pub mod scenario;

@@ -3,7 +3,7 @@
 //! What is slowed is everything that a node does in tasks of its own: QUIC, membership, transfers, chores. The handlers
 //! of its actors run when a message reaches them, which paced tasks decide.
 
-use skep_runtime::pace::Pace;
+use crate::pace::Pace;
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -15,55 +15,43 @@ pub const TURN: Duration = Duration::from_millis(10);
 
 /// A machine's processor, as its node sees it. It outlives the node.
 #[derive(Debug)]
-pub struct Turns(Mutex<State>);
-
-#[derive(Debug)]
-struct State {
+pub struct Turns {
     start: Instant,
-    /// The node runs in one of so many turns,
-    every: u32,
-    /// namely in this one.
-    own: u32,
-    sleeps_until: Option<Instant>,
+    pace: Mutex<Pace>,
 }
 
 impl Turns {
     /// A machine that does nothing else. Turns are counted from now.
     pub fn all() -> Turns {
-        Turns(Mutex::new(State { start: Instant::now(), every: 1, own: 0, sleeps_until: None }))
+        Turns { start: Instant::now(), pace: Mutex::new(Pace::STEADY) }
     }
 
     /// From now on the node runs in every `every`-th turn, beginning with turn `own`.
     pub fn set(&self, every: u32, own: u32) {
-        let mut state = self.state();
-        (state.every, state.own) = (every.max(1), own % every.max(1));
+        self.pace().share(Pace::every(TURN, every.max(1), own));
     }
 
     /// The machine sleeps for this time: nothing runs, datagrams fill its buffer, and its clocks go on.
     pub fn sleep(&self, time: Duration) {
-        self.state().sleeps_until = Some(Instant::now() + time);
+        self.pace().freeze(self.start.elapsed() + time);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pace for Turns {
+impl skep_runtime::pace::Pace for Turns {
     fn opens_at(&self, now: Instant) -> Option<Instant> {
-        let state = self.state();
-        if let Some(wake) = state.sleeps_until.filter(|wake| *wake > now) {
-            return Some(wake);
-        }
-        let turn = ((now - state.start).as_nanos() / TURN.as_nanos()) as u32;
-        let wait = (state.own + state.every - turn % state.every) % state.every;
-        (wait > 0).then(|| state.start + TURN * (turn + wait))
+        let at = self.start + self.pace().next(now - self.start);
+        (at > now).then_some(at)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skep_runtime::pace::Pace as _;
 
     #[tokio::test(start_paused = true)]
     async fn one_turn_of_three_is_the_nodes_own() {

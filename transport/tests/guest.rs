@@ -157,7 +157,7 @@ impl House {
         let folder = tempfile::tempdir().unwrap();
         let cookie = Cookie::load_or_create(&folder.path().join("guest"), &Env::machine().base).unwrap();
         let members = Members::new(birch.id);
-        members.edit(|m| drop(m.insert(alder.id, up(alder.id))));
+        members.show([(alder.id, Some(up(alder.id)))]);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let door = Door::open(birch.directory.clone(), members, cookie, any).await.unwrap();
         House { alder, birch, door, folder, _alone: alone }

@@ -208,21 +208,7 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
         run::forget_folder(context, id, &goal).await;
         return Err(error);
     }
-    let run = Run {
-        id,
-        goal,
-        node: context.directory.id(),
-        thread,
-        state: RunState::Running,
-        steps: Vec::new(),
-        children: Vec::new(),
-        output: None,
-        error: None,
-        exhausted: false,
-        tokens: 0,
-        created_ms: context.env.now_ms(),
-        completed_ms: None,
-    };
+    let run = Run::new(id, goal, context.directory.id(), context.env.now_ms());
     let started = async {
         let unsaved = |e: skep_runtime::store::Error| AgentError::Store(e.to_string());
         records::save(&context.store, &run).await.map_err(unsaved)?;

@@ -460,21 +460,7 @@ mod tests {
             documents: Vec::new(),
             folder: None,
         };
-        Run {
-            id: Uuid::from_u128(id),
-            goal,
-            node: node(1),
-            thread: Uuid::from_u128(id),
-            state: RunState::Running,
-            steps: Vec::new(),
-            children: Vec::new(),
-            output: None,
-            error: None,
-            exhausted: false,
-            tokens: 0,
-            created_ms: 0,
-            completed_ms: None,
-        }
+        Run::new(Uuid::from_u128(id), goal, node(1), 0)
     }
 
     fn on(life: &mut Life, event: Event, nodes: &[u8]) -> Vec<Action> {

@@ -169,6 +169,27 @@ pub struct Run {
     pub completed_ms: Option<u64>,
 }
 
+impl Run {
+    /// A run that begins on `node`, in its parent's thread or in one of its own.
+    pub(super) fn new(id: Uuid, goal: Goal, node: NodeId, created_ms: u64) -> Run {
+        Run {
+            id,
+            thread: goal.parent.map_or(id, |parent| parent.thread),
+            goal,
+            node,
+            state: RunState::Running,
+            steps: Vec::new(),
+            children: Vec::new(),
+            output: None,
+            error: None,
+            exhausted: false,
+            tokens: 0,
+            created_ms,
+            completed_ms: None,
+        }
+    }
+}
+
 /// One frame of a followed run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {

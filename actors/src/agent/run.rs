@@ -451,5 +451,5 @@ async fn write(stream: &mut Stream, event: &messages::Event) -> Result<(), Error
 /// Everyone who is up.
 pub(super) fn places(context: &Context) -> Vec<Place> {
     let up = context.members.up();
-    up.into_iter().map(|m| Place { id: m.id, name: m.name, load: m.load }).collect()
+    up.into_iter().map(|m| Place { id: m.id, name: m.name.clone(), load: m.load }).collect()
 }

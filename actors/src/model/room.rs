@@ -34,7 +34,7 @@ pub(super) fn left((total, free): (u64, u64), promised: Promised) -> u64 {
 /// Memory in all and free memory, in bytes. A simulated node has no machine: its card says what it pretends to have.
 pub(super) fn memory(context: &Context) -> (u64, u64) {
     if context.env.simulated() {
-        let card = context.members.get(&context.directory.id()).map(|member| member.card).unwrap_or_default();
+        let card = context.members.get(&context.directory.id()).map(|member| member.card.clone()).unwrap_or_default();
         let card = wire::decode::<Card>(&card, MESSAGE_BYTES_MAX).unwrap_or_default();
         return (card.memory_bytes.max(card.memory_free_bytes), card.memory_free_bytes);
     }

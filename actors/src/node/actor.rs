@@ -218,7 +218,7 @@ impl Node {
             load,
             uptime_ms: self.start.elapsed().as_millis() as u64,
             resident_bytes: if self.context.env.simulated() { 0 } else { resident_bytes() },
-            addresses: self.context.members.get(&id).map(|m| m.addresses).unwrap_or_default(),
+            addresses: self.context.members.get(&id).map(|m| m.addresses.clone()).unwrap_or_default(),
         }
     }
 

@@ -2,13 +2,13 @@
 
 use super::messages::NodeError;
 use skep_runtime::{Member, NodeId};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The member that `text` means. A whole key goes before a name, a name before the beginning of a key.
 ///
 /// # Errors
 /// [`NodeError::NoSuchNode`], or [`NodeError::Ambiguous`] if several members fit.
-pub fn find<'a>(members: &'a BTreeMap<NodeId, Member>, text: &str) -> Result<&'a Member, NodeError> {
+pub fn find<'a>(members: &'a BTreeMap<NodeId, Arc<Member>>, text: &str) -> Result<&'a Member, NodeError> {
     if let Some(member) = text.parse().ok().and_then(|id: NodeId| members.get(&id)) {
         return Ok(member);
     }
@@ -22,7 +22,7 @@ pub fn find<'a>(members: &'a BTreeMap<NodeId, Member>, text: &str) -> Result<&'a
     only(members.values().filter(|m| m.id.to_string().starts_with(text)), text)
 }
 
-fn only<'a>(mut fit: impl Iterator<Item = &'a Member>, text: &str) -> Result<&'a Member, NodeError> {
+fn only<'a>(mut fit: impl Iterator<Item = &'a Arc<Member>>, text: &str) -> Result<&'a Member, NodeError> {
     let first = fit.next().ok_or_else(|| NodeError::NoSuchNode(text.into()))?;
     match fit.next() {
         None => Ok(first),

@@ -120,7 +120,7 @@ impl Stage {
     fn new(stage: messages::Stage, members: &Members) -> Stage {
         Stage {
             node_id: stage.node.to_string(),
-            node_name: members.get(&stage.node).map(|member| member.name).unwrap_or_default(),
+            node_name: members.get(&stage.node).map(|member| member.name.clone()).unwrap_or_default(),
             layer_start: stage.from,
             layer_end: stage.to,
             assigned_ram: stage.weight_bytes,

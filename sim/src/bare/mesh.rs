@@ -1,10 +1,11 @@
 //! The mesh itself: machines, what is between them, and the queue of what happens next.
 
-use super::{
+use super::sight::Sight;
+use crate::{
+    net::Link,
     pace::{Pace, Stalls},
-    sight::Sight,
+    trace::Fnv,
 };
-use crate::{net::Link, trace::Fnv};
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -15,8 +15,6 @@
 //! [`Link`]: crate::net::Link
 
 mod mesh;
-mod pace;
 mod sight;
 
 pub use mesh::Mesh;
-pub use pace::{Pace, Stalls};

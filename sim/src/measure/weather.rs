@@ -1,8 +1,9 @@
 //! What plagues a mesh while it is measured: one thing at a time, so that the table says what each does.
 
 use crate::{
-    bare::{Mesh, Pace, Stalls},
+    bare::Mesh,
     net::Link,
+    pace::{Pace, Stalls},
 };
 use skep_transport::membership::Policy;
 use std::time::Duration;

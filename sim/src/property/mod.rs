@@ -12,4 +12,4 @@ pub use afterlife::nothing_outlives_its_node;
 pub use budget::Ledger;
 pub use promise::{Promises, Submitted, command, submit};
 pub use trust::{only_members_are_obeyed, only_members_are_obeyed_at_once};
-pub use view::{these_see_each_other, view_becomes_truth, view_stays_truth};
+pub use view::{cards_are_known, these_see_each_other, view_becomes_truth, view_stays_truth};

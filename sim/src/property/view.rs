@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 /// How long after the last fault the views may take: a crash is known after 8 s at the latest, and members that were
 /// down are greeted every 5 s, three at a time.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a card may take to be pulled, after its node is up.
+const CARDS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often is looked.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
@@ -41,6 +43,25 @@ pub async fn view_stays_truth(world: &World, time: Duration) -> Result<()> {
     }
     world.note("the views stayed true");
     Ok(())
+}
+
+/// Within [`CARDS_TIMEOUT`] after all are up, every running node has the card of everyone that it sees: what work is
+/// placed by.
+pub async fn cards_are_known(world: &World) -> Result<()> {
+    let start = clock::now();
+    loop {
+        let mut missing = 0;
+        for number in world.running() {
+            let picture = world.node(number)?.members().now();
+            missing += picture.values().filter(|member| member.card.is_empty()).count();
+        }
+        if missing == 0 {
+            return Ok(());
+        }
+        let took = clock::now() - start;
+        ensure!(took < CARDS_TIMEOUT, "{} s after all are up, {missing} cards are missing", took.as_secs());
+        world.pass(LOOK_PERIOD).await;
+    }
 }
 
 /// At this moment each of these nodes sees all of them up, whatever happens to others.

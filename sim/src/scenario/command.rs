@@ -2,7 +2,7 @@
 //! and what becomes of them when a node dies is real.
 
 use crate::{World, clock, property};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use skep_actors::scheduler::{self, Message, Record, Spec, State, messages::Priority};
 use skep_runtime::{Handle, Wire};
 use std::{collections::BTreeMap, time::Duration};
@@ -16,7 +16,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(200);
 pub(super) async fn run(world: &mut World) -> Result<()> {
     world.form(4).await?;
     property::view_becomes_truth(world).await?;
-    cards_are_pulled(world).await?;
+    property::cards_are_known(world).await?;
     let nodes = world.shuffled();
     let (owner, there, victim) = (nodes[0], nodes[1], nodes[2]);
     let desk: Handle<Message> = world.node(owner)?.directory().here(scheduler::NAME);
@@ -43,22 +43,6 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
 
 fn ended(record: &Record) -> bool {
     record.state.ended()
-}
-
-/// Commands are placed by cards, which are pulled after a member is up.
-async fn cards_are_pulled(world: &World) -> Result<()> {
-    for _ in 0..50 {
-        let mut missing = 0;
-        for number in world.running() {
-            let picture = world.node(number)?.members().now();
-            missing += picture.values().filter(|member| member.card.is_empty()).count();
-        }
-        if missing == 0 {
-            return Ok(());
-        }
-        world.pass(LOOK_PERIOD).await;
-    }
-    bail!("10 s after all were up, cards are still missing")
 }
 
 async fn submit(desk: &Handle<Message>, spec: Spec) -> Result<Record> {

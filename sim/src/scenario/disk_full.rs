@@ -15,7 +15,7 @@ const COMMANDS: usize = 60;
 pub(super) async fn run(world: &mut World) -> Result<()> {
     world.form(3).await?;
     property::view_becomes_truth(world).await?;
-    world.pass(Duration::from_secs(5)).await;
+    property::cards_are_known(world).await?;
     let full = world.shuffled()[0];
     let room = world.rng().random_range(0..8_000);
     let capacity = world.medium(full).live_bytes() + room;

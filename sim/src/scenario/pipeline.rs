@@ -25,7 +25,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     let model = world.plant_model()?;
     world.form(5).await?;
     property::view_becomes_truth(world).await?;
-    world.pass(Duration::from_secs(5)).await;
+    property::cards_are_known(world).await?;
     let nodes = world.shuffled();
     let asker = nodes[0];
 

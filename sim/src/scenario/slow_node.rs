@@ -15,7 +15,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     let count = world.wishes().nodes.unwrap_or(5);
     world.form(count).await?;
     property::view_becomes_truth(world).await?;
-    world.pass(Duration::from_secs(5)).await;
+    property::cards_are_known(world).await?;
     let nodes = world.shuffled();
     let every = world.rng().random_range(2..=6);
     world.slow(nodes[0], every);

@@ -26,7 +26,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     let model = world.plant_model()?;
     world.form(4).await?;
     property::view_becomes_truth(world).await?;
-    world.pass(Duration::from_secs(5)).await;
+    property::cards_are_known(world).await?;
     let nodes = world.shuffled();
     let home = nodes[0];
 

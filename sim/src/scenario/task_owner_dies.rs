@@ -14,7 +14,7 @@ const ROUNDS: u32 = 6;
 pub(super) async fn run(world: &mut World) -> Result<()> {
     world.form(4).await?;
     property::view_becomes_truth(world).await?;
-    world.pass(Duration::from_secs(5)).await;
+    property::cards_are_known(world).await?;
     let nodes = world.shuffled();
     let owner = nodes[0];
     let mut promises = Promises::default();

@@ -51,7 +51,11 @@ pub(super) struct Driver {
     hinted: Option<NodeId>,
     own_addresses: Vec<SocketAddr>,
     swarm: SwarmId,
-    changed: bool,
+    /// Members that the picture shows as they were.
+    stale: BTreeSet<NodeId>,
+    /// The same for those of whom nothing changed but how busy they are and when they were heard: that can wait for
+    /// [`CHORES_PERIOD`].
+    aged: BTreeSet<NodeId>,
 }
 
 impl Driver {
@@ -61,6 +65,8 @@ impl Driver {
             // The first is the best one: the book puts what it learned last in front.
             addresses.iter().rev().for_each(|addr| mesh.learn(*id, *addr));
         }
+        // Who was evicted while this node was down still has addresses on the disk.
+        let stale: BTreeSet<NodeId> = saved.keys().copied().collect();
         let (start, swarm) = (Instant::now(), ground.keeper.now().swarm());
         let mut driver = Driver {
             ground,
@@ -74,7 +80,8 @@ impl Driver {
             hinted: None,
             own_addresses,
             swarm,
-            changed: true,
+            stale,
+            aged: BTreeSet::new(),
         };
         // The picture is complete before anyone can ask for it.
         driver.roster_changed();
@@ -114,7 +121,10 @@ impl Driver {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Load(load) => self.input(Input::Load(load), None),
+            Command::Load(load) => {
+                self.input(Input::Load(load), None);
+                self.stale.insert(self.ground.me());
+            }
             Command::Card => self.own_card(),
             Command::Met(greeting) => self.met(*greeting),
             Command::Exchanged(id, met) => self.face(id, |face| face.exchanged(met, Instant::now())),
@@ -123,7 +133,7 @@ impl Driver {
             Command::Pulled(id, card) => self.pulled(id, card),
             Command::Reach => {
                 // The picture shows addresses, and who can be reached by them.
-                self.changed = true;
+                self.stale.extend(self.faces.keys());
                 self.input(Input::Reach, None);
             }
             Command::Leave(done) => {
@@ -177,6 +187,7 @@ impl Driver {
         for (other, addresses) in &greeting.others {
             if roster.contains(other) && *other != self.ground.me() && self.mesh.is_lost(other) {
                 addresses.iter().rev().for_each(|addr| self.mesh.learn(*other, *addr));
+                self.stale.insert(*other);
                 news = true;
             }
         }
@@ -211,12 +222,13 @@ impl Driver {
         for id in gone {
             self.faces.remove(&id);
             self.mesh.forget(&id);
+            self.stale.insert(id);
         }
         self.close_others(&roster);
         for id in &members {
             self.faces.entry(*id).or_default();
         }
-        self.changed = true;
+        self.stale.extend(&members);
         if std::mem::replace(&mut self.swarm, roster.swarm()) != roster.swarm() {
             self.input(Input::Renew, None);
         }
@@ -247,7 +259,7 @@ impl Driver {
         let version = self.ground.card.now().version;
         if version != self.core.pulse().card {
             self.input(Input::Card(version), None);
-            self.changed = true;
+            self.stale.insert(self.ground.me());
         }
     }
 
@@ -257,7 +269,7 @@ impl Driver {
         match card {
             Some(card) if card.version > face.card.version => {
                 face.card = card;
-                self.changed = true;
+                self.stale.insert(id);
             }
             // It has no newer one: what others said of it was wrong, or will be true in a moment.
             Some(_) | None => face.pull_after = Some(Instant::now() + CARD_PAUSE),
@@ -299,19 +311,21 @@ impl Driver {
             // Calls to it fail at once instead of waiting for its connection to time out.
             State::Down | State::Left => self.mesh.close(&id, Reason::Down),
         }
-        self.changed = true;
+        self.stale.insert(id);
     }
 
     fn heard(&mut self, pulse: Pulse) {
         let now_ms = self.ground.now_ms();
         let mine = self.core.pulse().roster;
         let Some(face) = self.faces.get_mut(&pulse.node) else { return };
+        // Whether it takes work decides where work goes: that is shown at once.
+        let turned = face.load.draining != pulse.load.draining;
         face.load = pulse.load;
         face.seen_ms = now_ms;
         face.card_heard = face.card_heard.max(pulse.card);
         face.roster_heard = pulse.roster;
         face.wants_exchange |= pulse.roster != mine;
-        self.changed = true;
+        if turned { &mut self.stale } else { &mut self.aged }.insert(pulse.node);
     }
 
     fn chores(&mut self) {
@@ -319,6 +333,8 @@ impl Driver {
         self.close_others(&self.ground.keeper.now());
         self.own_card();
         self.doubt();
+        self.hints();
+        self.stale.append(&mut self.aged);
     }
 
     /// Members that don't answer may have evicted this node while it could not be told.
@@ -415,43 +431,15 @@ impl Driver {
         }
     }
 
-    fn save_addresses(&mut self) {
-        let me = self.ground.me();
-        let now: BTreeMap<NodeId, Vec<SocketAddr>> = self
-            .faces
-            .iter()
-            .filter(|(id, f)| **id != me && !f.addresses.is_empty())
-            .map(|(id, f)| (*id, f.addresses.clone()))
-            .collect();
-        let mut changed: BTreeMap<NodeId, Vec<SocketAddr>> =
-            now.iter().filter(|(id, a)| self.saved.get(id) != Some(a)).map(|(id, a)| (*id, a.clone())).collect();
-        // Who has no address now keeps the old ones, unless it is no member any more.
-        for id in self.saved.keys().filter(|id| !self.faces.contains_key(id)) {
-            changed.insert(*id, Vec::new());
-        }
-        if changed.is_empty() {
-            return;
-        }
-        for (id, addresses) in &changed {
-            if addresses.is_empty() {
-                self.saved.remove(id);
-            } else {
-                self.saved.insert(*id, addresses.clone());
-            }
-        }
-        self.ground.spawner.spawn(addresses::save(self.ground.store.clone(), changed));
-    }
-
     fn face(&mut self, id: NodeId, change: impl FnOnce(&mut Face)) {
         if let Some(face) = self.faces.get_mut(&id) {
             change(face);
-            self.changed = true;
+            self.stale.insert(id);
         }
     }
 
     /// After each input: what others read is brought up to date, and what became due is started.
     fn settle(&mut self) {
-        self.hints();
         self.pulls();
         self.exchanges();
         let own = (self.core.me(), self.core.pulse());
@@ -460,53 +448,70 @@ impl Driver {
             *shown = own;
         }
         drop(shown);
-        if std::mem::take(&mut self.changed) {
-            self.paint();
-            self.save_addresses();
-        }
+        self.paint();
     }
 
+    /// Shows everyone who changed as they are now.
     fn paint(&mut self) {
-        let (me, roster) = (self.ground.me(), self.ground.keeper.now());
-        let own = Face {
+        if self.stale.is_empty() {
+            return;
+        }
+        let (me, roster, shown) = (self.ground.me(), self.ground.keeper.now(), self.ground.members.now());
+        let stale = std::mem::take(&mut self.stale);
+        for id in &stale {
+            self.aged.remove(id);
+            if let Some(face) = self.faces.get_mut(id) {
+                face.addresses = self.mesh.addresses(id);
+            }
+        }
+        let own = || Face {
             state: Some(State::Up),
             name: Some(self.ground.name()),
             addresses: self.own_addresses.clone(),
-            seen_ms: self.ground.now_ms(),
+            // Our own "seen" is always now, which is no news.
+            seen_ms: shown.get(&me).map_or_else(|| self.ground.now_ms(), |member| member.seen_ms),
             load: self.core.pulse().load,
             card: self.ground.card.now(),
             ..Face::default()
         };
-        for (id, face) in &mut self.faces {
-            face.addresses = self.mesh.addresses(id);
-        }
-        let members: BTreeMap<NodeId, Member> = roster
-            .members()
-            .iter()
-            .map(|(id, membership)| {
-                let nobody = Face::default();
-                let face = if *id == me { &own } else { self.faces.get(id).unwrap_or(&nobody) };
-                let member = Member {
-                    id: *id,
-                    name: face.name.clone().unwrap_or_else(|| membership.name.clone()),
-                    state: if *id == me { State::Up } else { face.shown() },
-                    addresses: face.addresses.clone(),
-                    joined_ms: membership.joined_ms,
-                    seen_ms: face.seen_ms,
-                    load: face.load,
-                    card: face.card.bytes.clone(),
-                };
-                (*id, member)
+        let member = |id: &NodeId| {
+            let membership = roster.members().get(id)?;
+            let face = if *id == me { own() } else { self.faces.get(id).cloned().unwrap_or_default() };
+            Some(Member {
+                id: *id,
+                name: face.name.clone().unwrap_or_else(|| membership.name.clone()),
+                state: if *id == me { State::Up } else { face.shown() },
+                addresses: face.addresses,
+                joined_ms: membership.joined_ms,
+                seen_ms: face.seen_ms,
+                load: face.load,
+                card: face.card.bytes,
             })
-            .collect();
-        self.ground.members.edit(|picture| {
-            // Our own "seen" is always now, which is no news.
-            let before = picture.get(&me).map(|m| m.seen_ms);
-            *picture = members;
-            if let (Some(member), Some(before)) = (picture.get_mut(&me), before) {
-                member.seen_ms = before;
+        };
+        let changes: Vec<_> = stale.iter().map(|id| (*id, member(id))).collect();
+        drop(shown);
+        self.ground.members.show(changes);
+        self.save_addresses(&stale);
+    }
+
+    /// Keeps the addresses of these members on the disk, where they changed. Who has none now keeps the old ones,
+    /// unless it is no member any more.
+    fn save_addresses(&mut self, of: &BTreeSet<NodeId>) {
+        let me = self.ground.me();
+        let mut changed: BTreeMap<NodeId, Vec<SocketAddr>> = BTreeMap::new();
+        for id in of.iter().filter(|id| **id != me) {
+            match self.faces.get(id) {
+                Some(face) if !face.addresses.is_empty() && self.saved.get(id) != Some(&face.addresses) => {
+                    self.saved.insert(*id, face.addresses.clone());
+                    changed.insert(*id, face.addresses.clone());
+                }
+                None if self.saved.remove(id).is_some() => drop(changed.insert(*id, Vec::new())),
+                Some(_) | None => {}
             }
-        });
+        }
+        if !changed.is_empty() {
+            self.ground.spawner.spawn(addresses::save(self.ground.store.clone(), changed));
+        }
     }
 }
 

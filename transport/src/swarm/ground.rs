@@ -269,7 +269,7 @@ impl Ground {
 
     /// Where this node may be reached, as far as it knows.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        self.members.get(&self.me()).map(|m| m.addresses).unwrap_or_default()
+        self.members.get(&self.me()).map(|m| m.addresses.clone()).unwrap_or_default()
     }
 
     /// The member of this key.

@@ -1,4 +1,5 @@
-//! When a machine runs: always, in every k-th slice of time, or not until it thaws.
+//! When a machine runs: always, in every k-th slice of time, or not until it thaws. Times are counted from a start that
+//! is the holder's.
 
 use std::time::Duration;
 
@@ -31,13 +32,18 @@ impl Pace {
         Pace { slice, every, offset: offset % every, frozen_until: Duration::ZERO }
     }
 
+    /// The same sleep, another share of the time after it.
+    pub fn share(&mut self, other: Pace) {
+        *self = Pace { frozen_until: self.frozen_until, ..other };
+    }
+
     /// Not at all until then.
-    pub(super) fn freeze(&mut self, until: Duration) {
+    pub fn freeze(&mut self, until: Duration) {
         self.frozen_until = until;
     }
 
     /// The first moment at or after `at` at which the machine runs.
-    pub(super) fn next(&self, at: Duration) -> Duration {
+    pub fn next(&self, at: Duration) -> Duration {
         let at = at.max(self.frozen_until);
         if self.every == 1 || at == Duration::MAX {
             return at;
