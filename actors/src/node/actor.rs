@@ -231,7 +231,7 @@ impl Node {
             }
             shown
         };
-        self.context.members.now().values().map(listed).map(show).collect()
+        self.context.members.now().values().map(|member| listed(member)).map(show).collect()
     }
 
     fn gauge(&self) {

@@ -19,7 +19,7 @@ const LINE: &str = "skep1abcdef";
 type Heard = Arc<Mutex<Vec<String>>>;
 
 fn listed(context: &Context, i: usize) -> Listed {
-    let mut member = context.members.now().values().nth(i).unwrap().clone();
+    let mut member = context.members.now().values().nth(i).unwrap().as_ref().clone();
     member.load.cpu_permille = 255;
     member.load.memory_permille = 500;
     let gpu = Gpu { name: "H".into(), memory_bytes: 100, used_bytes: 40, ..Gpu::default() };

@@ -188,7 +188,7 @@ fn budgets(context: &Context, heard: Heard) -> impl FnMut(budget::Message) + Sen
 fn nodes(context: Context) -> impl FnMut(node::Message) + Send {
     move |message| {
         if let node::Message::List(port) = message {
-            let member = |i| context.members.now().values().nth(i).unwrap().clone();
+            let member = |i| context.members.now().values().nth(i).unwrap().as_ref().clone();
             let found = |name: &str| CardModel { name: name.into(), digest: "d".into(), bytes: 99, layers: 4 };
             let pipeline = CardPipeline { model: MODEL.into(), actor: "pipeline/1".into(), stages: 1 };
             let here = Card {

@@ -100,7 +100,7 @@ impl Node {
 
     pub(crate) async fn sees_when(&self, other: NodeId, holds: impl Fn(&Member) -> bool) {
         let mut changes = self.members.changes();
-        let seen = changes.wait_for(|picture| picture.get(&other).is_some_and(&holds));
+        let seen = changes.wait_for(|picture| picture.get(&other).is_some_and(|member| holds(member)));
         if timeout(PATIENCE, seen).await.is_err() {
             panic!("node{} sees {:#?}", self.seed, self.members.now());
         }
