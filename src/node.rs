@@ -15,6 +15,7 @@ use crate::{
 use ractor::{Actor, ActorRef};
 use skep_actors::{
     Context,
+    ledger::Ledger,
     runtime::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks, store,
         supervise::{self, Supervisor},
@@ -336,6 +337,7 @@ impl Builder {
         let listens = transport.local_addr();
 
         let models = config.models.clone().unwrap_or_else(|| home.models());
+        let ledger = Ledger::open(&env.base, &store, &directory, &members, tasks.spawner())?;
         let context = Context {
             name: config.name.clone(),
             env: env.base.clone(),
@@ -343,6 +345,7 @@ impl Builder {
             members,
             swarm: Arc::new(transport),
             store,
+            ledger,
             metrics,
             tasks: tasks.spawner(),
             home: home.path().into(),

@@ -42,6 +42,34 @@ async fn a_cancelled_command_leaves_no_orphan() {
 }
 
 #[tokio::test]
+async fn a_command_outlives_the_machine_that_it_was_given_to() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    let cedar = hive.join("cedar", &alder).await;
+    birch.until("cedar is online", "/api/nodes", |n| bee::status(n, cedar.id()) == Some("online")).await;
+    let go = hive.folder.path().join("go");
+    let line = format!("until [ -e '{}' ]; do sleep 0.1; done; echo done", go.display());
+    let wanted = json!({ "command": "bash", "args": ["-c", line], "node": cedar.id() });
+    let task = alder.post("/api/tasks", wanted).await;
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    birch.until("it runs", &path, |t| t["status"] == "running" && t["started_at"].is_string()).await;
+    alder.kill().await;
+    std::fs::write(go, "").unwrap();
+    for bee in [&birch, &cedar] {
+        let ended = bee.until("it is done", &path, |t| t["status"] == "completed").await;
+        assert_eq!(
+            (ended["output"].as_str(), &ended["assigned_node"]),
+            (Some("done\n"), &json!(cedar.id())),
+            "{ended}"
+        );
+    }
+    // It comes back to a swarm that went on without it.
+    let alder = hive.start("alder").await;
+    alder.until("it is known here too", &path, |t| t["status"] == "completed").await;
+}
+
+#[tokio::test]
 async fn a_command_dies_with_its_machine() {
     let hive = Hive::new();
     let alder = hive.start("alder").await;

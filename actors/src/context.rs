@@ -1,5 +1,6 @@
 //! What every actor of a node is given when it starts: its way to everything else.
 
+use crate::ledger::Ledger;
 use skep_runtime::{Directory, Env, Members, Metrics, Swarm, store::Store, tasks::Spawner};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -18,6 +19,8 @@ pub struct Context {
     pub swarm: Arc<dyn Swarm>,
     /// What must survive this process.
     pub store: Store,
+    /// What must survive this machine.
+    pub ledger: Ledger,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Starts tasks that end with the node.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! node       this machine: identity, capacity, health, drain; the swarm's door for the owner
+//! ledger     small shared state that survives a lost machine
 //! scheduler  commands placed on nodes; its record of them          task      one running command
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
 //! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
@@ -15,6 +16,7 @@ pub mod agent;
 pub mod budget;
 pub mod context;
 pub mod defaults;
+pub mod ledger;
 pub mod model;
 pub mod node;
 pub mod pipeline;

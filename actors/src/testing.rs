@@ -4,7 +4,7 @@
 //! Not here: QUIC and membership (transport), faults drawn from a seed (sim). A node here dies by [`Swarm::kill`],
 //! loses its links by [`Swarm::cut`], and comes back by [`Swarm::restart`] and [`Swarm::heal`].
 
-use crate::Context;
+use crate::{Context, ledger::Ledger};
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use skep_runtime::{
@@ -146,13 +146,16 @@ impl Swarm {
         std::fs::create_dir_all(home.join("models")).expect("the temporary folder can be written");
         let (root, _) = Actor::spawn(None, Root, ()).await.expect("an actor without state starts");
         let disk = medium.open().expect("a medium is opened once at a time");
+        let store = Store::new(Arc::new(disk)).expect("memory needs no thread");
+        let ledger = Ledger::open(&env, &store, &directory, &members, tasks.spawner()).expect("memory can be read");
         let context = Context {
             name: name(i),
             env,
             directory,
             members,
             swarm: Arc::new(Door { me, mesh: self.mesh.clone() }),
-            store: Store::new(Arc::new(disk)).expect("memory needs no thread"),
+            store,
+            ledger,
             metrics: Metrics::default(),
             tasks: tasks.spawner(),
             models: home.join("models"),

@@ -8,7 +8,7 @@
 )]
 
 use skep_actors::{
-    Context,
+    Context, ledger,
     node::probe,
     runtime::{Handle, Wire},
     scheduler::{self, Message, Spec},
@@ -72,6 +72,7 @@ fn node_to_be_killed() -> ExitCode {
     runtime.block_on(async {
         let swarm = Swarm::of_machine(1).await;
         let context = Context { exe: std::env::current_exe().ok(), ..swarm.context(0).clone() };
+        ledger::start(&context, swarm.root(0)).await.unwrap();
         scheduler::start(&context, swarm.root(0)).await.unwrap();
         let scheduler: Handle<Message> = context.directory.here(scheduler::NAME);
         let spec = Spec::new(COMMAND);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use skep_actors::{
-    node,
+    ledger, node,
     runtime::{Handle, Wire, frames},
     scheduler::{self, Message, Record, Spec, State, messages::Output},
     task::{Mark, family::Family},
@@ -26,6 +26,7 @@ impl Lone {
     async fn new() -> Lone {
         let swarm = Swarm::of_machine(1).await;
         node::start(swarm.context(0), swarm.root(0)).await.unwrap();
+        ledger::start(swarm.context(0), swarm.root(0)).await.unwrap();
         scheduler::start(swarm.context(0), swarm.root(0)).await.unwrap();
         let scheduler = swarm.context(0).directory.here(scheduler::NAME);
         Lone { swarm, scheduler }

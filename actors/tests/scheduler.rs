@@ -5,7 +5,7 @@
 
 use ractor::RpcReplyPort;
 use skep_actors::{
-    node,
+    ledger, node,
     runtime::{Handle, Wire, frames, swarm::Finding},
     scheduler::{
         self, Message, Record, ScheduleError, Spec, State,
@@ -25,6 +25,7 @@ type Scheduler = Handle<Message>;
 async fn boot(swarm: &Swarm, i: usize) -> Scheduler {
     let context = swarm.context(i);
     node::start(context, swarm.root(i)).await.unwrap();
+    ledger::start(context, swarm.root(i)).await.unwrap();
     scheduler::start(context, swarm.root(i)).await.unwrap();
     context.directory.here(scheduler::NAME)
 }

@@ -9,6 +9,7 @@ use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use ractor::{Actor, ActorRef};
 use skep_actors::{
     Context,
+    ledger::Ledger,
     runtime::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks,
         store::{Medium, Store},
@@ -81,6 +82,7 @@ impl Node {
         let transport = Arc::new(transport);
         let alive = Arc::downgrade(&transport);
 
+        let ledger = Ledger::open(&base, &store, &directory, &members, tasks.spawner())?;
         let context = Context {
             name: parts.name,
             env: base,
@@ -88,6 +90,7 @@ impl Node {
             members,
             swarm: transport,
             store,
+            ledger,
             metrics,
             tasks: tasks.spawner(),
             models: parts.home.join("models"),
@@ -117,6 +120,11 @@ impl Node {
     /// Who is in the swarm, as it sees it.
     pub fn members(&self) -> &Members {
         &self.context.members
+    }
+
+    /// The records that it shares with the others.
+    pub fn ledger(&self) -> &Ledger {
+        &self.context.ledger
     }
 
     /// Membership and trust.

@@ -412,6 +412,7 @@ impl Actor for Scheduler {
             id: if spec.command == "id" { ENDS } else { GOES_ON },
             spec,
             owner: context.directory.id(),
+            term: scheduler::messages::Term::default(),
             assigned: None,
             attempts: 0,
             state: State::Running,

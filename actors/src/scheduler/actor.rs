@@ -10,6 +10,7 @@ use super::{
     messages::Message,
     runner,
     runs::Runs,
+    wards::Wards,
 };
 use crate::Context;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
@@ -55,7 +56,13 @@ impl Actor for SchedulerActor {
     type Arguments = Context;
 
     async fn pre_start(&self, me: ActorRef<Message>, context: Context) -> Result<State, ActorProcessingErr> {
-        let records = all(&context.store, RECORDS)?.into_iter().map(|(_, record)| record).collect();
+        let me_id = context.directory.id();
+        // From here on nothing that others write is missed: the desk reads on where this ends.
+        let _ = context.ledger.feed(RECORDS);
+        let records = context.ledger.all(RECORDS)?.into_iter().map(|record| record.value);
+        let (own, others): (Vec<_>, Vec<_>) = records.partition(|record| record.owner == me_id);
+        let mut wards = Wards::default();
+        others.iter().for_each(|record| wards.note(record.id, Some(record)));
         let rows = all(&context.store, ROWS)?;
         let why = format!("node {} was restarted", context.name);
         let (runs, died) = Runs::new(rows, &why);
@@ -67,17 +74,16 @@ impl Actor for SchedulerActor {
                 context.tasks.compute(move || runner::sweep(node, &home, &kept)).await?.into_iter().collect()
             }
         };
-        let (core, actions) = Core::new(context.directory.id(), records);
+        let core = Core::new(me_id, own);
         let tasks = context.env.tasks();
-        let desk = Desk::open(&context, me.get_cell(), tasks.spawner(), core, runs, outputs);
+        let desk = Desk::open(&context, me.get_cell(), tasks.spawner(), core, runs, wards, outputs);
         // Rows of the dead are not written again: a further restart comes to the same end.
-        tracing::debug!(died = died.len(), asked = actions.len(), "the scheduler starts");
+        tracing::debug!(died = died.len(), "the scheduler starts");
         for (id, row) in kept.into_iter().filter(|(_, row)| !row.heard) {
             if let Some(ending) = row.ending {
                 desk.tasks.spawn(desk.clone().tell(id, row.attempt, ending));
             }
         }
-        actions.into_iter().for_each(|action| desk.act(action));
         // Before the first command comes: without nodes it would be refused.
         desk.survey(&mut Fleet::default()).await;
         Ok(State { desk, _tasks: tasks })
@@ -113,9 +119,12 @@ impl Actor for SchedulerActor {
                 let _ = reply.send(Wire(stats));
             }
             Message::Run(Wire(run), reply) => desk.run(run, reply).await,
-            Message::Stop(Wire((id, attempt)), reply) => beside(Box::pin(desk.clone().stop(id, attempt, reply))),
+            Message::Stop(Wire((id, attempt, term)), reply) => {
+                beside(Box::pin(desk.clone().stop(id, attempt, term, reply)));
+            }
             Message::Tap(Wire(tap), reply) => beside(Box::pin(desk.clone().tap(tap, reply))),
-            Message::Moved(Wire((id, attempt, ending)), reply) => desk.moved(id, attempt, ending, reply).await,
+            Message::Ended(Wire((id, attempt, ending)), reply) => desk.ended(id, attempt, ending, reply).await,
+            Message::Moved(Wire(told), reply) => desk.moved(told, reply).await,
             Message::Forget(Wire(mut ids)) => {
                 ids.truncate(FORGET_MAX);
                 desk.forget(ids).await;

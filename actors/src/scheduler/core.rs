@@ -12,7 +12,7 @@
 
 use super::{
     breaker::Breaker,
-    messages::{Ending, Priority, Record, Run, ScheduleError, Spec, State, Stats},
+    messages::{Ending, Priority, Record, Run, ScheduleError, Spec, State, Stats, Term},
     placement::{Candidate, Need, place},
     queue::{CLASSES, Queue},
 };
@@ -71,16 +71,18 @@ pub struct Seen {
 pub enum Action {
     /// Write this record; what follows waits for it.
     Save(Box<Record>),
-    /// Delete this record.
-    Delete(Uuid),
+    /// Delete this record, of this term.
+    Delete(Uuid, Term),
     /// Ask this node to run it, and report with [`Core::ran`].
     Run(NodeId, Box<Run>),
     /// Ask this node to end this attempt; no answer is needed.
-    Stop(NodeId, Uuid, u32),
+    Stop(NodeId, Uuid, u32, Term),
     /// Tell this node that the output may go.
     Forget(NodeId, Uuid),
     /// It ended: tell those who wait for that.
     Ended(Uuid),
+    /// Another node decides about it now: tell those who wait here.
+    Disowned(Uuid),
 }
 
 /// Why a node did not take a command.
@@ -90,6 +92,8 @@ pub enum Refusal {
     NoRoom,
     /// It did not answer, so it may even run it.
     Silent(String),
+    /// It has heard of a later owner.
+    TakenOver,
     /// It never will.
     Never(String),
 }
@@ -112,13 +116,16 @@ pub struct Core {
     /// In order of their ends.
     ended: VecDeque<Uuid>,
     fleet: BTreeMap<NodeId, Peer>,
-    revoked: BTreeMap<NodeId, BTreeSet<(Uuid, u32)>>,
+    revoked: BTreeMap<NodeId, BTreeSet<(Uuid, u32, Term)>>,
+    /// Nothing is done about commands from before the start: others may own them by now.
+    held: bool,
     tally: BTreeMap<&'static str, u64>,
 }
 
 impl Core {
-    /// The core of `me`, with the records that survived: what waited waits, what ran is asked about.
-    pub fn new(me: NodeId, mut records: Vec<Record>) -> (Core, Vec<Action>) {
+    /// The core of `me`, with its records that survived: what waited waits, what ran is asked about. Both only after
+    /// [`Core::release`]: whoever was away may have been taken for dead, and its commands taken over.
+    pub fn new(me: NodeId, mut records: Vec<Record>) -> Core {
         records.sort_by_key(|r| (r.finished_ms, r.submitted_ms, r.id));
         let mut core = Core {
             me,
@@ -130,23 +137,66 @@ impl Core {
             ended: VecDeque::new(),
             fleet: BTreeMap::new(),
             revoked: BTreeMap::new(),
+            held: true,
             tally: BTreeMap::new(),
         };
-        let mut out = Vec::new();
         for record in records {
-            match (record.state, record.assigned) {
-                (State::Running, Some(node)) => {
-                    core.running.insert(record.id, node);
-                    out.push(Action::Run(node, Box::new(run(&record))));
-                }
-                (State::Pending | State::Running, _) => {
-                    core.queue.join(record.spec.priority, record.id, bytes(&record.spec));
-                }
-                _ => core.ended.push_back(record.id),
+            if let (State::Running, Some(_)) = (record.state, record.assigned) {
+                core.unsure.insert(record.id);
             }
-            core.records.insert(record.id, record);
+            core.enter(record);
         }
-        (core, out)
+        core
+    }
+
+    /// What others did meanwhile is known: from now on this node acts on what it owns.
+    pub fn release(&mut self, now: Now) -> Vec<Action> {
+        self.held = false;
+        self.tick(now)
+    }
+
+    /// Takes over what another node owned: its place in line, or the question to its node whether it still runs. The
+    /// record names this node as its owner, in a later term.
+    pub fn adopt(&mut self, record: Record, now: Now) -> Vec<Action> {
+        let mut out = vec![Action::Save(Box::new(record.clone()))];
+        let (id, node) = (record.id, record.assigned.filter(|_| record.state == State::Running));
+        if let Some(node) = node {
+            out.push(Action::Run(node, Box::new(run(&record))));
+        }
+        self.enter(record);
+        match node.filter(|node| self.is_dead(*node, now)) {
+            Some(node) => {
+                out.pop();
+                let why = format!("node {} died", self.name(node));
+                self.revoke(node, id);
+                self.lost(id, &why, now, &mut out);
+            }
+            None => {}
+        }
+        self.place(now, &mut out);
+        out
+    }
+
+    /// Another node decides about it now: this one forgets it.
+    pub fn disown(&mut self, id: Uuid) -> Vec<Action> {
+        let Some(record) = self.records.remove(&id) else { return Vec::new() };
+        self.queue.remove(record.spec.priority, id);
+        self.running.remove(&id);
+        self.unsure.remove(&id);
+        self.cancelling.remove(&id);
+        self.ended.retain(|ended| *ended != id);
+        vec![Action::Disowned(id)]
+    }
+
+    fn enter(&mut self, record: Record) {
+        match (record.state, record.assigned) {
+            (State::Running, Some(node)) => drop(self.running.insert(record.id, node)),
+            (State::Pending | State::Running, _) => {
+                self.queue.join(record.spec.priority, record.id, bytes(&record.spec));
+            }
+            _ => self.ended.push_back(record.id),
+        }
+        self.records.insert(record.id, record);
     }
 
     /// Whether a command may be taken: room in the queue, and a node that could ever run it.
@@ -185,6 +235,7 @@ impl Core {
             id,
             spec,
             owner: self.me,
+            term: Term::default().next(self.me),
             attempts: 0,
             assigned: None,
             state: State::Pending,
@@ -221,6 +272,9 @@ impl Core {
     /// Time passed: pauses may be over.
     pub fn tick(&mut self, now: Now) -> Vec<Action> {
         let mut out = Vec::new();
+        if self.held {
+            return out;
+        }
         for (id, node) in self.running.clone() {
             if self.is_dead(node, now) {
                 let why = format!("node {} died", self.name(node));
@@ -237,7 +291,7 @@ impl Core {
         let back: Vec<NodeId> = self.revoked.keys().filter(|id| self.is_up(**id)).copied().collect();
         for node in back {
             let attempts = self.revoked.remove(&node).unwrap_or_default();
-            out.extend(attempts.into_iter().map(|(id, attempt)| Action::Stop(node, id, attempt)));
+            out.extend(attempts.into_iter().map(|(id, attempt, term)| Action::Stop(node, id, attempt, term)));
         }
         self.place(now, &mut out);
         out
@@ -278,15 +332,17 @@ impl Core {
                 self.lost(id, &why, now, &mut out);
             }
             Err(Refusal::Never(why)) => self.end(id, failed(why), now, &mut out),
+            Err(Refusal::TakenOver) => out.extend(self.disown(id)),
         }
         self.place(now, &mut out);
         out
     }
 
     /// An attempt ended, says the node that it ran on. Of an attempt that counts no more, nothing changes.
-    pub fn moved(&mut self, id: Uuid, attempt: u32, ending: Ending, now: Now) -> Vec<Action> {
+    pub fn moved(&mut self, id: Uuid, attempt: u32, term: Term, ending: Ending, now: Now) -> Vec<Action> {
         let mut out = Vec::new();
-        let counts = cfg!(feature = "mutant-unfenced") || self.records.get(&id).is_some_and(|r| r.attempts == attempt);
+        let current = self.records.get(&id).map(|r| (r.attempts, r.term));
+        let counts = cfg!(feature = "mutant-unfenced") || current == Some((attempt, term));
         if self.running.contains_key(&id) && counts {
             match ending.lost {
                 true => self.lost(id, &ending.error.unwrap_or_else(|| "its node failed".into()), now, &mut out),
@@ -306,7 +362,7 @@ impl Core {
         let mut out = Vec::new();
         match (record.state, self.running.get(&id)) {
             (State::Running, Some(node)) => {
-                out.push(Action::Stop(*node, id, record.attempts));
+                out.push(Action::Stop(*node, id, record.attempts, record.term));
                 self.cancelling.insert(id);
             }
             (State::Pending | State::Running, _) => self.end(id, cancelled(None), now, &mut out),
@@ -355,6 +411,16 @@ impl Core {
         }
     }
 
+    /// The nodes, as they were last seen.
+    pub fn nodes(&self) -> impl Iterator<Item = &Seen> {
+        self.fleet.values().map(|peer| &peer.seen)
+    }
+
+    /// Whether it acts yet.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.queue.count()
@@ -362,6 +428,9 @@ impl Core {
 
     /// Gives to nodes whatever has room now. A command that fits nowhere now lets those behind it pass.
     fn place(&mut self, now: Now, out: &mut Vec<Action>) {
+        if self.held {
+            return;
+        }
         let mut fleet = self.candidates(now);
         let mut hopeless: BTreeSet<Need> = BTreeSet::new();
         let waiting: Vec<Uuid> = if self.queue.count() > 0 { self.queue.in_order().collect() } else { Vec::new() };
@@ -449,8 +518,9 @@ impl Core {
         while self.ended.len() > ENDED_RECORDS_MAX {
             let Some(oldest) = self.ended.pop_front() else { return };
             let gone = self.records.remove(&oldest);
-            out.push(Action::Delete(oldest));
-            out.extend(gone.and_then(|r| r.assigned).map(|node| Action::Forget(node, oldest)));
+            let Some(gone) = gone else { continue };
+            out.push(Action::Delete(oldest, gone.term));
+            out.extend(gone.assigned.map(|node| Action::Forget(node, oldest)));
         }
     }
 
@@ -469,9 +539,9 @@ impl Core {
     }
 
     fn revoke(&mut self, node: NodeId, id: Uuid) {
-        let attempt = self.records.get(&id).map_or(0, |r| r.attempts);
+        let Some((attempt, term)) = self.records.get(&id).map(|r| (r.attempts, r.term)) else { return };
         let revoked = self.revoked.entry(node).or_default();
-        revoked.insert((id, attempt));
+        revoked.insert((id, attempt, term));
         if revoked.len() > REVOKED_MAX {
             revoked.pop_first();
         }
@@ -549,7 +619,8 @@ fn take(candidate: &mut Candidate, need: &Need) {
 }
 
 fn run(record: &Record) -> Run {
-    Run { id: record.id, owner: record.owner, attempt: record.attempts, spec: record.spec.clone() }
+    let Record { id, owner, term, attempts, ref spec, .. } = *record;
+    Run { id, owner, attempt: attempts, term, spec: spec.clone() }
 }
 
 fn bytes(spec: &Spec) -> usize {
@@ -609,7 +680,8 @@ mod tests {
     }
 
     fn core(up: &[bool]) -> Core {
-        let (mut core, _) = Core::new(node(0), Vec::new());
+        let mut core = Core::new(node(0), Vec::new());
+        core.release(at(0));
         core.fleet(up.iter().enumerate().map(|(n, up)| seen(n as u8, *up)).collect(), at(0));
         core
     }
@@ -617,6 +689,11 @@ mod tests {
     fn submit(core: &mut Core, n: u128, spec: Spec) -> Vec<Action> {
         let record = core.record(Uuid::from_u128(n), spec, at(1));
         core.submit(record, at(1))
+    }
+
+    /// That of all commands of n0 that nobody took over.
+    fn term() -> Term {
+        Term::default().next(node(0))
     }
 
     fn placed_on(actions: &[Action]) -> Vec<NodeId> {
@@ -630,9 +707,12 @@ mod tests {
         let out = core.fleet(vec![seen(0, false), seen(1, true)], at(2));
         assert_eq!(placed_on(&out), [node(1)]);
         let out = core.fleet(vec![seen(0, true), seen(1, true)], at(3));
-        assert!(out.contains(&Action::Stop(node(0), Uuid::from_u128(1), 1)));
-        assert!(core.moved(Uuid::from_u128(1), 1, done(), at(4)).is_empty(), "the first attempt counts no more");
-        core.moved(Uuid::from_u128(1), 2, done(), at(4));
+        assert!(out.contains(&Action::Stop(node(0), Uuid::from_u128(1), 1, term())));
+        assert!(
+            core.moved(Uuid::from_u128(1), 1, term(), done(), at(4)).is_empty(),
+            "the first attempt counts no more"
+        );
+        core.moved(Uuid::from_u128(1), 2, term(), done(), at(4));
         assert_eq!(core.get(Uuid::from_u128(1)).unwrap().state, State::Completed);
     }
 
@@ -674,8 +754,9 @@ mod tests {
         let mut before = core(&[true, true]);
         submit(&mut before, 1, Spec { preferred_node: Some(node(1).to_string()), ..spec("true") });
         let record = before.get(Uuid::from_u128(1)).unwrap().clone();
-        let (mut core, out) = Core::new(node(0), vec![record]);
-        assert_eq!(placed_on(&out), [node(1)]);
+        let mut core = Core::new(node(0), vec![record]);
+        assert_eq!(core.tick(at(0)), [], "what others did meanwhile isn't known yet");
+        assert_eq!(placed_on(&core.release(at(0))), [node(1)]);
         let unseen = Seen { ever_up: false, ..seen(1, false) };
         core.fleet(vec![seen(0, true), unseen.clone()], at(0));
         core.ran(node(1), Uuid::from_u128(1), 1, Err(Refusal::Silent("down".into())), at(1));
@@ -683,13 +764,51 @@ mod tests {
         assert_eq!(placed_on(&core.tick(at(16))), [node(0)], "the grace is over");
     }
 
+    /// A record of n1's, taken over by n0.
+    fn inherited(core: &mut Core, n: u128, assigned: Option<u8>) -> (Record, Vec<Action>) {
+        let mut other = Core::new(node(1), Vec::new());
+        other.release(at(0));
+        let mut record = other.record(Uuid::from_u128(n), spec("true"), at(1));
+        if let Some(assigned) = assigned {
+            (record.assigned, record.attempts, record.state) = (Some(node(assigned)), 1, State::Running);
+        }
+        (record.owner, record.term) = (node(0), record.term.next(node(0)));
+        let out = core.adopt(record.clone(), at(2));
+        (record, out)
+    }
+
+    #[test]
+    fn an_heir_places_what_waited_asks_about_what_ran_and_runs_again_what_died() {
+        let mut core = core(&[true, false, true]);
+        let (record, out) = inherited(&mut core, 1, None);
+        assert_eq!(out[0], Action::Save(Box::new(record)), "the takeover comes first");
+        assert_eq!(placed_on(&out).len(), 1);
+        let (record, out) = inherited(&mut core, 2, Some(2));
+        assert_eq!(out, [Action::Save(Box::new(record.clone())), Action::Run(node(2), Box::new(run(&record)))]);
+        let (_, out) = inherited(&mut core, 3, Some(1));
+        assert_eq!(core.get(Uuid::from_u128(3)).unwrap().attempts, 2);
+        assert!(!placed_on(&out).contains(&node(1)));
+    }
+
+    #[test]
+    fn what_another_took_over_is_forgotten_and_whoever_waits_is_told() {
+        let mut core = core(&[true]);
+        submit(&mut core, 1, spec("true"));
+        let id = Uuid::from_u128(1);
+        let out = core.ran(node(0), id, 1, Err(Refusal::TakenOver), at(2));
+        assert_eq!(out, [Action::Disowned(id)]);
+        assert_eq!(core.get(id), None);
+        assert_eq!(core.disown(id), []);
+        assert_eq!(core.moved(id, 1, term(), done(), at(3)), [], "that is the other's to hear");
+    }
+
     #[test]
     fn the_oldest_ended_records_go() {
         let mut core = core(&[true]);
         for n in 0..ENDED_RECORDS_MAX as u128 + 1 {
             submit(&mut core, n, spec("true"));
-            let out = core.moved(Uuid::from_u128(n), 1, done(), at(2));
-            assert_eq!(out.contains(&Action::Delete(Uuid::from_u128(0))), n == ENDED_RECORDS_MAX as u128);
+            let out = core.moved(Uuid::from_u128(n), 1, term(), done(), at(2));
+            assert_eq!(out.contains(&Action::Delete(Uuid::from_u128(0), term())), n == ENDED_RECORDS_MAX as u128);
         }
     }
 
@@ -749,7 +868,7 @@ mod tests {
                     }
                     Event::Moved(i, lost) => {
                         let id = pick(i);
-                        core.moved(id, attempt(&core, id), Ending { lost, ..done() }, now)
+                        core.moved(id, attempt(&core, id), term(), Ending { lost, ..done() }, now)
                     }
                     Event::Cancel(i) => core.cancel(pick(i), now).unwrap_or_default(),
                     Event::Tick => core.tick(now),

@@ -7,8 +7,9 @@ use super::{
     core::{Action, Core, Now, word},
     fleet::Fleet,
     journal::{ENTRIES_MAX, Entry, Write, keep},
-    messages::{Message, Record, ScheduleError},
+    messages::{Message, Record, ScheduleError, Term},
     runs::Runs,
+    wards::Wards,
 };
 use crate::{Context, node, task::output::Output};
 use ractor::{ActorCell, RpcReplyPort};
@@ -19,13 +20,16 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval},
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use uuid::Uuid;
 
 /// How often pauses and graces are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// How long whoever asks for a command waits until its ending is written: a little longer than another member may take
+/// to confirm it.
+const WRITTEN_TIMEOUT: Duration = Duration::from_secs(11);
 /// Followers of output that one owner serves at once: each holds a stream and 64 KiB.
 const FOLLOWERS_MAX: usize = 256;
 
@@ -52,16 +56,27 @@ pub(super) struct Desk {
 pub(super) struct State {
     pub core: Core,
     pub runs: Runs,
+    /// What other nodes own.
+    pub wards: Wards,
     /// Outputs that are kept here, of runs that are over too.
     pub outputs: BTreeMap<Uuid, Output>,
     /// The actors of running commands.
     pub actors: BTreeMap<Uuid, (ActorCell, u32)>,
     pub waiters: BTreeMap<Uuid, Vec<Waiter>>,
-    unsaved: BTreeSet<Uuid>,
+    unsaved: BTreeSet<Unsaved>,
     /// Commands that have ended and whose ending is not on disk: a crash now would run them again.
     ending: BTreeSet<Uuid>,
     /// What the NodeActor was told last: running here, waiting here.
     told: (u16, u16),
+}
+
+/// What the disk refused: it is written as it is then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Unsaved {
+    /// A record of this node, of this term.
+    Record(Uuid, Term),
+    /// A run on this node.
+    Row(Uuid),
 }
 
 /// What a change writes beside its actions, and who waits for that.
@@ -79,12 +94,14 @@ impl Desk {
         tasks: Spawner,
         core: Core,
         runs: Runs,
+        wards: Wards,
         outputs: BTreeMap<Uuid, Output>,
     ) -> Arc<Desk> {
         let (journal, entries) = mpsc::channel(ENTRIES_MAX);
         let state = State {
             core,
             runs,
+            wards,
             outputs,
             actors: BTreeMap::new(),
             waiters: BTreeMap::new(),
@@ -102,8 +119,9 @@ impl Desk {
             changes: watch::Sender::new(0),
             start: Instant::now(),
         });
-        desk.tasks.spawn(keep(desk.clone(), context.store.clone(), entries));
+        desk.tasks.spawn(keep(desk.clone(), context.store.clone(), context.ledger.clone(), entries));
         desk.tasks.spawn(desk.clone().watch());
+        desk.tasks.spawn(desk.clone().learn());
         desk
     }
 
@@ -131,7 +149,7 @@ impl Desk {
                     }
                     entry.writes.push(Write::Record(record));
                 }
-                Action::Delete(id) => entry.writes.push(Write::NoRecord(id)),
+                Action::Delete(id, term) => entry.writes.push(Write::NoRecord(id, term)),
                 action => entry.then.push(action),
             }
         }
@@ -157,7 +175,9 @@ impl Desk {
     pub(super) fn act(self: &Arc<Self>, action: Action) {
         match action {
             Action::Run(node, run) => self.tasks.spawn(self.clone().order(node, *run)),
-            Action::Stop(node, id, attempt) => self.tasks.spawn(self.clone().order_stop(node, id, attempt)),
+            Action::Stop(node, id, attempt, term) => {
+                self.tasks.spawn(self.clone().order_stop(node, id, attempt, term));
+            }
             Action::Forget(node, id) => {
                 let scheduler = self.scheduler(node);
                 self.tasks.spawn(async move {
@@ -176,22 +196,21 @@ impl Desk {
                 }
             }
             // Written before anything is acted upon.
-            Action::Save(_) | Action::Delete(_) => {}
+            Action::Save(_) | Action::Delete(..) => {}
+            Action::Disowned(id) => {
+                for waiter in self.state().waiters.remove(&id).unwrap_or_default() {
+                    let _ = waiter.send(Wire(Err(ScheduleError::TakenOver)));
+                }
+            }
         }
     }
 
-    /// A record of this node as it may be shown, once what was decided before is on disk, or can't be written.
+    /// A record of this node as it may be shown, once what became of it is on disk and confirmed, or can't be.
     pub(super) async fn shown(&self, id: Uuid) -> Option<Record> {
-        if self.is_ending(id) {
-            let (reply, written) = oneshot::channel();
-            let reply: super::journal::Reply = Box::new(move |_| {
-                // Whoever asked may have given up.
-                let _: Result<(), ()> = reply.send(());
-            });
-            self.change(|_, _| ((), Vec::new(), Also { writes: Vec::new(), reply: Some(reply) })).await;
-            // The journal lives as long as the desk.
-            let _ = written.await;
-        }
+        let mut changes = self.changes();
+        let written = async { while self.state().is_being_written(id) && changes.changed().await.is_ok() {} };
+        // Beyond that it is shown as it is: running, as far as anyone is told.
+        let _ = timeout(WRITTEN_TIMEOUT, written).await;
         self.state().shown(id)
     }
 
@@ -201,15 +220,17 @@ impl Desk {
     }
 
     /// Notes what is on disk now.
-    pub(super) fn saved(&self, writes: &[&Write]) {
+    pub(super) fn saved(&self, writes: &[Write]) {
         let mut state = self.state();
         for write in writes {
             match write {
                 Write::Record(record) if record.state.ended() => drop(state.ending.remove(&record.id)),
-                Write::NoRecord(id) => drop(state.ending.remove(id)),
+                Write::NoRecord(id, _) => drop(state.ending.remove(id)),
                 Write::Record(_) | Write::Row(..) | Write::NoRow(_) => {}
             }
         }
+        drop(state);
+        self.changes.send_modify(|n| *n += 1);
     }
 
     /// Counts what became of commands whose records are here: `tasks_submitted`, `tasks_completed`, ...
@@ -222,11 +243,13 @@ impl Desk {
 
     /// Notes what the disk refused, for the next tick.
     pub(super) fn save_later(&self, writes: &[Write]) {
-        let ids = writes.iter().map(|write| match write {
-            Write::Record(record) => record.id,
-            Write::NoRecord(id) | Write::Row(id, _) | Write::NoRow(id) => *id,
+        let unsaved = writes.iter().map(|write| match write {
+            Write::Record(record) => Unsaved::Record(record.id, record.term),
+            Write::NoRecord(id, term) => Unsaved::Record(*id, *term),
+            Write::Row(id, _) | Write::NoRow(id) => Unsaved::Row(*id),
         });
-        self.state().unsaved.extend(ids);
+        self.state().unsaved.extend(unsaved);
+        self.changes.send_modify(|n| *n += 1);
     }
 
     /// Tells the core what membership sees, and that time passes.
@@ -243,7 +266,10 @@ impl Desk {
                         Ok(()) => break,
                         Err(_) => return,
                     },
-                    _ = tick.tick() => self.tick().await,
+                    _ = tick.tick() => {
+                        self.tick().await;
+                        self.inherit().await;
+                    }
                 }
             }
         }
@@ -287,12 +313,25 @@ impl State {
         Some(record)
     }
 
+    /// Whether an ending is on its way to the disk.
+    fn is_being_written(&self, id: Uuid) -> bool {
+        let refused = |unsaved: &Unsaved| matches!(unsaved, Unsaved::Record(other, _) if *other == id);
+        self.ending.contains(&id) && !self.unsaved.iter().any(refused)
+    }
+
     fn unsaved_again(&mut self) -> Vec<Write> {
         let mut writes = Vec::new();
-        for id in std::mem::take(&mut self.unsaved) {
-            writes
-                .push(self.core.get(id).map_or(Write::NoRecord(id), |record| Write::Record(Box::new(record.clone()))));
-            writes.push(self.runs.get(id).map_or(Write::NoRow(id), |row| Write::Row(id, Box::new(row.clone()))));
+        for unsaved in std::mem::take(&mut self.unsaved) {
+            writes.push(match unsaved {
+                Unsaved::Record(id, term) => match self.core.get(id) {
+                    Some(record) => Write::Record(Box::new(record.clone())),
+                    None => Write::NoRecord(id, term),
+                },
+                Unsaved::Row(id) => match self.runs.get(id) {
+                    Some(row) => Write::Row(id, Box::new(row.clone())),
+                    None => Write::NoRow(id),
+                },
+            });
         }
         writes
     }

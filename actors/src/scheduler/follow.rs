@@ -55,7 +55,11 @@ async fn pass_on(desk: &Desk, id: Uuid, to: &mut (impl AsyncWrite + Send + Unpin
                 }
                 continue;
             }
-            _ => return finish(desk, record, sent, to).await,
+            // Nobody is told of an end that could still be lost.
+            _ => match desk.shown(id).await {
+                Some(record) if record.state.ended() => return finish(desk, record, sent, to).await,
+                _ => {}
+            },
         }
         changed(&mut changes).await?;
     }

@@ -1,14 +1,18 @@
 //! Effects wait for the disk: what a decision writes is committed, in the order of decisions, before what follows from
 //! it is done. Decisions that wait together are flushed together.
+//!
+//! Records go into the ledger, rows into the store. What a client is told, that a command was taken and that it has
+//! ended, waits for one other member too; what merely moves a command on does not.
 
 use super::{core::Action, desk::Desk, messages::Record, runs::Row};
-use skep_runtime::store::{Batch, Error, Store, Table};
-use std::sync::Arc;
+use crate::ledger::{self, Collection, Ledger};
+use skep_runtime::store::{Batch, Store, Table};
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// The records that this node keeps, by the id's bytes.
-pub(super) const RECORDS: Table<[u8; 16], Record> = Table::new("tasks");
+/// Every node's commands, by the id's bytes.
+pub(super) const RECORDS: Collection<Record> = Collection::new(1, 1);
 /// The runs of this node.
 pub(super) const ROWS: Table<[u8; 16], Row> = Table::new("task_runs");
 
@@ -21,7 +25,7 @@ const BATCH_WRITES_MAX: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) enum Write {
     Record(Box<Record>),
-    NoRecord(Uuid),
+    NoRecord(Uuid, super::messages::Term),
     Row(Uuid, Box<Row>),
     NoRow(Uuid),
 }
@@ -35,45 +39,128 @@ pub(super) struct Entry {
 }
 
 /// Told whether it is on disk.
-pub(super) type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
+pub(super) type Reply = Box<dyn FnOnce(Result<(), ledger::Error>) + Send>;
+
+/// What happens once another member has it too.
+#[derive(Default)]
+struct Later {
+    ended: Vec<Action>,
+    replies: Vec<Reply>,
+    saved: Vec<Write>,
+}
 
 /// Commits entries as they come, until nobody can send any.
-pub(super) async fn keep(desk: Arc<Desk>, store: Store, mut entries: mpsc::Receiver<Entry>) {
-    let mut group = Vec::new();
+pub(super) async fn keep(desk: Arc<Desk>, store: Store, ledger: Ledger, mut entries: mpsc::Receiver<Entry>) {
+    let mut group: Vec<Entry> = Vec::new();
     while entries.recv_many(&mut group, ENTRIES_MAX).await > 0 {
+        let writes: Vec<Write> = group.iter().flat_map(|entry| entry.writes.iter().cloned()).collect();
+        let mut sent = Vec::new();
+        let mut fenced = BTreeSet::new();
         let mut result = Ok(());
-        let writes: Vec<&Write> = group.iter().flat_map(|e: &Entry| &e.writes).collect();
         for chunk in writes.chunks(BATCH_WRITES_MAX) {
-            match commit(&store, chunk).await {
-                Ok(()) => desk.saved(chunk),
-                Err(e) => {
-                    tracing::warn!(error = %e, "records of tasks could not be saved; they are tried again");
-                    result = Err(e);
+            match commit(&store, &ledger, chunk).await {
+                Ok(written) => {
+                    fenced.extend(written.fenced.iter().filter_map(|key| Uuid::from_slice(&key.id).ok()));
+                    sent.extend(written.entries);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "records of tasks could not be saved; they are tried again");
+                    result = Err(error);
                 }
             }
         }
+        let mut later = Later::default();
         for entry in group.drain(..) {
             if result.is_err() {
                 // What was decided stands: it is written when the disk takes it, or taken back by whoever waits below.
                 desk.save_later(&entry.writes);
             }
-            if let Some(reply) = entry.reply {
-                reply(result.clone());
+            let counts = entry.writes.iter().any(counts);
+            for action in entry.then.into_iter().filter(|action| !concerns(action, &fenced)) {
+                match action {
+                    Action::Ended(_) => later.ended.push(action),
+                    action => desk.act(action),
+                }
             }
-            entry.then.into_iter().for_each(|action| desk.act(action));
+            match entry.reply {
+                Some(reply) if counts || later.waits() => later.replies.push(reply),
+                Some(reply) => reply(result.clone()),
+                None => {}
+            }
+            later.saved.extend(entry.writes.into_iter().filter(counts_as_end));
+        }
+        if !fenced.is_empty() {
+            // Not from within the journal: the decision needs a place in it.
+            desk.tasks.spawn(desk.clone().disown(fenced.into_iter().collect()));
+        }
+        match result {
+            Ok(()) if later.waits() && !ledger.is_alone() => {
+                let (desk, ledger) = (desk.clone(), ledger.clone());
+                desk.clone().tasks.spawn(async move { later.tell(&desk, ledger.confirmed(sent).await) });
+            }
+            result => {
+                ledger.tell(sent);
+                later.tell(&desk, result);
+            }
         }
     }
 }
 
-async fn commit(store: &Store, writes: &[&Write]) -> Result<(), Error> {
+impl Later {
+    fn waits(&self) -> bool {
+        !self.replies.is_empty() || !self.ended.is_empty()
+    }
+
+    fn tell(self, desk: &Arc<Desk>, result: Result<(), ledger::Error>) {
+        // An end that no other member has confirmed stands on this disk: it will not run again unless this machine is
+        // lost, and whoever waits for it has waited long enough.
+        if !matches!(result, Err(ref error) if *error != ledger::Error::Alone) {
+            desk.saved(&self.saved);
+        }
+        self.replies.into_iter().for_each(|reply| reply(result.clone()));
+        self.ended.into_iter().for_each(|action| desk.act(action));
+    }
+}
+
+/// Whether a client is told of it: a new command, or an end.
+fn counts(write: &Write) -> bool {
+    matches!(write, Write::Record(record) if record.attempts == 0 || record.state.ended())
+}
+
+fn counts_as_end(write: &Write) -> bool {
+    match write {
+        Write::Record(record) => record.state.ended(),
+        Write::NoRecord(..) => true,
+        Write::Row(..) | Write::NoRow(_) => false,
+    }
+}
+
+fn concerns(action: &Action, ids: &BTreeSet<Uuid>) -> bool {
+    match action {
+        Action::Run(_, run) => ids.contains(&run.id),
+        Action::Ended(id) => ids.contains(id),
+        Action::Save(_) | Action::Delete(..) | Action::Stop(..) | Action::Forget(..) | Action::Disowned(_) => false,
+    }
+}
+
+async fn commit(store: &Store, ledger: &Ledger, writes: &[Write]) -> Result<ledger::Written, ledger::Error> {
     let mut batch = Batch::new();
+    let mut records = Vec::new();
     for write in writes {
         match write {
-            Write::Record(record) => batch.put(RECORDS, record.id.as_bytes(), record)?,
-            Write::NoRecord(id) => batch.delete(RECORDS, id.as_bytes())?,
+            Write::Record(record) => {
+                let value = Some(RECORDS.encode(record));
+                records.push(ledger::Write { key: RECORDS.key(record.id.as_bytes()), term: record.term.0, value });
+            }
+            Write::NoRecord(id, term) => {
+                records.push(ledger::Write { key: RECORDS.key(id.as_bytes()), term: term.0, value: None });
+            }
             Write::Row(id, row) => batch.put(ROWS, id.as_bytes(), row)?,
             Write::NoRow(id) => batch.delete(ROWS, id.as_bytes())?,
         }
     }
-    store.commit(batch).await
+    let rows = async { store.commit(batch).await.map_err(ledger::Error::from) };
+    let (written, rows) = futures::future::join(ledger.note(records), rows).await;
+    rows?;
+    written
 }

@@ -45,13 +45,16 @@ pub enum Message {
     Run(Wire<Run>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
     /// Between schedulers: end this attempt here. Answered when nothing of it is left.
     #[rpc]
-    Stop(Wire<(Uuid, u32)>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
+    Stop(Wire<(Uuid, u32, Term)>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
     /// Between schedulers: the output of a run that was here, on a stream.
     #[rpc]
     Tap(Wire<Tap>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
-    /// Between schedulers, and from a TaskActor: the attempt of this number ended. Repeated until it is answered.
+    /// From a TaskActor of this node: the attempt of this number ended. Repeated until it is answered.
     #[rpc]
-    Moved(Wire<(Uuid, u32, Ending)>, RpcReplyPort<Wire<()>>),
+    Ended(Wire<(Uuid, u32, Ending)>, RpcReplyPort<Wire<()>>),
+    /// Between schedulers: the attempt of this number, in this term, ended. Repeated until it is answered.
+    #[rpc]
+    Moved(Wire<(Uuid, u32, Term, Ending)>, RpcReplyPort<Wire<()>>),
     /// Between schedulers: these records are gone, their output may go too.
     Forget(Wire<Vec<Uuid>>),
 }
@@ -65,6 +68,8 @@ pub struct Run {
     pub owner: NodeId,
     /// Which attempt, from 1.
     pub attempt: u32,
+    /// The owner's term: a node that has heard of a later one refuses.
+    pub term: Term,
     /// What to run.
     pub spec: Spec,
 }
@@ -127,6 +132,25 @@ impl Spec {
     }
 }
 
+/// An owner's right to decide about a command, and its place in the order of owners: a later one fences the earlier.
+///
+/// A takeover counts one up and puts 20 bits of the new owner's key behind the count, so that two nodes that take over
+/// at once, each without knowing of the other, don't act in the same term; the later one of the two is everyone's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Term(pub u64);
+
+impl Term {
+    const KEY_BITS: u32 = 20;
+
+    /// The term in which `by` takes over from whoever had this one.
+    #[must_use]
+    pub fn next(self, by: NodeId) -> Term {
+        let [a, b, c, ..] = by.as_bytes();
+        let key = u64::from(u32::from_le_bytes([*a, *b, *c, 0])) & ((1 << Term::KEY_BITS) - 1);
+        Term((((self.0 >> Term::KEY_BITS) + 1) << Term::KEY_BITS) | key)
+    }
+}
+
 /// How urgent a command is; a higher class always goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -174,8 +198,10 @@ pub struct Record {
     pub id: Uuid,
     /// What was asked for.
     pub spec: Spec,
-    /// The node that keeps this record.
+    /// The node that keeps this record and decides about it.
     pub owner: NodeId,
+    /// Since when: it grows with every takeover.
+    pub term: Term,
     /// How often it was placed on a node that took it. More than one: nodes died under it.
     pub attempts: u32,
     /// Where it runs or ran.
@@ -304,9 +330,17 @@ pub enum ScheduleError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The node that decides about it does not answer.
+    #[error(
+        "node {0}, which decides about this task, does not answer: another takes over within seconds, try again then"
+    )]
+    OwnerAway(String),
     /// The record could not be written.
     #[error("the task could not be saved, so it was not taken: {0}")]
     Store(String),
+    /// Another node has taken the task over.
+    #[error("another node has taken this task over: ask again, and it will be found there")]
+    TakenOver,
     /// The other node did not answer.
     #[error("{0}")]
     Link(#[from] skep_runtime::Error),

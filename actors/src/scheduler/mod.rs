@@ -8,8 +8,10 @@
 //!   record <- journal <- core <---------------- Moved <------ runs <- journal <- ending
 //! ```
 //!
-//! `core`, `queue`, `placement`, `breaker` and `runs` decide and do no I/O; `desk` holds them and executes what they
-//! say; `owner` and `runner` are its two halves. A command runs at least once: after a failure it may run twice.
+//! `core`, `queue`, `placement`, `breaker`, `runs` and `wards` decide and do no I/O; `desk` holds them and executes what
+//! they say; `owner`, `runner` and `heir` are its three parts. Records lie in the [ledger](crate::ledger): when an owner
+//! dies, the next node in a command's order takes it over. A command runs at least once: after a failure it may run
+//! twice.
 //!
 //! Any roster member may have a command run here: to be on the roster is to be trusted with commands.
 
@@ -19,6 +21,7 @@ pub mod core;
 mod desk;
 mod fleet;
 mod follow;
+mod heir;
 mod journal;
 pub mod messages;
 mod owner;
@@ -27,6 +30,7 @@ pub mod queue;
 mod runner;
 pub mod runs;
 pub mod spec;
+pub mod wards;
 
 pub use actor::start;
 pub use messages::{Message, Record, ScheduleError, Spec, State, Stats};

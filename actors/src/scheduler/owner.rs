@@ -5,13 +5,13 @@ use super::{
     desk::{Also, Desk, Waiter},
     follow,
     journal::Write,
-    messages::{Message, Priority, Record, Run, ScheduleError, Spec, State},
+    messages::{Message, Priority, Record, Run, ScheduleError, Spec, State, Term},
     spec,
 };
-use crate::{defaults::GATHER_TIMEOUT, node::lookup, task};
+use crate::{defaults::GATHER_TIMEOUT, ledger, node::lookup, task};
 use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::RpcReplyPort;
-use skep_runtime::{Error, NodeId, Ticket, Wire, defaults::ASK_TIMEOUT};
+use skep_runtime::{Error, Handle, NodeId, Ticket, Wire, defaults::ASK_TIMEOUT, member};
 use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -34,7 +34,7 @@ const LIST_BYTES_MAX: usize = 512 << 10;
 const WAITERS_MAX: usize = 64;
 
 impl Desk {
-    /// Takes a command. Answers when its record is on disk.
+    /// Takes a command. Answers when its record is on disk here and on another node, if one answers.
     pub(super) async fn submit(self: &Arc<Self>, spec: Spec, reply: Waiter) {
         let spec = match self.resolve(spec) {
             Ok(spec) => spec,
@@ -48,7 +48,7 @@ impl Desk {
             }
             let record = state.core.record(id, spec, now);
             let writes = vec![Write::Record(Box::new(record.clone()))];
-            let desk = self.clone();
+            let (desk, term) = (self.clone(), record.term);
             let saved: super::journal::Reply = Box::new(move |saved| match saved {
                 // Not from within the journal: the decision that follows needs a place in it.
                 Ok(()) => desk.clone().tasks.spawn(async move {
@@ -60,11 +60,22 @@ impl Desk {
                     desk.count("submitted");
                     let _ = reply.send(Wire(taken.ok_or(ScheduleError::NoSuchTask(id))));
                 }),
-                Err(e) => drop(reply.send(Wire(Err(ScheduleError::Store(e.to_string()))))),
+                Err(e) => {
+                    // Nobody shall take over what nobody was promised.
+                    if e == ledger::Error::Alone {
+                        desk.tasks.spawn(desk.clone().take_back(id, term));
+                    }
+                    let _ = reply.send(Wire(Err(ScheduleError::Store(e.to_string()))));
+                }
             });
             ((), Vec::new(), Also { writes, reply: Some(saved) })
         })
         .await;
+    }
+
+    async fn take_back(self: Arc<Self>, id: Uuid, term: Term) {
+        let also = Also { writes: vec![Write::NoRecord(id, term)], reply: None };
+        self.change(|_, _| ((), Vec::new(), also)).await;
     }
 
     /// One record from wherever it is, with its output so far.
@@ -105,6 +116,7 @@ impl Desk {
         while let Some(answer) = asked.next().await {
             all.extend(answer.unwrap_or_default());
         }
+        all.extend(self.orphans(max).into_iter().map(listed));
         all.sort_by_key(|r| (std::cmp::Reverse(r.submitted_ms), r.id));
         let _ = reply.send(Wire(within(all.into_iter().take(max as usize))));
     }
@@ -133,15 +145,12 @@ impl Desk {
                 })
                 .await;
         }
-        let answer = match self.find(id).await {
-            Some(record) => {
-                let owner = self.scheduler(record.owner);
-                owner
-                    .ask(STOP_TIMEOUT, |reply| Message::Cancel(Wire(id), reply))
-                    .await
-                    .unwrap_or_else(|e| Err(e.into()))
+        let answer = match self.owner_of(id).await {
+            Ok(owner) => {
+                let cancelled = owner.ask(STOP_TIMEOUT, |reply| Message::Cancel(Wire(id), reply)).await;
+                cancelled.unwrap_or_else(|e| Err(e.into()))
             }
-            None => Err(ScheduleError::NoSuchTask(id)),
+            Err(e) => Err(e),
         };
         let _ = reply.send(Wire(answer));
     }
@@ -165,15 +174,12 @@ impl Desk {
     ) {
         let own = self.state().core.get(id).is_some();
         if !own {
-            let answer = match self.find(id).await {
-                Some(record) => {
-                    let owner = self.scheduler(record.owner);
-                    owner
-                        .ask(ASK_TIMEOUT, |reply| Message::Follow(Wire((id, to, ticket)), reply))
-                        .await
-                        .unwrap_or_else(|e| Err(e.into()))
+            let answer = match self.owner_of(id).await {
+                Ok(owner) => {
+                    let followed = owner.ask(ASK_TIMEOUT, |reply| Message::Follow(Wire((id, to, ticket)), reply)).await;
+                    followed.unwrap_or_else(|e| Err(e.into()))
                 }
-                None => Err(ScheduleError::NoSuchTask(id)),
+                Err(e) => Err(e),
             };
             return drop(reply.send(Wire(answer)));
         }
@@ -203,6 +209,7 @@ impl Desk {
         let outcome = match answer {
             Ok(Ok(())) => Ok(()),
             Ok(Err(ScheduleError::NoRoom)) => Err(Refusal::NoRoom),
+            Ok(Err(ScheduleError::TakenOver)) => Err(Refusal::TakenOver),
             Ok(Err(e @ ScheduleError::Invalid { .. })) => Err(Refusal::Never(e.to_string())),
             Ok(Err(e)) => Err(Refusal::Silent(e.to_string())),
             Err(e) => Err(Refusal::Silent(e.to_string())),
@@ -214,11 +221,13 @@ impl Desk {
     }
 
     /// Tells a node to end an attempt, until it has, or the attempt counts no more.
-    pub(super) async fn order_stop(self: Arc<Self>, node: NodeId, id: Uuid, attempt: u32) {
+    pub(super) async fn order_stop(self: Arc<Self>, node: NodeId, id: Uuid, attempt: u32, term: Term) {
         loop {
-            let stopped =
-                self.scheduler(node).ask(STOP_TIMEOUT, |reply| Message::Stop(Wire((id, attempt)), reply)).await;
-            if matches!(stopped, Ok(Ok(()))) || !self.state().core.is_running(id, attempt) {
+            let stop = Wire((id, attempt, term));
+            let stopped = self.scheduler(node).ask(STOP_TIMEOUT, |reply| Message::Stop(stop, reply)).await;
+            if matches!(stopped, Ok(Ok(()) | Err(ScheduleError::TakenOver)))
+                || !self.state().core.is_running(id, attempt)
+            {
                 return;
             }
             sleep(STOP_PAUSE).await;
@@ -237,8 +246,47 @@ impl Desk {
         Ok(spec)
     }
 
-    /// The record of another node's command.
+    /// The record of another node's command: from its owner, who knows best, or as it is known here.
     async fn find(&self, id: Uuid) -> Option<Record> {
+        let Some(known) = self.known(id) else { return self.ask_around(id).await };
+        match self.answers(known.owner) {
+            true => {
+                let owner = self.scheduler(known.owner);
+                let asked = owner.ask(GATHER_TIMEOUT, |reply| Message::Find(Wire(id), reply)).await;
+                Some(asked.ok().flatten().unwrap_or(known))
+            }
+            false => Some(known),
+        }
+    }
+
+    /// The scheduler that decides about another node's command.
+    async fn owner_of(&self, id: Uuid) -> Result<Handle<Message>, ScheduleError> {
+        let record = self.find(id).await.ok_or(ScheduleError::NoSuchTask(id))?;
+        if self.answers(record.owner) {
+            return Ok(self.scheduler(record.owner));
+        }
+        let name = self.context.members.get(&record.owner).map_or_else(|| record.owner.short(), |m| m.name.clone());
+        Err(ScheduleError::OwnerAway(name))
+    }
+
+    /// Whether that is another node, and up.
+    fn answers(&self, node: NodeId) -> bool {
+        let up = self.context.members.get(&node).is_some_and(|member| member.state == member::State::Up);
+        up && node != self.context.directory.id()
+    }
+
+    /// Commands of nodes that don't answer, at most this many.
+    fn orphans(&self, max: u32) -> Vec<Record> {
+        let ids: Vec<Uuid> = {
+            let state = self.state();
+            let away = state.wards.owners().into_iter().filter(|owner| !self.answers(*owner));
+            away.flat_map(|owner| state.wards.of(owner).collect::<Vec<_>>()).take(max as usize).collect()
+        };
+        ids.into_iter().filter_map(|id| self.known(id)).collect()
+    }
+
+    /// A record that has not come here yet.
+    async fn ask_around(&self, id: Uuid) -> Option<Record> {
         let ask = |node| {
             let scheduler = self.scheduler(node);
             async move { scheduler.ask(GATHER_TIMEOUT, |reply| Message::Find(Wire(id), reply)).await }

@@ -4,15 +4,18 @@ use super::{
     desk::{Also, Desk},
     fleet::Fleet,
     journal::Write,
-    messages::{Ending, Message, Run, ScheduleError, State, Tap},
+    messages::{Ending, Message, Run, ScheduleError, State, Tap, Term},
     owner::STOP_TIMEOUT,
     placement::Candidate,
     runs::{Order, Row, lost},
     spec,
 };
-use crate::task::{
-    self,
-    output::{Output, Sink},
+use crate::{
+    ledger,
+    task::{
+        self,
+        output::{Output, Sink},
+    },
 };
 use ractor::{ActorId, RpcReplyPort};
 use skep_runtime::{Error, NodeId, Stream, Wire, bulk, defaults::ASK_TIMEOUT};
@@ -46,12 +49,25 @@ impl Desk {
         self.change(|state, _| {
             let row = match state.runs.order(&run, node) {
                 Ok(Order::Start(row)) => *row,
+                Ok(Order::Inherited(row)) => {
+                    state.runs.put(run.id, (*row).clone());
+                    let (desk, ending) = (self.clone(), row.ending.clone());
+                    let saved: super::journal::Reply = Box::new(move |saved| {
+                        // Without the disk the owner asks again, and this is as it was for it.
+                        let _ = reply.send(Wire(saved.map_err(|e| ScheduleError::Store(e.to_string()))));
+                        if let Some(ending) = ending {
+                            desk.clone().tasks.spawn(desk.tell(run.id, run.attempt, ending));
+                        }
+                    });
+                    let writes = vec![Write::Row(run.id, row)];
+                    return ((), Vec::new(), Also { writes, reply: Some(saved) });
+                }
                 other => {
                     let _ = reply.send(Wire(other.map(drop)));
                     return ((), Vec::new(), Also::default());
                 }
             };
-            state.runs.started(run.id, row.clone());
+            state.runs.put(run.id, row.clone());
             let desk = self.clone();
             let writes = vec![Write::Row(run.id, Box::new(row))];
             let saved: super::journal::Reply = Box::new(move |saved| match saved {
@@ -70,51 +86,68 @@ impl Desk {
     }
 
     /// Ends an attempt here; answers when nothing of it is left.
-    pub(super) async fn stop(self: Arc<Self>, id: Uuid, attempt: u32, reply: Answer) {
+    pub(super) async fn stop(self: Arc<Self>, id: Uuid, attempt: u32, term: Term, reply: Answer) {
         let actor = self.context.directory.here::<task::Message>(task::name(id));
+        let runs = || {
+            let state = self.state();
+            state.runs.get(id).filter(|row| row.attempt == attempt && row.ending.is_none()).map(|row| row.term)
+        };
         let mut answer = Ok(());
         for _ in 0..START_TRIES {
-            let runs = self.state().runs.get(id).is_some_and(|row| row.attempt == attempt && row.ending.is_none());
-            if !runs {
-                answer = Ok(());
-                break;
-            }
-            answer = actor.ask(STOP_TIMEOUT, task::Message::Stop).await;
-            if !matches!(answer, Err(Error::NoSuchActor(_))) {
-                break;
-            }
-            sleep(START_PAUSE).await;
+            answer = match runs() {
+                None => Ok(()),
+                Some(heard) if heard > term => Err(ScheduleError::TakenOver),
+                Some(_) => match actor.ask(STOP_TIMEOUT, task::Message::Stop).await {
+                    Err(Error::NoSuchActor(_)) => {
+                        sleep(START_PAUSE).await;
+                        continue;
+                    }
+                    stopped => stopped.map_err(Into::into),
+                },
+            };
+            break;
         }
-        let _ = reply.send(Wire(answer.map_err(Into::into)));
+        let _ = reply.send(Wire(answer));
     }
 
-    /// An attempt ended, on this node or on one that ran it for us. Answers when that is on disk.
-    pub(super) async fn moved(self: &Arc<Self>, id: Uuid, attempt: u32, ending: Ending, reply: RpcReplyPort<Wire<()>>) {
+    /// An attempt ended on this node. Answers when that is on disk.
+    pub(super) async fn ended(self: &Arc<Self>, id: Uuid, attempt: u32, ending: Ending, reply: RpcReplyPort<Wire<()>>) {
         let (desk, ending) = (self.clone(), ending.bounded());
-        self.change(|state, now| {
-            let told = ending.clone();
-            let row = state.runs.ended(id, attempt, ending.clone());
-            let ours = row.is_some();
-            let saved: super::journal::Reply = Box::new(move |saved| {
-                // Without the disk no answer: it is told again, also if only an earlier telling could not be written.
-                if saved.is_ok() && !desk.is_ending(id) {
-                    let _ = reply.send(Wire(()));
-                }
-                if ours {
-                    desk.clone().tasks.spawn(desk.tell(id, attempt, told));
-                }
-            });
-            let Some(row) = row else {
-                return (
-                    (),
-                    state.core.moved(id, attempt, ending, now),
-                    Also { writes: Vec::new(), reply: Some(saved) },
-                );
+        self.change(|state, _| {
+            let Some(row) = state.runs.ended(id, attempt, ending.clone()) else {
+                // Known, or of no interest any more.
+                let _ = reply.send(Wire(()));
+                return ((), Vec::new(), Also::default());
             };
             state.actors.remove(&id);
+            let saved: super::journal::Reply = Box::new(move |saved| {
+                // Without the disk no answer: it is told again.
+                if saved.is_ok() {
+                    let _ = reply.send(Wire(()));
+                }
+                desk.clone().tasks.spawn(desk.tell(id, attempt, ending));
+            });
             ((), Vec::new(), Also { writes: vec![Write::Row(id, Box::new(row))], reply: Some(saved) })
         })
         .await;
+    }
+
+    /// An attempt ended on a node that ran it for us. Answers when that is on disk.
+    pub(super) async fn moved(
+        self: &Arc<Self>,
+        (id, attempt, term, ending): (Uuid, u32, Term, Ending),
+        reply: RpcReplyPort<Wire<()>>,
+    ) {
+        let desk = self.clone();
+        let saved: super::journal::Reply = Box::new(move |saved| {
+            // Without the disk no answer: it is told again, also if only an earlier telling could not be written. That
+            // no other member has confirmed it is no reason to tell it again.
+            if matches!(saved, Ok(()) | Err(ledger::Error::Alone)) && !desk.is_ending(id) {
+                let _ = reply.send(Wire(()));
+            }
+        });
+        let also = Also { writes: Vec::new(), reply: Some(saved) };
+        self.change(|state, now| ((), state.core.moved(id, attempt, term, ending.bounded(), now), also)).await;
     }
 
     /// An actor of a command ended. If it did not say how its command did, that is lost.
@@ -168,24 +201,31 @@ impl Desk {
 
     /// Tells an owner how a run ended, until it has heard.
     pub(super) async fn tell(self: Arc<Self>, id: Uuid, attempt: u32, ending: Ending) {
-        let Some(owner) = self.state().runs.get(id).map(|row| row.owner) else { return };
+        let owner = || self.state().runs.get(id).filter(|row| row.attempt == attempt).map(|row| (row.owner, row.term));
+        let Some((mut to, mut term)) = owner() else { return };
         let mut pause = TELL_PAUSE;
-        while self.context.members.get(&owner).is_some() {
-            let told = if owner == self.context.directory.id() {
+        while self.context.members.get(&to).is_some() {
+            let told = if to == self.context.directory.id() {
                 let ending = ending.clone();
-                self.change(|state, now| (Ok(()), state.core.moved(id, attempt, ending, now), Also::default())).await
+                self.change(|state, now| (Ok(()), state.core.moved(id, attempt, term, ending, now), Also::default()))
+                    .await
             } else {
-                let message = Wire((id, attempt, ending.clone()));
-                self.scheduler(owner).ask(ASK_TIMEOUT, |reply| Message::Moved(message, reply)).await
+                let message = Wire((id, attempt, term, ending.clone()));
+                self.scheduler(to).ask(ASK_TIMEOUT, |reply| Message::Moved(message, reply)).await
             };
             if told.is_ok() {
                 break;
             }
             sleep(pause).await;
             pause = (pause * 2).min(TELL_PAUSE_MAX);
+            // Another may have taken its place.
+            match owner() {
+                Some(now) => (to, term) = now,
+                None => return,
+            }
         }
         let gone = self.change(|state, _| {
-            let (row, gone) = state.runs.heard(id, attempt);
+            let (row, gone) = state.runs.heard(id, attempt, term);
             gone.iter().for_each(|id| drop(state.outputs.remove(id)));
             let mut writes: Vec<Write> = gone.iter().map(|id| Write::NoRow(*id)).collect();
             writes.extend(row.map(|row| Write::Row(id, Box::new(row))));
@@ -240,7 +280,7 @@ impl Desk {
 
     async fn end(self: &Arc<Self>, id: Uuid, attempt: u32, ending: Ending) {
         let (reply, _) = tokio::sync::oneshot::channel();
-        self.moved(id, attempt, ending, reply.into()).await;
+        self.ended(id, attempt, ending, reply.into()).await;
     }
 
     /// This node, as placement sees it, with nothing promised yet.

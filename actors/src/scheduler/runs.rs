@@ -3,7 +3,7 @@
 //! No I/O: the desk starts and ends processes and keeps [`Row`]s on disk.
 
 use super::{
-    messages::{Ending, Run, ScheduleError, State},
+    messages::{Ending, Run, ScheduleError, State, Term},
     placement::{Candidate, Need},
 };
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub const KEPT_OUTPUTS_MAX: usize = 64;
 pub struct Row {
     /// Who keeps the record.
     pub owner: NodeId,
+    /// Its term: an earlier owner is not obeyed.
+    pub term: Term,
     /// Which attempt it was.
     pub attempt: u32,
     /// Cores that it was promised.
@@ -38,6 +40,8 @@ pub enum Order {
     Start(Box<Row>),
     /// It was started before; the owner asks again.
     Known,
+    /// It was started before, for an owner whose place this one takes. Write this row; if it has ended, tell.
+    Inherited(Box<Row>),
 }
 
 /// The runs of one node.
@@ -70,10 +74,11 @@ impl Runs {
     /// Whether to start a run, given what this node has. `node` carries what it is; what it promised is known here.
     ///
     /// # Errors
-    /// [`ScheduleError::NoRoom`].
+    /// [`ScheduleError::NoRoom`], [`ScheduleError::TakenOver`].
     pub fn order(&self, run: &Run, mut node: Candidate) -> Result<Order, ScheduleError> {
         let row = Row {
             owner: run.owner,
+            term: run.term,
             attempt: run.attempt,
             cpus: run.spec.cpus,
             memory_bytes: run.spec.memory_bytes,
@@ -81,7 +86,13 @@ impl Runs {
             heard: false,
         };
         match self.rows.get(&run.id) {
-            Some(old) if old.attempt == run.attempt => return Ok(Order::Known),
+            Some(old) if old.term > run.term => return Err(ScheduleError::TakenOver),
+            Some(old) if old.attempt == run.attempt && old.term == run.term => return Ok(Order::Known),
+            Some(old) if old.attempt == run.attempt => {
+                // How it ended was told to the other, who may have died with it.
+                let row = Row { owner: run.owner, term: run.term, heard: false, ..old.clone() };
+                return Ok(Order::Inherited(Box::new(row)));
+            }
             // An older attempt must be over first; the owner has asked for its end.
             Some(old) if old.ending.is_none() => return Err(ScheduleError::NoRoom),
             _ => {}
@@ -95,8 +106,8 @@ impl Runs {
         if node.has_room(&need) { Ok(Order::Start(Box::new(row))) } else { Err(ScheduleError::NoRoom) }
     }
 
-    /// A run that is about to start.
-    pub fn started(&mut self, id: Uuid, row: Row) {
+    /// A run that is about to start, or has a new owner.
+    pub fn put(&mut self, id: Uuid, row: Row) {
         self.kept.retain(|kept| *kept != id);
         self.rows.insert(id, row);
     }
@@ -114,8 +125,8 @@ impl Runs {
     }
 
     /// The owner knows. The row to write, and those whose output goes now.
-    pub fn heard(&mut self, id: Uuid, attempt: u32) -> (Option<Row>, Vec<Uuid>) {
-        let Some(row) = self.rows.get_mut(&id).filter(|r| r.attempt == attempt && !r.heard) else {
+    pub fn heard(&mut self, id: Uuid, attempt: u32, term: Term) -> (Option<Row>, Vec<Uuid>) {
+        let Some(row) = self.rows.get_mut(&id).filter(|r| (r.attempt, r.term) == (attempt, term) && !r.heard) else {
             return (None, Vec::new());
         };
         row.heard = true;
@@ -187,13 +198,13 @@ mod tests {
     fn run(n: u128, attempt: u32, cpus: u16) -> Run {
         let mut spec = spec("true");
         spec.cpus = cpus;
-        Run { id: Uuid::from_u128(n), owner: NodeId::from_bytes([2; 32]), attempt, spec }
+        Run { id: Uuid::from_u128(n), owner: NodeId::from_bytes([2; 32]), attempt, term: Term(1), spec }
     }
 
     fn start(runs: &mut Runs, run: Run) -> Result<Order, ScheduleError> {
         let order = runs.order(&run, node(2))?;
         if let Order::Start(row) = &order {
-            runs.started(run.id, (**row).clone());
+            runs.put(run.id, (**row).clone());
         }
         Ok(order)
     }
@@ -207,6 +218,22 @@ mod tests {
         assert!(runs.ended(Uuid::from_u128(1), 1, lost("x")).is_some());
         assert!(runs.ended(Uuid::from_u128(1), 1, lost("x")).is_none(), "it ends once");
         assert!(matches!(start(&mut runs, run(2, 1, 1)), Ok(Order::Start(_))));
+    }
+
+    #[test]
+    fn a_run_goes_on_under_a_new_owner_and_the_old_one_is_no_longer_obeyed() {
+        let mut runs = Runs::default();
+        start(&mut runs, run(1, 1, 0)).unwrap();
+        let (id, heir) =
+            (Uuid::from_u128(1), Run { owner: NodeId::from_bytes([3; 32]), term: Term(2), ..run(1, 1, 0) });
+        runs.ended(id, 1, lost("x"));
+        runs.heard(id, 1, Term(1));
+        let Ok(Order::Inherited(row)) = runs.order(&heir, node(2)) else { panic!("it is the same run") };
+        assert!(row.owner == heir.owner && !row.heard && row.ending.is_some(), "the heir has not heard how it ended");
+        runs.put(id, *row);
+        assert_eq!(runs.heard(id, 1, Term(1)), (None, vec![]), "that was told to another");
+        assert_eq!(runs.order(&run(1, 2, 0), node(2)), Err(ScheduleError::TakenOver));
+        assert_eq!(runs.order(&heir, node(2)), Ok(Order::Known));
     }
 
     #[test]
@@ -232,7 +259,7 @@ mod tests {
         for n in 0..KEPT_OUTPUTS_MAX as u128 + 1 {
             start(&mut runs, run(n, 1, 0)).unwrap();
             runs.ended(Uuid::from_u128(n), 1, lost("x"));
-            let (_, gone) = runs.heard(Uuid::from_u128(n), 1);
+            let (_, gone) = runs.heard(Uuid::from_u128(n), 1, Term(1));
             let expected = if n == KEPT_OUTPUTS_MAX as u128 { vec![Uuid::from_u128(0)] } else { vec![] };
             assert_eq!(gone, expected);
         }

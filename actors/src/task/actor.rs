@@ -122,7 +122,7 @@ async fn tell(context: &Context, run: &Run, ending: Ending) {
     let mut said = Wire((run.id, run.attempt, ending));
     loop {
         let message = said.clone();
-        match scheduler.ask(ASK_TIMEOUT, |reply| scheduler::Message::Moved(message, reply)).await {
+        match scheduler.ask(ASK_TIMEOUT, |reply| scheduler::Message::Ended(message, reply)).await {
             Ok(()) => return,
             Err(skep_runtime::Error::TooLarge { .. }) => said.0.2 = lost("its ending was too large to be told"),
             Err(_) => sleep(TELL_PAUSE).await,

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! scheduler -> TaskActor -> job: launch -> (keeper ->) command     output -> segments on disk -> followers
-//!      <- Moved(ending) <-      end: TERM, 3 s, KILL until nothing of the family is left
+//!      <- Ended(ending) <-      end: TERM, 3 s, KILL until nothing of the family is left
 //! ```
 
 pub mod actor;

@@ -8,7 +8,7 @@ use skep_actors::{
     runtime::{NodeId, Wire},
     scheduler::{
         self, Message, Record, ScheduleError, Spec, State, Stats,
-        messages::{Ending, Output},
+        messages::{Ending, Output, Term},
     },
 };
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ fn record(spec: Spec, owner: NodeId) -> Record {
         id: ID,
         spec,
         owner,
+        term: Term(1),
         attempts: 1,
         assigned: Some(owner),
         state: State::Running,

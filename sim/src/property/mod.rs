@@ -3,12 +3,14 @@
 //! Properties look at running nodes through the doors that production has (members, directory), never inside.
 
 mod afterlife;
+mod agreement;
 mod budget;
 mod promise;
 mod trust;
 mod view;
 
 pub use afterlife::nothing_outlives_its_node;
+pub use agreement::ledgers_become_equal;
 pub use budget::Ledger;
 pub use promise::{Promises, Submitted, command, submit};
 pub use trust::{only_members_are_obeyed, only_members_are_obeyed_at_once};

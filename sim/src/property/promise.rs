@@ -57,13 +57,12 @@ impl Promises {
         self.taken.len()
     }
 
-    /// An acknowledged command is known to its owner whenever that runs, ends once and never again, and only by its last
-    /// attempt.
+    /// An acknowledged command is known to whoever it was given to whenever that runs, ends once and never again, and
+    /// only by its last attempt. Only another owner, which took it over meanwhile, may say otherwise: it runs at least
+    /// once.
     pub async fn are_kept(&mut self, world: &World) -> Result<()> {
         for promise in &mut self.taken {
-            if world.node(promise.owner).is_ok() {
-                promise.look(world).await?;
-            }
+            promise.look(world).await?;
         }
         Ok(())
     }
@@ -93,13 +92,26 @@ impl Promise {
     }
 
     async fn look(&mut self, world: &World) -> Result<()> {
-        let desk = world.node(self.owner)?.directory().here::<Message>(scheduler::NAME);
+        // Whoever it was given to must know it. While that one is away others may: it had to confirm it with one of them.
+        let given_to = world.node(self.owner).is_ok();
+        let asked = if given_to { Some(self.owner) } else { world.running().first().copied() };
+        let Some(asked) = asked else { return Ok(()) };
+        let desk = world.node(asked)?.directory().here::<Message>(scheduler::NAME);
         // Who has just been started may be too busy to answer; what it doesn't know it says.
         let Ok(answer) = desk.ask(ASK_TIMEOUT, |reply| Message::Get(Wire(self.id), reply)).await else { return Ok(()) };
-        let record = answer.with_context(|| format!("{} has lost a command that it acknowledged", self.owner))?;
+        let record = match answer {
+            Err(ScheduleError::NoSuchTask(_)) if !given_to => return Ok(()),
+            answer => answer.with_context(|| format!("{asked} has lost a command that was acknowledged"))?,
+        };
         if let Some(before) = &self.ended {
-            ensure!(record == *before, "a command that had ended changed: {before:?} -> {record:?}");
-            return Ok(());
+            ensure!(
+                record == *before || record.term > before.term,
+                "a command that had ended changed: {before:?} -> {record:?}"
+            );
+            if record.state.ended() {
+                return Ok(());
+            }
+            self.ended = None;
         }
         if record.state.ended() {
             let said = record.output.lines().next().and_then(|line| line.parse().ok());

@@ -3,8 +3,8 @@
 use super::{
     asymmetric_ring, bit_flip, budget, cloned_key, command, crash_half, crash_one, detection, disk_full, endurance,
     evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave, lossy_lan,
-    partition_and_heal, pipeline, power_cut, quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link,
-    slow_node, storm, sub_agents, task_owner_dies, whole_restart,
+    owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber, rolling_restart, sleeping_laptop,
+    slow_link, slow_node, storm, sub_agents, task_owner_dies, whole_restart,
 };
 use crate::World;
 use anyhow::Result;
@@ -180,6 +180,12 @@ pub const ALL: &[Scenario] = &[
         about: "a LAN that loses, delays, reorders and doubles datagrams all the time",
         share: 30,
         run: |world| Box::pin(lossy_lan::run(world)),
+    },
+    Scenario {
+        name: "owner_gone",
+        about: "who keeps the records of commands dies for good, one after the other: the next ones take over",
+        share: 40,
+        run: |world| Box::pin(owner_gone::run(world)),
     },
     Scenario {
         name: "partition_and_heal",

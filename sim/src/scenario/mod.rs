@@ -23,6 +23,7 @@ mod join_during_partition;
 mod join_interrupted;
 mod leave;
 mod lossy_lan;
+mod owner_gone;
 mod partition_and_heal;
 mod pipeline;
 mod power_cut;

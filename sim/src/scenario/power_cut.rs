@@ -45,6 +45,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     world.note(&format!("{} commands were acknowledged", promises.count()));
     property::view_becomes_truth(world).await?;
     promises.come_to_an_end(world).await?;
+    property::ledgers_become_equal(world).await?;
     property::nothing_outlives_its_node(world).await
 }
 

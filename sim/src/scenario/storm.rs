@@ -3,7 +3,11 @@
 //! Each run weighs the kinds of blows anew (swarm testing): some storms never crash a node, others do little else, and
 //! what hides behind one kind of fault shows under another.
 
-use crate::{World, clock, net::Link, property};
+use crate::{
+    World, clock,
+    net::Link,
+    property::{self, Promises, Submitted, command, submit},
+};
 use anyhow::Result;
 use rand::RngExt;
 use std::time::Duration;
@@ -31,9 +35,10 @@ enum Blow {
     Renumber,
     Join,
     Evict,
+    Command,
 }
 
-const BLOWS: [Blow; 13] = [
+const BLOWS: [Blow; 14] = [
     Blow::Crash,
     Blow::Stop,
     Blow::Start,
@@ -47,6 +52,7 @@ const BLOWS: [Blow; 13] = [
     Blow::Renumber,
     Blow::Join,
     Blow::Evict,
+    Blow::Command,
 ];
 
 pub(super) async fn run(world: &mut World) -> Result<()> {
@@ -58,15 +64,18 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     let weights = BLOWS.map(|_| world.rng().random_range(0..=4_u32));
     let (start, pause) = (clock::now(), PAUSE_MAX.mul_f64(world.rng().random_range(0.1..1.0)));
     let mut doubts = Vec::new();
+    let mut promises = Promises::default();
     while clock::now() - start < until {
         let blow = drawn(world, &weights);
-        doubts.extend(strike(world, blow).await?);
+        doubts.extend(strike(world, blow, &mut promises).await?);
         world.pass_up_to(pause).await;
     }
     calm(world).await?;
     resolve(world, doubts).await?;
     property::view_becomes_truth(world).await?;
     property::only_members_are_obeyed(world).await?;
+    promises.come_to_an_end(world).await?;
+    property::ledgers_become_equal(world).await?;
     property::view_stays_truth(world, Duration::from_secs(20)).await?;
     property::nothing_outlives_its_node(world).await
 }
@@ -82,7 +91,7 @@ fn drawn(world: &mut World, weights: &[u32; BLOWS.len()]) -> Blow {
     hit.map_or(Blow::Heal, |(blow, _)| *blow)
 }
 
-async fn strike(world: &mut World, blow: Blow) -> Result<Option<Doubt>> {
+async fn strike(world: &mut World, blow: Blow, promises: &mut Promises) -> Result<Option<Doubt>> {
     let all = world.shuffled();
     let nodes = all.len();
     let (one, other) = (all[0], all[1]);
@@ -120,7 +129,14 @@ async fn strike(world: &mut World, blow: Blow) -> Result<Option<Doubt>> {
         Blow::Renumber => world.renumber(one)?,
         Blow::Join => return Ok(try_to_join(world, one, other).await),
         Blow::Evict => return Ok(try_to_evict(world, one, other).await),
-        Blow::Crash | Blow::Stop | Blow::Start => {}
+        Blow::Command if runs => {
+            let takes = world.rng().random_range(0..10);
+            // A refusal, or no answer, promises nothing.
+            if let Submitted::Taken(id) = submit(world, one, command(takes)).await? {
+                promises.note(one, id);
+            }
+        }
+        Blow::Crash | Blow::Stop | Blow::Start | Blow::Command => {}
     }
     Ok(None)
 }

@@ -60,5 +60,6 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     }
     property::view_becomes_truth(world).await?;
     promises.come_to_an_end(world).await?;
+    property::ledgers_become_equal(world).await?;
     property::nothing_outlives_its_node(world).await
 }

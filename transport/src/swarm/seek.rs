@@ -123,7 +123,9 @@ impl Seeker {
         ground.spawner.spawn(seeker.run(sightings, ended));
     }
 
-    async fn run(mut self, mut sightings: BoxStream<'static, Sighting>, mut ended: mpsc::Receiver<NodeId>) {
+    async fn run(mut self, sightings: BoxStream<'static, Sighting>, mut ended: mpsc::Receiver<NodeId>) {
+        // Discovery may end before the node does; known addresses are tried nevertheless.
+        let mut sightings = sightings.fuse();
         let mut rounds = interval_at(Instant::now() + SETTLE, SEEK_PERIOD);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.peers().await;

@@ -1,0 +1,277 @@
+//! The ledger as its users on this node hold it: a cheap clone, which reads the disk and hands writes to the keeper.
+
+use super::{
+    collection::{Collection, Record},
+    core::{Core, Write, Written},
+    entry::{Entry, Key},
+    feed::Feed,
+    keeper::{Job, ROWS, Row},
+    messages::Error,
+    peers,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use skep_runtime::{
+    Directory, Env, Members, NodeId,
+    store::{self, Span, Store},
+    tasks::Spawner,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{Instant, sleep},
+};
+
+/// Writers that may wait for the keeper; beyond that they wait before it.
+const JOBS_MAX: usize = 256;
+/// How long a node that starts waits for others who could know better: they are found within 3 s if they are there.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows of one page while loading.
+const PAGE_ROWS: usize = 512;
+
+/// A node's ledger.
+#[derive(Clone)]
+pub struct Ledger {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub env: Env,
+    pub store: Store,
+    pub directory: Directory,
+    pub members: Members,
+    pub tasks: Spawner,
+    core: Mutex<Core>,
+    feeds: Mutex<BTreeMap<u8, Feed>>,
+    pub jobs: mpsc::Sender<Job>,
+    /// The other end; the actor takes it, and gives it back when it stops.
+    pub waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<Job>>>,
+    /// Members that may lack something.
+    behind: Mutex<BTreeSet<NodeId>>,
+    pub uneven: Notify,
+    /// It was compared with somebody since it started.
+    pub met: watch::Sender<bool>,
+    pub start: Instant,
+}
+
+impl Ledger {
+    /// Reads the index of what is on the disk. A damaged row is left out and named in the log: the others have it.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub fn open(
+        env: &Env,
+        store: &Store,
+        directory: &Directory,
+        members: &Members,
+        tasks: Spawner,
+    ) -> Result<Ledger, store::Error> {
+        let mut core = Core::new(directory.id());
+        let mut span = Some(Span::all());
+        let mut page_rows = PAGE_ROWS;
+        while let Some(next) = span.take() {
+            match store.scan(ROWS, &next, page_rows) {
+                Ok(page) => {
+                    for ((collection, id), Row { version, value }) in page.rows {
+                        core.load(Key { collection, id }, version, value.is_none());
+                    }
+                    span = page.rest;
+                    page_rows = PAGE_ROWS;
+                }
+                // A damaged row fails its whole page: go on row by row until it is the next one.
+                Err(store::Error::Corrupt { .. } | store::Error::Undecodable { .. }) if page_rows > 1 => {
+                    page_rows = 1;
+                    span = Some(next);
+                }
+                Err(store::Error::Corrupt { key, .. } | store::Error::Undecodable { key, .. }) => {
+                    tracing::error!("a damaged record of the ledger is left out; other members have it");
+                    span = Some(next.after(&key));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let (jobs, waiting) = mpsc::channel(JOBS_MAX);
+        let shared = Shared {
+            env: env.clone(),
+            store: store.clone(),
+            directory: directory.clone(),
+            members: members.clone(),
+            tasks,
+            core: Mutex::new(core),
+            feeds: Mutex::default(),
+            jobs,
+            waiting: Arc::new(tokio::sync::Mutex::new(waiting)),
+            behind: Mutex::default(),
+            uneven: Notify::new(),
+            met: watch::Sender::new(false),
+            start: Instant::now(),
+        };
+        Ok(Ledger { shared: Arc::new(shared) })
+    }
+
+    /// Writes these, but for those of a term that has passed, on this disk. Nobody else knows of them yet.
+    ///
+    /// # Errors
+    /// [`Error`], but for [`Error::Alone`]; nothing was written.
+    pub async fn note(&self, writes: Vec<Write>) -> Result<Written, Error> {
+        if writes.is_empty() {
+            return Ok(Written::default());
+        }
+        let (reply, written) = oneshot::channel();
+        self.shared.jobs.send(Job::Write(writes, reply)).await.map_err(|_| Error::Closed)?;
+        written.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Tells the others what was noted, which nobody waits for.
+    pub fn tell(&self, entries: Vec<Entry>) {
+        if !entries.is_empty() && !self.is_alone() {
+            peers::tell(&self.shared, entries.into());
+        }
+    }
+
+    /// Tells the others what was noted, and waits until it is acknowledged: on the disk of one of them, if one answers.
+    ///
+    /// # Errors
+    /// [`Error::Alone`].
+    pub async fn confirmed(&self, entries: Vec<Entry>) -> Result<(), Error> {
+        match entries.is_empty() {
+            true => Ok(()),
+            false => peers::confirmed(&self.shared, entries.into()).await,
+        }
+    }
+
+    /// Whether no other member answers now.
+    pub fn is_alone(&self) -> bool {
+        peers::others(&self.shared).is_empty()
+    }
+
+    /// Waits until this node knows what others did while it was away: it was compared with one of them, or there is
+    /// nobody to ask.
+    pub async fn caught_up(&self) {
+        let me = self.shared.directory.id();
+        let mut changes = self.shared.members.changes();
+        let nobody = async {
+            // The picture is empty until membership has painted it.
+            let _ = changes.wait_for(|picture| picture.len() == 1 && picture.contains_key(&me)).await;
+        };
+        let mut met = self.shared.met.subscribe();
+        let met = async {
+            let _ = met.wait_for(|met| *met).await;
+        };
+        tokio::select! {
+            biased;
+            () = nobody => {}
+            () = met => {}
+            () = sleep(CATCH_UP_TIMEOUT) => {}
+        }
+    }
+
+    /// One record. One of another format is none.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub fn get<V>(&self, collection: Collection<V>, id: &[u8]) -> Result<Option<Record<V>>, store::Error>
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        let row = self.shared.store.get(ROWS, &(collection.number(), id.to_vec()))?;
+        Ok(row.and_then(|row| record(collection, id.to_vec(), row)))
+    }
+
+    /// All records of a collection. Those that are damaged or of another format are left out.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub fn all<V>(&self, collection: Collection<V>) -> Result<Vec<Record<V>>, store::Error>
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        let mut all = Vec::new();
+        for id in self.core().ids(collection.number()) {
+            match self.get(collection, &id) {
+                Ok(record) => all.extend(record),
+                Err(error @ (store::Error::Corrupt { .. } | store::Error::Undecodable { .. })) => {
+                    tracing::error!(%error, "a damaged record of the ledger is left out; other members have it");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// What others change in a collection from now on. All who ask for the same share one: it is for one reader.
+    pub fn feed<V>(&self, collection: Collection<V>) -> Feed {
+        self.shared.feeds().entry(collection.number()).or_default().clone()
+    }
+
+    /// How many records there are, and how many of them are deletions.
+    pub fn count(&self) -> (usize, usize) {
+        self.core().count()
+    }
+
+    /// The digest of everything: equal on two nodes that hold the same.
+    pub fn digest(&self) -> u64 {
+        self.core().forest().root()
+    }
+
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        self.shared.core()
+    }
+}
+
+impl Shared {
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, BTreeMap<u8, Feed>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whoever acts on these what others changed.
+    pub(super) fn feed(&self, entries: &[Entry]) {
+        let feeds = self.feeds();
+        for entry in entries {
+            if let Some(feed) = feeds.get(&entry.key.collection) {
+                feed.note(entry.key.id.clone());
+            }
+        }
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// A member may lack something: it is compared with soon.
+    pub(super) fn behind(&self, id: NodeId) {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.uneven.notify_one();
+    }
+
+    /// Both have the same, since a comparison that began then.
+    pub(super) fn equal(&self, with: NodeId, since: Duration) {
+        self.core().equal(with, since);
+        self.met.send_replace(true);
+    }
+
+    pub(super) fn take_behind(&self) -> Option<NodeId> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner).pop_first()
+    }
+
+    /// The record of a key as it is on the disk, to be sent.
+    pub(super) fn entry(&self, key: &Key) -> Result<Option<Entry>, store::Error> {
+        let row = self.store.get(ROWS, &(key.collection, key.id.clone()))?;
+        Ok(row.map(|Row { version, value }| Entry { key: key.clone(), version, value }))
+    }
+}
+
+fn record<V: Serialize + DeserializeOwned>(collection: Collection<V>, id: Vec<u8>, row: Row) -> Option<Record<V>> {
+    let value = collection.decode(&row.value?);
+    if value.is_none() {
+        tracing::debug!(collection = collection.number(), "a record of another format is left alone");
+    }
+    Some(Record { id, version: row.version, value: value? })
+}

@@ -1,0 +1,192 @@
+//! Commands that other nodes own, and when this node takes them over: when their owner is gone and this is the first node
+//! in their order that isn't.
+//!
+//! No majority is asked, so that a swarm of two goes on when one dies: two halves of a swarm may both take a command
+//! over, and it may run twice. Terms decide whose word counts then ([`super::messages::Term`]). No I/O: the desk reads
+//! the ledger and writes what was decided.
+
+use super::{core::Seen, messages::Record};
+use sha2::{Digest, Sha256};
+use skep_runtime::NodeId;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// How long an owner is down before its commands are taken over: longer than a restart of the program takes to be seen.
+const GONE: Duration = Duration::from_secs(2);
+/// The same for one that was not seen since this node started: it may be starting, too.
+const NEVER_SEEN: Duration = Duration::from_secs(15);
+
+/// The commands of others, as far as they may have to be taken over. At about 100 bytes each.
+#[derive(Debug, Default)]
+pub struct Wards {
+    /// Those that have not ended, by owner.
+    open: BTreeMap<NodeId, BTreeSet<Uuid>>,
+    /// Those that have: somebody has to forget them in time.
+    ended: BTreeMap<NodeId, BTreeSet<Uuid>>,
+    owners: BTreeMap<Uuid, NodeId>,
+    /// Since when an owner doesn't answer.
+    gone: BTreeMap<NodeId, Duration>,
+}
+
+impl Wards {
+    /// What is known of a command now. `None`: it is this node's own, or nobody's any more.
+    pub fn note(&mut self, id: Uuid, record: Option<&Record>) {
+        if let Some(owner) = self.owners.remove(&id) {
+            for wards in [&mut self.open, &mut self.ended] {
+                if wards.get_mut(&owner).is_some_and(|ids| ids.remove(&id) && ids.is_empty()) {
+                    wards.remove(&owner);
+                }
+            }
+        }
+        if let Some(record) = record {
+            let wards = if record.state.ended() { &mut self.ended } else { &mut self.open };
+            wards.entry(record.owner).or_default().insert(id);
+            self.owners.insert(id, record.owner);
+        }
+    }
+
+    /// The commands of a node, the ended ones too.
+    pub fn of(&self, owner: NodeId) -> impl Iterator<Item = Uuid> + '_ {
+        let both = [&self.open, &self.ended];
+        both.into_iter().filter_map(move |wards| wards.get(&owner)).flatten().copied()
+    }
+
+    /// Whose commands there are.
+    pub fn owners(&self) -> BTreeSet<NodeId> {
+        self.open.keys().chain(self.ended.keys()).copied().collect()
+    }
+
+    /// Those that this node takes over now. Each is told once, unless it is noted again.
+    pub fn due<'a>(&mut self, me: NodeId, fleet: impl Iterator<Item = &'a Seen>, uptime: Duration) -> Vec<Uuid> {
+        if self.owners.is_empty() {
+            return Vec::new();
+        }
+        let (mut up, mut members) = (Vec::new(), BTreeMap::new());
+        for seen in fleet {
+            members.insert(seen.id, seen.ever_up);
+            up.extend((seen.up || seen.id == me).then_some(seen.id));
+        }
+        // Before anything is known of the swarm, everyone seems to be gone.
+        if members.is_empty() {
+            return Vec::new();
+        }
+        self.gone.retain(|id, _| !up.contains(id));
+        let mut due = Vec::new();
+        for owner in self.owners().into_iter().filter(|owner| !up.contains(owner)) {
+            let since = *self.gone.entry(owner).or_insert(uptime);
+            let patience = if members.get(&owner) == Some(&false) { NEVER_SEEN } else { GONE };
+            if uptime.saturating_sub(since) < patience {
+                continue;
+            }
+            // A member that is away comes back to what has ended; one that was thrown out doesn't.
+            let left = if members.contains_key(&owner) { None } else { self.ended.get(&owner) };
+            let ids = self.open.get(&owner).into_iter().chain(left).flatten();
+            due.extend(ids.filter(|id| first(**id, &up) == Some(me)));
+        }
+        due.iter().for_each(|id| self.note(*id, None));
+        due
+    }
+}
+
+/// The first of these nodes in a command's order, which all nodes agree on (rendezvous hashing, Thaler and Ravishankar
+/// 1998): each node is first for an equal part, and one that goes leaves the others' parts alone.
+fn first(id: Uuid, nodes: &[NodeId]) -> Option<NodeId> {
+    let rank =
+        |node: &NodeId| -> [u8; 32] { Sha256::new().chain_update(id).chain_update(node.as_bytes()).finalize().into() };
+    nodes.iter().copied().max_by_key(rank)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::core::spec;
+    use crate::scheduler::messages::{State, Term};
+
+    fn node(n: u8) -> NodeId {
+        NodeId::from_bytes([n; 32])
+    }
+
+    fn seen(n: u8, up: bool, ever_up: bool) -> Seen {
+        Seen {
+            id: node(n),
+            name: String::new(),
+            up,
+            ever_up,
+            draining: false,
+            cpus: 1,
+            memory_bytes: 1,
+            free_bytes: 1,
+            running: 0,
+        }
+    }
+
+    fn record(n: u128, owner: u8, state: State) -> Record {
+        Record {
+            id: Uuid::from_u128(n),
+            spec: spec("true"),
+            owner: node(owner),
+            term: Term(1),
+            attempts: 0,
+            assigned: None,
+            state,
+            exit_code: None,
+            output: String::new(),
+            output_bytes: 0,
+            error: None,
+            submitted_ms: 0,
+            started_ms: None,
+            finished_ms: None,
+        }
+    }
+
+    fn wards() -> Wards {
+        let mut wards = Wards::default();
+        (0..90).for_each(|n| wards.note(Uuid::from_u128(n), Some(&record(n, 9, State::Running))));
+        wards.note(Uuid::from_u128(100), Some(&record(100, 9, State::Completed)));
+        wards
+    }
+
+    fn at(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[test]
+    fn what_a_dead_node_owned_is_divided_among_those_who_are_left_and_nothing_is_left_over() {
+        let fleet = [seen(1, true, true), seen(2, true, true), seen(3, true, true), seen(9, false, true)];
+        let mut all = Vec::new();
+        for me in 1..4 {
+            let mut wards = wards();
+            assert!(wards.due(node(me), fleet.iter(), at(10)).is_empty(), "it may be back in a moment");
+            let due = wards.due(node(me), fleet.iter(), at(12));
+            assert!(due.len() > 10, "{} has {}", me, due.len());
+            assert!(wards.due(node(me), fleet.iter(), at(13)).is_empty(), "each is told once");
+            all.extend(due);
+        }
+        all.sort();
+        assert_eq!(all, (0..90).map(Uuid::from_u128).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_owner_that_is_back_in_time_keeps_what_it_owned() {
+        let (mut wards, there) = (wards(), [seen(1, true, true), seen(9, true, true)]);
+        let gone = [seen(1, true, true), seen(9, false, true)];
+        assert!(wards.due(node(1), gone.iter(), at(10)).is_empty());
+        assert!(wards.due(node(1), there.iter(), at(11)).is_empty());
+        assert!(wards.due(node(1), gone.iter(), at(12)).is_empty(), "counted anew");
+        assert_eq!(wards.due(node(1), gone.iter(), at(14)).len(), 90);
+    }
+
+    #[test]
+    fn one_that_was_never_seen_is_waited_for_longer_and_one_that_was_thrown_out_leaves_everything() {
+        let mut wards = wards();
+        let unseen = [seen(1, true, true), seen(9, false, false)];
+        assert!(wards.due(node(1), unseen.iter(), at(0)).is_empty());
+        assert!(wards.due(node(1), unseen.iter(), at(14)).is_empty());
+        let out = [seen(1, true, true)];
+        assert_eq!(wards.due(node(1), out.iter(), at(15)).len(), 91);
+        assert!(Wards::default().due(node(1), [].iter(), at(99)).is_empty());
+    }
+}

@@ -1,0 +1,43 @@
+//! The replicated ledger: what its members hold of it.
+
+use crate::{World, clock};
+use anyhow::{Result, bail};
+use skep_runtime::member::State;
+use std::time::Duration;
+
+/// How long after the last fault two ledgers may differ: they are compared when a member comes up and every 15 s, a
+/// write that nobody confirmed is sent again then, and who has forgotten a deletion is a minute ahead of others.
+const AGREE_TIMEOUT: Duration = Duration::from_secs(180);
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
+
+/// Within [`AGREE_TIMEOUT`] after the last fault, and after the last write, any two members that see each other up hold
+/// the same records in the same versions.
+pub async fn ledgers_become_equal(world: &World) -> Result<()> {
+    let start = clock::now();
+    loop {
+        let Some((some, other)) = differing(world)? else {
+            world.note(&format!("the ledgers are equal after {} ms", (clock::now() - start).as_millis()));
+            return Ok(());
+        };
+        if clock::now() - start >= AGREE_TIMEOUT {
+            let count = |number| world.node(number).map(|node| node.ledger().count());
+            bail!("the ledgers of {some} and {other} stay apart: {:?}, {:?}", count(some)?, count(other)?);
+        }
+        world.pass(LOOK_PERIOD).await;
+    }
+}
+
+fn differing(world: &World) -> Result<Option<(usize, usize)>> {
+    let running = world.running();
+    for (place, some) in running.iter().enumerate() {
+        let here = world.node(*some)?;
+        for other in &running[place + 1..] {
+            let there = world.node(*other)?;
+            let sees = here.members().get(&there.id()).is_some_and(|member| member.state == State::Up);
+            if sees && here.ledger().digest() != there.ledger().digest() {
+                return Ok(Some((*some, *other)));
+            }
+        }
+    }
+    Ok(None)
+}
