@@ -164,14 +164,11 @@ impl Core {
             out.push(Action::Run(node, Box::new(run(&record))));
         }
         self.enter(record);
-        match node.filter(|node| self.is_dead(*node, now)) {
-            Some(node) => {
-                out.pop();
-                let why = format!("node {} died", self.name(node));
-                self.revoke(node, id);
-                self.lost(id, &why, now, &mut out);
-            }
-            None => {}
+        if let Some(node) = node.filter(|node| self.is_dead(*node, now)) {
+            out.pop();
+            let why = format!("node {} died", self.name(node));
+            self.revoke(node, id);
+            self.lost(id, &why, now, &mut out);
         }
         self.place(now, &mut out);
         out
