@@ -6,14 +6,29 @@ mod bee;
 
 use bee::{Bee, Hive};
 use serde_json::{Value, json};
+use skep_engine::synthetic;
 
 const THREAD: &str = "3f0c8a52-6f2e-4d53-9d4b-0f3f4f0e7a11";
 
+/// About as many tokens as the made model's context holds.
+const CHAT_TOKENS: u64 = 1024;
+/// More chats than a thread's budget can pay for, if each costs half of that.
+const CHATS_MAX: usize = 400;
+
+/// A chat on this thread that asks for as much as there is room for.
+async fn long_chat(bee: &Bee, model: &str) -> Result<u64, Value> {
+    ask(bee, model, &"bees ".repeat(300), 1000).await
+}
+
 /// A chat on this thread that may cost this much; the tokens that it did cost, or the problem.
 async fn chat(bee: &Bee, model: &str, max_tokens: u64) -> Result<u64, Value> {
+    ask(bee, model, "bees", max_tokens).await
+}
+
+async fn ask(bee: &Bee, model: &str, text: &str, max_tokens: u64) -> Result<u64, Value> {
     let body = json!({
         "model": model, "thread_id": THREAD, "max_tokens": max_tokens, "temperature": 0,
-        "messages": [{ "role": "user", "content": "bees" }],
+        "messages": [{ "role": "user", "content": text }],
     });
     match bee.call("POST", "/v1/chat/completions", Some(body)).await {
         (200, answer) => Ok(answer["usage"]["total_tokens"].as_u64().unwrap()),
@@ -25,7 +40,43 @@ async fn chat(bee: &Bee, model: &str, max_tokens: u64) -> Result<u64, Value> {
 }
 
 #[tokio::test]
-async fn a_goals_budget_that_two_machines_exhaust_is_spent_to_the_token_and_never_over() {
+async fn a_budget_that_two_machines_use_at_once_is_exhausted_for_both_and_never_exceeded() {
+    let hive = Hive::new();
+    let model = "smallest";
+    let shape =
+        synthetic::Options { layers: 1, hidden: 32, heads: 1, kv_heads: 1, feed_forward: 32, ..Default::default() };
+    synthetic::tiny_llama(hive.models().join("smallest.gguf"), 7, &shape).unwrap();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    chat(&alder, model, 8).await.unwrap();
+    // Both go on until they are refused: what one has reserved, the other can't have.
+    let exhaust = async |bee: &Bee| {
+        let mut refusals = 0;
+        for _ in 0..CHATS_MAX {
+            match long_chat(bee, model).await {
+                Ok(_) => refusals = 0,
+                Err(_) => refusals += 1,
+            }
+            // The other's last reservation may come back once, when it has cost less.
+            if refusals == 2 {
+                return;
+            }
+        }
+        panic!("{} was never refused", bee.name);
+    };
+    futures::join!(exhaust(&alder), exhaust(&birch));
+    let path = format!("/api/v1/usage/threads/{THREAD}");
+    let settled = |b: &Value| b["leased_tokens"] == 0 && b["reserved_tokens"] == 0;
+    for bee in [&alder, &birch] {
+        let budget = bee.until("all is settled", &path, settled).await;
+        let (spent, max) = (budget["total_tokens"].as_u64().unwrap(), budget["max_tokens"].as_u64().unwrap());
+        assert!(spent <= max && spent + CHAT_TOKENS > max, "{budget}");
+        assert!(long_chat(bee, model).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_budget_that_two_machines_spend_from_is_counted_to_the_token() {
     let hive = Hive::new();
     let model = hive.tiny();
     let alder = hive.start("alder").await;

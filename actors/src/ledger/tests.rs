@@ -4,7 +4,7 @@
 use super::{
     core::{Core, Difference, Line, Write},
     entry::{Entry, Key},
-    forest::Forest,
+    forest::{Forest, WIDTH, differing},
 };
 use proptest::prelude::*;
 use skep_runtime::NodeId;
@@ -90,7 +90,8 @@ impl World {
     fn compare(&mut self, a: usize, b: usize) {
         let since = self.at();
         let mut all = Difference::default();
-        let leaves: BTreeSet<u16> = (0..KEYS).map(|n| Forest::leaf(key(n).place())).collect();
+        let leaves: BTreeSet<u16> =
+            [a, b].iter().flat_map(|n| self.disks[*n].keys()).map(|key| Forest::leaf(key.place())).collect();
         for leaf in leaves {
             let theirs: Vec<Line> = self.cores[b].list(leaf, None).collect();
             let Difference { want, give, settled } = self.cores[a].compare(leaf, &theirs);
@@ -218,4 +219,72 @@ fn what_is_out_of_bounds_is_written_by_nobody_and_taken_from_nobody() {
     let nameless = Entry { key: Key { collection: 1, id: Vec::new() }, ..sound.clone() };
     assert_eq!(other.merge(vec![entry, nameless], 10), (vec![], vec![]));
     assert_eq!(other.merge(vec![sound.clone()], 10).0, [sound]);
+}
+
+#[test]
+fn a_month_of_churn_leaves_what_lives_and_nothing_else() {
+    const LIVE: u64 = 20;
+    let mut world = World::new();
+    let key = |n: u64| Key { collection: 1, id: n.to_le_bytes().to_vec() };
+    let mut most = 0;
+    let mut last = [None; NODES];
+    // Each hour every node writes some records and deletes those that it wrote before; one of them sleeps at night.
+    for hour in 0..30 * 24 {
+        world.now += 1;
+        let sleeps = hour % 24 < 8;
+        for n in (0..NODES).filter(|n| !(sleeps && *n == 2)) {
+            for i in 0..LIVE / NODES as u64 {
+                let at = |hour: u64| key((hour * NODES as u64 + n as u64) * LIVE + i);
+                let mut entries = world.write(n, Write { key: at(hour), term: 0, value: Some(vec![1]) }, true);
+                if let Some(before) = last[n] {
+                    entries.extend(world.write(n, Write { key: at(before), term: 0, value: None }, true));
+                }
+                for to in (0..NODES).filter(|to| *to != n && !(sleeps && *to == 2)) {
+                    world.merge(to, entries.clone());
+                }
+            }
+            last[n] = Some(hour);
+        }
+        for (a, b) in [(0, 1), (1, 0), (0, 2), (1, 2), (2, 0), (2, 1)] {
+            if !(sleeps && (a == 2 || b == 2)) {
+                world.now += 1;
+                world.compare(a, b);
+            }
+        }
+        (0..NODES).for_each(|n| world.tidy(n));
+        most = most.max(world.cores[0].count().0);
+    }
+    // A night's deletions wait for the one who sleeps.
+    assert!(most < 10 * 2 * LIVE as usize, "{most} records at the most");
+    let (all, dead) = world.cores[0].count();
+    assert!(all - dead <= 2 * LIVE as usize && dead <= LIVE as usize, "{all} records, {dead} of them deleted");
+}
+
+#[test]
+fn who_was_away_takes_what_changed_and_nothing_else() {
+    let mut world = World::new();
+    let key = |n: u64| Key { collection: 1, id: n.to_le_bytes().to_vec() };
+    for n in 0..500 {
+        let entries = world.write(0, Write { key: key(n), term: 0, value: Some(vec![1]) }, true);
+        world.merge(1, entries);
+    }
+    world.now += 1;
+    for (n, value) in [(7, Some(vec![2])), (8, None), (600, Some(vec![3]))] {
+        world.write(0, Write { key: key(n), term: 0, value }, true);
+    }
+    let (here, there) = (world.cores[1].forest().clone(), world.cores[0].forest().clone());
+    let mut want = Vec::new();
+    for branch in differing(here.branches(), there.branches()) {
+        for leaf in differing(here.leaves(branch), there.leaves(branch)) {
+            let leaf = u16::from(branch) * WIDTH as u16 + u16::from(leaf);
+            let theirs: Vec<Line> = world.cores[0].list(leaf, None).collect();
+            let difference = world.cores[1].compare(leaf, &theirs);
+            assert_eq!((difference.give, difference.settled), (vec![], vec![]));
+            want.extend(difference.want);
+        }
+    }
+    want.sort();
+    let mut changed = vec![key(7), key(8), key(600)];
+    changed.sort();
+    assert_eq!(want, changed);
 }
