@@ -337,13 +337,14 @@ impl Builder {
         let listens = transport.local_addr();
 
         let models = config.models.clone().unwrap_or_else(|| home.models());
-        let ledger = Ledger::open(&env.base, &store, &directory, &members, tasks.spawner())?;
+        let swarm: Arc<dyn Swarm> = Arc::new(transport);
+        let ledger = Ledger::open(&env.base, &store, &directory, &members, &swarm, tasks.spawner())?;
         let context = Context {
             name: config.name.clone(),
             env: env.base.clone(),
             directory,
             members,
-            swarm: Arc::new(transport),
+            swarm,
             store,
             ledger,
             metrics,

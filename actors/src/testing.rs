@@ -147,13 +147,15 @@ impl Swarm {
         let (root, _) = Actor::spawn(None, Root, ()).await.expect("an actor without state starts");
         let disk = medium.open().expect("a medium is opened once at a time");
         let store = Store::new(Arc::new(disk)).expect("memory needs no thread");
-        let ledger = Ledger::open(&env, &store, &directory, &members, tasks.spawner()).expect("memory can be read");
+        let swarm: Arc<dyn skep_runtime::Swarm> = Arc::new(Door { me, mesh: self.mesh.clone() });
+        let ledger =
+            Ledger::open(&env, &store, &directory, &members, &swarm, tasks.spawner()).expect("memory can be read");
         let context = Context {
             name: name(i),
             env,
             directory,
             members,
-            swarm: Arc::new(Door { me, mesh: self.mesh.clone() }),
+            swarm,
             store,
             ledger,
             metrics: Metrics::default(),
@@ -286,6 +288,10 @@ fn no_way_in<T: Send + 'static>() -> BoxFuture<'static, Result<T, swarm::Error>>
 }
 
 impl skep_runtime::Swarm for Door {
+    fn swarm_id(&self) -> [u8; 32] {
+        [0; 32]
+    }
+
     fn announce(&self, card: Vec<u8>) {
         let card = Arc::new(card);
         self.mesh.show(self.me, |m| m.card = card.clone());

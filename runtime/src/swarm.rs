@@ -102,6 +102,9 @@ pub enum Error {
 
 /// What a node's owner can ask of membership and trust.
 pub trait Swarm: Send + Sync + 'static {
+    /// Which swarm this node is in: another one after it has left for good, was evicted, or joined.
+    fn swarm_id(&self) -> [u8; 32];
+
     /// Publishes this node's card under a new version; members pull it.
     fn announce(&self, card: Vec<u8>);
 

@@ -80,15 +80,15 @@ impl Node {
         let (shared, base) = ((directory.clone(), members.clone()), env.base.clone());
         let transport = Transport::start(network, env, identity, shared.0, shared.1, store.clone()).await?;
         let transport = Arc::new(transport);
-        let alive = Arc::downgrade(&transport);
+        let (alive, swarm): (_, Arc<dyn Swarm>) = (Arc::downgrade(&transport), transport);
 
-        let ledger = Ledger::open(&base, &store, &directory, &members, tasks.spawner())?;
+        let ledger = Ledger::open(&base, &store, &directory, &members, &swarm, tasks.spawner())?;
         let context = Context {
             name: parts.name,
             env: base,
             directory,
             members,
-            swarm: transport,
+            swarm,
             store,
             ledger,
             metrics,

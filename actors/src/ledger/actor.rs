@@ -55,6 +55,7 @@ impl Actor for LedgerActor {
         let shared = &state.shared;
         // An asker that gave up is no failure of this actor: answers that nobody waits for are dropped.
         match message {
+            Message::Push(_, reply) if !shared.is_at_home() => drop(reply.send(Wire(Err(Error::Moving)))),
             Message::Push(Wire(entries), reply) => {
                 let shared = shared.clone();
                 state.tasks.spawn(async move {

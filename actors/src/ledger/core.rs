@@ -136,6 +136,11 @@ impl Core {
         (self.index.len(), self.tombstones)
     }
 
+    /// Who wrote what there is.
+    pub fn writers(&self) -> BTreeSet<NodeId> {
+        self.index.values().map(|held| held.version.stamp.node).collect()
+    }
+
     /// The latest version that is known of a record, and whether it is a deletion.
     pub fn get(&self, key: &Key) -> Option<(Version, bool)> {
         self.index.get(&(place(key), key.clone())).map(|held| (held.version, held.dead.is_some()))
@@ -245,6 +250,25 @@ impl Core {
     /// everyone has heard of it.
     pub fn holds(&self, line: &Line) -> bool {
         self.get(&line.key) == Some((line.version, line.dead)) && !self.pending.contains_key(&line.key)
+    }
+
+    /// What others wrote: it is not this node's to keep when it leaves their swarm.
+    pub fn of_others(&self) -> Vec<Line> {
+        let me = self.clock.node();
+        let others = self.index.iter().filter(|(_, held)| held.version.stamp.node != me);
+        let line = |((_, key), held): (&(u16, Key), &Held)| Line {
+            key: key.clone(),
+            version: held.version,
+            dead: held.dead.is_some(),
+        };
+        others.map(line).collect()
+    }
+
+    /// These are off the disk, and who else knows what is of no interest any more: this node is in another swarm.
+    pub fn moved(&mut self, left_behind: &[Line]) {
+        left_behind.iter().for_each(|line| self.unset(&line.key));
+        self.equal.clear();
+        self.settled = Settled::default();
     }
 
     /// The ids of a collection's records, in no order that means anything.

@@ -3,15 +3,15 @@
 use super::{
     collection::{Collection, Record},
     core::{Core, Write, Written},
-    entry::{Entry, Key},
+    entry::{Entry, Key, Version},
     feed::Feed,
-    keeper::{Job, ROWS, Row},
+    keeper::{HOME, HOME_KEY, Job, ROWS, Row},
     messages::Error,
     peers,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use skep_runtime::{
-    Directory, Env, Members, NodeId,
+    Directory, Env, Members, NodeId, Swarm,
     store::{self, Span, Store},
     tasks::Spawner,
 };
@@ -43,9 +43,12 @@ pub(super) struct Shared {
     pub store: Store,
     pub directory: Directory,
     pub members: Members,
+    pub swarm: Arc<dyn Swarm>,
     pub tasks: Spawner,
     core: Mutex<Core>,
     feeds: Mutex<BTreeMap<u8, Feed>>,
+    /// The swarm whose records these are.
+    home: Mutex<Option<[u8; 32]>>,
     pub jobs: mpsc::Sender<Job>,
     /// The other end; the actor takes it, and gives it back when it stops.
     pub waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<Job>>>,
@@ -67,6 +70,7 @@ impl Ledger {
         store: &Store,
         directory: &Directory,
         members: &Members,
+        swarm: &Arc<dyn Swarm>,
         tasks: Spawner,
     ) -> Result<Ledger, store::Error> {
         let mut core = Core::new(directory.id());
@@ -99,9 +103,11 @@ impl Ledger {
             store: store.clone(),
             directory: directory.clone(),
             members: members.clone(),
+            swarm: swarm.clone(),
             tasks,
             core: Mutex::new(core),
             feeds: Mutex::default(),
+            home: Mutex::new(store.get(HOME, &HOME_KEY)?),
             jobs,
             waiting: Arc::new(tokio::sync::Mutex::new(waiting)),
             behind: Mutex::default(),
@@ -169,6 +175,11 @@ impl Ledger {
         }
     }
 
+    /// Which version of a record is known here, deleted ones included.
+    pub fn version<V>(&self, collection: Collection<V>, id: &[u8]) -> Option<Version> {
+        self.core().get(&collection.key(id)).map(|(version, _)| version)
+    }
+
     /// One record. One of another format is none.
     ///
     /// # Errors
@@ -207,6 +218,11 @@ impl Ledger {
         self.shared.feeds().entry(collection.number()).or_default().clone()
     }
 
+    /// Who wrote what there is.
+    pub fn writers(&self) -> BTreeSet<NodeId> {
+        self.core().writers()
+    }
+
     /// How many records there are, and how many of them are deletions.
     pub fn count(&self) -> (usize, usize) {
         self.core().count()
@@ -231,14 +247,28 @@ impl Shared {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells whoever acts on these what others changed.
-    pub(super) fn feed(&self, entries: &[Entry]) {
+    /// Tells whoever acts on these that others changed them.
+    pub(super) fn feed<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
         let feeds = self.feeds();
-        for entry in entries {
-            if let Some(feed) = feeds.get(&entry.key.collection) {
-                feed.note(entry.key.id.clone());
+        for key in keys {
+            if let Some(feed) = feeds.get(&key.collection) {
+                feed.note(key.id.clone());
             }
         }
+    }
+
+    /// The swarm whose records these are.
+    pub(super) fn home(&self) -> Option<[u8; 32]> {
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether that is the one that this node is in.
+    pub(super) fn is_at_home(&self) -> bool {
+        self.home() == Some(self.swarm.swarm_id())
+    }
+
+    pub(super) fn moved(&self, home: [u8; 32]) {
+        *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(home);
     }
 
     pub(super) fn uptime(&self) -> Duration {

@@ -15,6 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 /// Jobs that share a flush. Each is at most a message, or a group of an owner's decisions.
 const GROUP_MAX: usize = 32;
 pub(super) const ROWS: Table<(u8, Vec<u8>), Row> = Table::new("ledger");
+/// The swarm whose records these are.
+pub(super) const HOME: Table<u8, [u8; 32]> = Table::new("ledger_home");
+/// The one row of [`HOME`].
+pub(super) const HOME_KEY: u8 = 0;
 
 /// A record on the disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,8 @@ pub(super) enum Job {
     Merge(Vec<Entry>, oneshot::Sender<Result<Vec<Key>, Error>>),
     /// Deletions that everyone has heard of.
     Forget(Vec<Line>),
+    /// This node is in this swarm now: what others wrote in the one before is left behind.
+    Move([u8; 32], oneshot::Sender<()>),
 }
 
 /// What a job has come to, before it is on the disk.
@@ -38,6 +44,7 @@ enum Done {
     Written(Written, oneshot::Sender<Result<Written, Error>>),
     Merged(Vec<Entry>, Vec<Key>, oneshot::Sender<Result<Vec<Key>, Error>>),
     Forgotten(Vec<Line>),
+    Moved([u8; 32], Vec<Line>, oneshot::Sender<()>),
 }
 
 /// Does jobs as they come, until nobody can bring any.
@@ -81,6 +88,11 @@ fn decide(shared: &Shared, job: Job, now_ms: u64) -> Option<Done> {
             let core = shared.core();
             Some(Done::Forgotten(lines.into_iter().filter(|line| core.holds(line)).collect()))
         }
+        Job::Move(home, reply) => {
+            // Before it was anywhere, there is nothing to leave behind.
+            let left_behind = if shared.home().is_some() { shared.core().of_others() } else { Vec::new() };
+            Some(Done::Moved(home, left_behind, reply))
+        }
     }
 }
 
@@ -99,6 +111,12 @@ fn batch(done: &[Done]) -> Result<Batch, store::Error> {
                     batch.delete(ROWS, &(key.collection, key.id.clone()))?;
                 }
             }
+            Done::Moved(home, left_behind, _) => {
+                batch.put(HOME, &HOME_KEY, home)?;
+                for Line { key, .. } in left_behind {
+                    batch.delete(ROWS, &(key.collection, key.id.clone()))?;
+                }
+            }
         }
     }
     Ok(batch)
@@ -113,10 +131,17 @@ fn finish(shared: &Shared, done: Done) {
         }
         Done::Merged(news, later, reply) => {
             shared.core().flushed(&news, uptime);
-            shared.feed(&news);
+            shared.feed(news.iter().map(|entry| &entry.key));
             let _ = reply.send(Ok(later));
         }
         Done::Forgotten(lines) => shared.core().forgotten(&lines),
+        Done::Moved(home, left_behind, reply) => {
+            shared.core().moved(&left_behind);
+            shared.moved(home);
+            shared.feed(left_behind.iter().map(|line| &line.key));
+            // The mender waits for it.
+            let _: Result<(), ()> = reply.send(());
+        }
     }
 }
 
@@ -124,6 +149,7 @@ fn fail(done: Done, error: &Error) {
     match done {
         Done::Written(_, reply) => drop(reply.send(Err(error.clone()))),
         Done::Merged(_, _, reply) => drop(reply.send(Err(error.clone()))),
-        Done::Forgotten(_) => {}
+        // Tried again by whoever asked, later.
+        Done::Forgotten(_) | Done::Moved(..) => {}
     }
 }

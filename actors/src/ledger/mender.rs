@@ -40,6 +40,7 @@ pub(super) async fn mend(shared: Arc<Shared>) {
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last: Option<NodeId> = None;
+    move_in(&shared).await;
     loop {
         let next = tokio::select! {
             biased;
@@ -64,6 +65,7 @@ pub(super) async fn mend(shared: Arc<Shared>) {
                 None
             }
         };
+        move_in(&shared).await;
         for id in next.into_iter().chain(std::iter::from_fn(|| shared.take_behind())) {
             match timeout(ROUND_TIMEOUT, compare(&shared, id)).await {
                 Ok(Ok(())) => {}
@@ -77,6 +79,21 @@ pub(super) async fn mend(shared: Arc<Shared>) {
                 }
                 Err(_) => tracing::warn!(member = ?id, "comparing the ledgers took too long; it goes on later"),
             }
+        }
+    }
+}
+
+/// Leaves the records of the swarm behind that this node was in, if it is in another one now: those that it did not write
+/// are not its own, and nobody here could end what they promise.
+async fn move_in(shared: &Shared) {
+    while !shared.is_at_home() {
+        let (done, moved) = oneshot::channel();
+        if shared.jobs.send(Job::Move(shared.swarm.swarm_id(), done)).await.is_err() {
+            return;
+        }
+        if moved.await.is_err() {
+            // The disk is full, or the node stops.
+            sleep(AGAIN_PAUSE).await;
         }
     }
 }

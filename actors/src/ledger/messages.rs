@@ -50,6 +50,9 @@ pub enum Error {
     /// machine; it will reach the others when they answer.
     #[error("it is written here, but no other node has confirmed it: if this machine is lost now, so is this")]
     Alone,
+    /// The node has just changed swarms and puts its records in order.
+    #[error("this node has just changed swarms: it takes records in a moment")]
+    Moving,
     /// The node is stopping.
     #[error("this node is stopping")]
     Closed,

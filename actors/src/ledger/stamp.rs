@@ -36,6 +36,11 @@ impl Clock {
         Clock { me, ms: 0, count: 0 }
     }
 
+    /// Whose it is.
+    pub fn node(&self) -> NodeId {
+        self.me
+    }
+
     /// The next stamp, at this time on the wall.
     pub fn tick(&mut self, now_ms: u64) -> Stamp {
         (self.ms, self.count) = match () {

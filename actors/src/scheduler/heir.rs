@@ -56,7 +56,8 @@ impl Desk {
     /// A record as the ledger has it here.
     pub(super) fn known(&self, id: Uuid) -> Option<Record> {
         match self.context.ledger.get(RECORDS, id.as_bytes()) {
-            Ok(found) => found.map(|found| found.value),
+            // What a record says of itself is its writer's word.
+            Ok(found) => found.map(|found| found.value).filter(|record| record.id == id),
             Err(error) => {
                 tracing::warn!(task = %id, %error, "a record of a task can't be read; other members have it");
                 None
@@ -94,12 +95,8 @@ impl Desk {
             if state.core.get(id).is_some_and(|own| own.term < term) {
                 actions = state.core.disown(id);
             }
-            // An heir gives a command to the node that it knows of; a later attempt here, it never heard of.
-            if let (Some(record), Some(row)) = (&record, state.runs.get(id))
-                && row.term < record.term
-                && row.ending.is_none()
-                && (record.assigned, record.attempts) != (Some(me), row.attempt)
-            {
+            // An heir goes by what it knows; of a later attempt, which runs here, it may never have heard.
+            if let Some(row) = record.as_ref().and_then(|record| state.runs.supersede(me, record)) {
                 actions.push(Action::Stop(me, id, row.attempt, row.term));
             }
             ((), actions, Also::default())

@@ -45,6 +45,11 @@ impl Desk {
         if let Err(e) = spec::check(&run.spec) {
             return drop(reply.send(Wire(Err(e))));
         }
+        // Another may own it by now of whom this node has not heard as a runner.
+        let known = self.context.ledger.version(super::journal::RECORDS, run.id.as_bytes());
+        if known.is_some_and(|known| known.term > run.term.0) {
+            return drop(reply.send(Wire(Err(ScheduleError::TakenOver))));
+        }
         let node = self.myself();
         self.change(|state, _| {
             let row = match state.runs.order(&run, node) {
@@ -114,18 +119,21 @@ impl Desk {
     pub(super) async fn ended(self: &Arc<Self>, id: Uuid, attempt: u32, ending: Ending, reply: RpcReplyPort<Wire<()>>) {
         let (desk, ending) = (self.clone(), ending.bounded());
         self.change(|state, _| {
-            let Some(row) = state.runs.ended(id, attempt, ending.clone()) else {
+            let Some(row) = state.runs.ended(id, attempt, ending) else {
                 // Known, or of no interest any more.
                 let _ = reply.send(Wire(()));
                 return ((), Vec::new(), Also::default());
             };
             state.actors.remove(&id);
+            let told = row.ending.clone();
             let saved: super::journal::Reply = Box::new(move |saved| {
                 // Without the disk no answer: it is told again.
                 if saved.is_ok() {
                     let _ = reply.send(Wire(()));
                 }
-                desk.clone().tasks.spawn(desk.tell(id, attempt, ending));
+                if let Some(ending) = told {
+                    desk.clone().tasks.spawn(desk.tell(id, attempt, ending));
+                }
             });
             ((), Vec::new(), Also { writes: vec![Write::Row(id, Box::new(row))], reply: Some(saved) })
         })

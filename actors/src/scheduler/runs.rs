@@ -3,12 +3,12 @@
 //! No I/O: the desk starts and ends processes and keeps [`Row`]s on disk.
 
 use super::{
-    messages::{Ending, Run, ScheduleError, State, Term},
+    messages::{Ending, Record, Run, ScheduleError, State, Term},
     placement::{Candidate, Need},
 };
 use serde::{Deserialize, Serialize};
 use skep_runtime::NodeId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
 /// Ended runs whose output is kept here: at most 8 MiB each.
@@ -50,6 +50,8 @@ pub struct Runs {
     rows: BTreeMap<Uuid, Row>,
     /// Ended and heard, in that order.
     kept: VecDeque<Uuid>,
+    /// Told to end because their owner's place was taken, not because anybody wants them cancelled.
+    superseded: BTreeSet<Uuid>,
 }
 
 impl Runs {
@@ -117,10 +119,22 @@ impl Runs {
         self.rows.remove(&id);
     }
 
+    /// Whether a run of this row ends because its owner's place was taken by one who doesn't count on it: `record` is what
+    /// that one wrote. Asked once.
+    pub fn supersede(&mut self, me: NodeId, record: &Record) -> Option<Row> {
+        let row = self.rows.get(&record.id).filter(|row| row.term < record.term && row.ending.is_none())?;
+        let counted_on = (record.assigned, record.attempts) == (Some(me), row.attempt);
+        (!counted_on && self.superseded.insert(record.id)).then(|| row.clone())
+    }
+
     /// A run ended here. The row to write, unless it was known.
     pub fn ended(&mut self, id: Uuid, attempt: u32, ending: Ending) -> Option<Row> {
         let row = self.rows.get_mut(&id).filter(|r| r.attempt == attempt && r.ending.is_none())?;
-        row.ending = Some(ending);
+        row.ending = Some(match self.superseded.remove(&id) && ending.state == State::Cancelled {
+            // Whoever owns the command now may yet ask for this very attempt.
+            true => lost("another node took it over and counted on another attempt"),
+            false => ending,
+        });
         Some(row.clone())
     }
 
@@ -144,6 +158,7 @@ impl Runs {
             return false;
         }
         self.kept.retain(|kept| *kept != id);
+        self.superseded.remove(&id);
         self.rows.remove(&id).is_some()
     }
 
@@ -234,6 +249,40 @@ mod tests {
         assert_eq!(runs.heard(id, 1, Term(1)), (None, vec![]), "that was told to another");
         assert_eq!(runs.order(&run(1, 2, 0), node(2)), Err(ScheduleError::TakenOver));
         assert_eq!(runs.order(&heir, node(2)), Ok(Order::Known));
+    }
+
+    #[test]
+    fn a_run_that_an_heir_does_not_count_on_is_lost_and_not_cancelled() {
+        let mut runs = Runs::default();
+        let me = node(2).id;
+        start(&mut runs, run(1, 2, 0)).unwrap();
+        let record =
+            |term, attempts| Record { term: Term(term), attempts, assigned: Some(me), ..record(Uuid::from_u128(1)) };
+        assert_eq!(runs.supersede(me, &record(1, 1)), None, "its own owner asks for its end by itself");
+        assert_eq!(runs.supersede(me, &record(2, 2)), None, "it is counted on");
+        assert!(runs.supersede(me, &record(2, 1)).is_some());
+        assert_eq!(runs.supersede(me, &record(2, 1)), None, "it was told");
+        let cancelled = Ending { state: State::Cancelled, lost: false, ..lost("x") };
+        assert!(runs.ended(Uuid::from_u128(1), 2, cancelled).unwrap().ending.unwrap().lost);
+    }
+
+    fn record(id: Uuid) -> Record {
+        Record {
+            id,
+            spec: spec("true"),
+            owner: NodeId::from_bytes([3; 32]),
+            term: Term(1),
+            attempts: 1,
+            assigned: None,
+            state: State::Running,
+            exit_code: None,
+            output: String::new(),
+            output_bytes: 0,
+            error: None,
+            submitted_ms: 0,
+            started_ms: None,
+            finished_ms: None,
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The replicated ledger: what its members hold of it.
 
 use crate::{World, clock};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use skep_runtime::member::State;
 use std::time::Duration;
 
@@ -25,6 +25,16 @@ pub async fn ledgers_become_equal(world: &World) -> Result<()> {
         }
         world.pass(LOOK_PERIOD).await;
     }
+}
+
+/// A machine that was evicted or has left holds no record that others wrote: it would act on them as their heir.
+pub fn who_is_alone_holds_nothing_of_others(world: &World) -> Result<()> {
+    for number in world.running().into_iter().filter(|number| world.is_alone(*number)) {
+        let node = world.node(number)?;
+        let writers = node.ledger().writers();
+        ensure!(writers.iter().all(|writer| *writer == node.id()), "{number} holds records of {writers:?}");
+    }
+    Ok(())
 }
 
 fn differing(world: &World) -> Result<Option<(usize, usize)>> {

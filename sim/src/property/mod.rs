@@ -10,7 +10,7 @@ mod trust;
 mod view;
 
 pub use afterlife::nothing_outlives_its_node;
-pub use agreement::ledgers_become_equal;
+pub use agreement::{ledgers_become_equal, who_is_alone_holds_nothing_of_others};
 pub use budget::Ledger;
 pub use promise::{Promises, Submitted, command, submit};
 pub use trust::{only_members_are_obeyed, only_members_are_obeyed_at_once};

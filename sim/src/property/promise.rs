@@ -1,7 +1,7 @@
 //! Acknowledged commands: what was taken is done, or fails with a reason.
 
 use crate::{World, clock};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use skep_actors::scheduler::{self, Message, Record, ScheduleError, Spec, State};
 use skep_runtime::{Error, Wire};
 use std::time::Duration;
@@ -92,16 +92,26 @@ impl Promise {
     }
 
     async fn look(&mut self, world: &World) -> Result<()> {
-        // Whoever it was given to must know it. While that one is away others may: it had to confirm it with one of them.
+        // Whoever it was given to knows it, or has left the swarm in which others took it over.
         let given_to = world.node(self.owner).is_ok();
-        let asked = if given_to { Some(self.owner) } else { world.running().first().copied() };
-        let Some(asked) = asked else { return Ok(()) };
-        let desk = world.node(asked)?.directory().here::<Message>(scheduler::NAME);
-        // Who has just been started may be too busy to answer; what it doesn't know it says.
-        let Ok(answer) = desk.ask(ASK_TIMEOUT, |reply| Message::Get(Wire(self.id), reply)).await else { return Ok(()) };
-        let record = match answer {
-            Err(ScheduleError::NoSuchTask(_)) if !given_to => return Ok(()),
-            answer => answer.with_context(|| format!("{asked} has lost a command that was acknowledged"))?,
+        let others = world.running().into_iter().filter(|number| *number != self.owner);
+        let mut found = None;
+        for asked in given_to.then_some(self.owner).into_iter().chain(others) {
+            let desk = world.node(asked)?.directory().here::<Message>(scheduler::NAME);
+            match desk.ask(ASK_TIMEOUT, |reply| Message::Get(Wire(self.id), reply)).await {
+                Ok(Err(ScheduleError::NoSuchTask(_))) => {}
+                Ok(answer) => {
+                    found = Some(answer?);
+                    break;
+                }
+                // Who has just been started may be too busy to answer.
+                Err(_) => return Ok(()),
+            }
+        }
+        let Some(record) = found else {
+            // While it is away, others may know: it had to confirm it with one of them, who may be away too.
+            ensure!(!given_to, "{} was acknowledged by {} and is lost", self.id, self.owner);
+            return Ok(());
         };
         if let Some(before) = &self.ended {
             ensure!(

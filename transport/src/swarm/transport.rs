@@ -209,6 +209,10 @@ impl Transport {
 }
 
 impl Swarm for Transport {
+    fn swarm_id(&self) -> [u8; 32] {
+        self.ground.keeper.now().swarm().0
+    }
+
     fn announce(&self, card: Vec<u8>) {
         let floor = self.ground.own.read().unwrap_or_else(std::sync::PoisonError::into_inner).0.epoch;
         if self.ground.card.change(card, floor).is_some() {
