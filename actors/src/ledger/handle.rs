@@ -97,6 +97,13 @@ impl Ledger {
                 Err(error) => return Err(error),
             }
         }
+        let home = match store.get(HOME, &HOME_KEY) {
+            Err(error @ (store::Error::Corrupt { .. } | store::Error::Undecodable { .. })) => {
+                tracing::warn!(%error, "whose records the ledger holds is unknown: they count as this swarm's");
+                None
+            }
+            home => home?,
+        };
         let (jobs, waiting) = mpsc::channel(JOBS_MAX);
         let shared = Shared {
             env: env.clone(),
@@ -107,7 +114,7 @@ impl Ledger {
             tasks,
             core: Mutex::new(core),
             feeds: Mutex::default(),
-            home: Mutex::new(store.get(HOME, &HOME_KEY)?),
+            home: Mutex::new(home),
             jobs,
             waiting: Arc::new(tokio::sync::Mutex::new(waiting)),
             behind: Mutex::default(),
