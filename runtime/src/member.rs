@@ -91,6 +91,17 @@ impl Members {
         self.picture.borrow().values().filter(|m| m.state == State::Up).cloned().collect()
     }
 
+    /// The others that answer.
+    pub fn others_up(&self) -> Vec<NodeId> {
+        let picture = self.picture.borrow();
+        picture.values().filter(|m| m.state == State::Up && m.id != self.me).map(|m| m.id).collect()
+    }
+
+    /// Whether this one answers.
+    pub fn is_up(&self, id: &NodeId) -> bool {
+        self.picture.borrow().get(id).is_some_and(|m| m.state == State::Up)
+    }
+
     /// Wakes its holder whenever the picture changed.
     pub fn changes(&self) -> watch::Receiver<Picture> {
         self.picture.subscribe()

@@ -350,13 +350,11 @@ fn others<'a, T>(
 where
     T: Serialize + DeserializeOwned + Send + 'static,
 {
-    let me = context.directory.id();
-    let nodes = context.members.up().into_iter().map(|m| m.id).filter(|id| *id != me);
     let ask = |node| {
         let there = context.directory.at::<Message>(node, NAME);
         async move { there.ask(GATHER_TIMEOUT, make).await }
     };
-    nodes.map(ask).collect()
+    context.members.others_up().into_iter().map(ask).collect()
 }
 
 /// The record of a run, wherever it is.

@@ -1,7 +1,6 @@
 //! The records of this node's runs on disk, and their order by age.
 
 use super::Run;
-use crate::budget::rows;
 use skep_runtime::store::{Batch, Error, Span, Store, Table};
 use uuid::Uuid;
 
@@ -55,6 +54,6 @@ pub(super) async fn prune(store: &Store) -> Result<(), Error> {
 
 /// The records of runs that had not ended when the node did.
 pub(super) fn unfinished(store: &Store) -> Result<Vec<Run>, Error> {
-    let runs = rows::all(store, RUNS)?;
+    let runs = store.all(RUNS)?;
     Ok(runs.into_iter().map(|(_, run)| run).filter(|run| !run.state.ended()).collect())
 }

@@ -408,21 +408,10 @@ impl Actor for Scheduler {
         message: scheduler::Message,
         (context, cancelled): &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let record = |spec: Spec| Record {
-            id: if spec.command == "id" { ENDS } else { GOES_ON },
-            spec,
-            owner: context.directory.id(),
-            term: scheduler::messages::Term::default(),
-            assigned: None,
-            attempts: 0,
-            state: State::Running,
-            exit_code: None,
-            output: String::new(),
-            output_bytes: 0,
-            error: None,
-            submitted_ms: 0,
-            started_ms: None,
-            finished_ms: None,
+        let record = |spec: Spec| {
+            let id = if spec.command == "id" { ENDS } else { GOES_ON };
+            let term = scheduler::messages::Term::default();
+            Record { state: State::Running, ..Record::new(id, spec, context.directory.id(), term, 0) }
         };
         match message {
             scheduler::Message::Submit(Wire(spec), reply) => drop(reply.send(Wire(Ok(record(spec))))),

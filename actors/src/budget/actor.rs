@@ -8,7 +8,6 @@ use super::{
     held::Held,
     messages::{Budget, BudgetError, Granted, Lease, LeaseReport, Spent, Want},
     meter::{Count, Meter, Row},
-    rows,
     thread::Thread,
 };
 use crate::{Context, defaults::GATHER_TIMEOUT};
@@ -156,9 +155,9 @@ impl Actor for ThreadBudget {
 
 impl State {
     fn read(context: Context) -> Result<State, skep_runtime::store::Error> {
-        let accounts = rows::all(&context.store, ACCOUNTS)?;
+        let accounts = context.store.all(ACCOUNTS)?;
         let accounts = accounts.into_iter().map(|(id, account)| (Uuid::from_bytes(id), account)).collect();
-        let meter = Meter::from_rows(rows::all(&context.store, METER)?);
+        let meter = Meter::from_rows(context.store.all(METER)?);
         let tasks = context.env.tasks();
         Ok(State { context, accounts, meter, tasks })
     }
@@ -458,7 +457,7 @@ impl State {
         let nodes: Vec<NodeId> = match self.accounts.get(&thread) {
             Some(Account::Owned(owned)) => return drop(reply.send(Wire(Ok(owned.budget(thread, me))))),
             Some(Account::Held(held)) => vec![held.owner()],
-            None => self.context.members.up().iter().map(|m| m.id).filter(|id| *id != me).collect(),
+            None => self.context.members.others_up(),
         };
         let directory = self.context.directory.clone();
         self.tasks.spawn(async move {

@@ -19,7 +19,6 @@ mod local;
 pub mod messages;
 mod meter;
 mod purse;
-pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
 mod thread;

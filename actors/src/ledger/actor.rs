@@ -3,7 +3,7 @@
 use super::{
     Ledger, NAME,
     handle::Shared,
-    keeper::{Job, keep},
+    keeper::keep,
     mender::mend,
     messages::{Error, LINES_MAX, Message},
     peers::fitting,
@@ -12,7 +12,6 @@ use crate::Context;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use skep_runtime::{Tasks, Wire};
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// The ledger of one node.
 struct LedgerActor;
@@ -58,14 +57,7 @@ impl Actor for LedgerActor {
             Message::Push(_, reply) if !shared.is_at_home() => drop(reply.send(Wire(Err(Error::Moving)))),
             Message::Push(Wire(entries), reply) => {
                 let shared = shared.clone();
-                state.tasks.spawn(async move {
-                    let (done, merged) = oneshot::channel();
-                    let answer = match shared.jobs.send(Job::Merge(entries, done)).await {
-                        Ok(()) => merged.await.unwrap_or(Err(Error::Closed)),
-                        Err(_) => Err(Error::Closed),
-                    };
-                    let _ = reply.send(Wire(answer));
-                });
+                state.tasks.spawn(async move { drop(reply.send(Wire(shared.merge(entries).await))) });
             }
             Message::Branches(Wire(root), reply) => {
                 let core = shared.core();
@@ -91,16 +83,13 @@ impl Actor for LedgerActor {
                         break;
                     }
                 }
-                let _ = reply.send(Wire(Ok(entries)));
+                let _ = reply.send(Wire(entries));
             }
             Message::Settled(Wire(mut lines)) => {
                 lines.truncate(LINES_MAX);
                 lines.retain(|line| line.dead);
                 let shared = shared.clone();
-                state.tasks.spawn(async move {
-                    // Without a keeper the node is stopping.
-                    let _ = shared.jobs.send(Job::Forget(lines)).await;
-                });
+                state.tasks.spawn(async move { shared.forget(lines).await });
             }
         }
         Ok(())

@@ -71,6 +71,8 @@ pub struct Written {
 #[error("a record of the ledger may have a key of {ID_BYTES_MAX} bytes and a value of {VALUE_BYTES_MAX}")]
 pub struct TooLarge;
 
+type Place = (u16, Key);
+
 struct Held {
     version: Version,
     print: u64,
@@ -82,7 +84,7 @@ struct Held {
 pub struct Core {
     clock: Clock,
     /// By leaf, so that a leaf's records lie together.
-    index: BTreeMap<(u16, Key), Held>,
+    index: BTreeMap<Place, Held>,
     forest: Forest,
     /// On their way to the disk.
     pending: BTreeMap<Key, Version>,
@@ -143,7 +145,7 @@ impl Core {
 
     /// The latest version that is known of a record, and whether it is a deletion.
     pub fn get(&self, key: &Key) -> Option<(Version, bool)> {
-        self.index.get(&(place(key), key.clone())).map(|held| (held.version, held.dead.is_some()))
+        self.index.get(&place(key)).map(|held| (held.version, held.dead.is_some()))
     }
 
     /// Stamps changes of this node: entries for the disk and for the others. Those of a term that has passed are left
@@ -211,14 +213,14 @@ impl Core {
 
     /// What there is in a leaf, from `after` on if given.
     pub fn list(&self, leaf: u16, after: Option<&Key>) -> impl Iterator<Item = Line> + '_ {
-        use std::ops::Bound::{Excluded, Unbounded};
+        use std::ops::Bound::{Excluded, Included, Unbounded};
         let leaf = leaf % LEAVES as u16;
         let start = match after {
             Some(key) => Excluded((leaf, key.clone())),
-            None => std::ops::Bound::Included((leaf, Key { collection: 0, id: Vec::new() })),
+            None => Included((leaf, Key { collection: 0, id: Vec::new() })),
         };
         let range = self.index.range((start, Unbounded)).take_while(move |((at, _), _)| *at == leaf);
-        range.map(|((_, key), held)| Line { key: key.clone(), version: held.version, dead: held.dead.is_some() })
+        range.map(line)
     }
 
     /// What this node and another one lack of each other in a leaf, by the other one's list of it.
@@ -256,17 +258,12 @@ impl Core {
     pub fn of_others(&self) -> Vec<Line> {
         let me = self.clock.node();
         let others = self.index.iter().filter(|(_, held)| held.version.stamp.node != me);
-        let line = |((_, key), held): (&(u16, Key), &Held)| Line {
-            key: key.clone(),
-            version: held.version,
-            dead: held.dead.is_some(),
-        };
         others.map(line).collect()
     }
 
     /// These are off the disk, and who else knows what is of no interest any more: this node is in another swarm.
     pub fn moved(&mut self, left_behind: &[Line]) {
-        left_behind.iter().for_each(|line| self.unset(&line.key));
+        left_behind.iter().for_each(|line| self.unset(&place(&line.key)));
         self.equal.clear();
         self.settled = Settled::default();
     }
@@ -280,12 +277,11 @@ impl Core {
     /// Deletions that may be forgotten now: every member has heard of them, or too many are remembered.
     pub fn forgettable(&self, members: &BTreeSet<NodeId>) -> Vec<Line> {
         let all_since = members.iter().map(|id| self.equal.get(id).copied().unwrap_or_default()).min();
-        let line = |(_, key): &(u16, Key), held: &Held| Line { key: key.clone(), version: held.version, dead: true };
         let dead = self.index.iter().filter_map(|(at, held)| Some((at, held, held.dead?)));
         let (mut out, mut rest) = (Vec::new(), Vec::new());
         for (at, held, heard) in dead {
             let told = all_since.is_none_or(|since| heard < since);
-            if told { &mut out } else { &mut rest }.push((held.version.stamp.ms, line(at, held)));
+            if told { &mut out } else { &mut rest }.push((held.version.stamp.ms, line((at, held))));
         }
         if rest.len() > TOMBSTONES_MAX {
             rest.sort_unstable_by_key(|(ms, _)| *ms);
@@ -297,7 +293,7 @@ impl Core {
     /// These are off the disk.
     pub fn forgotten(&mut self, lines: &[Line]) {
         for line in lines.iter().filter(|line| self.holds(line)).cloned().collect::<Vec<_>>() {
-            self.unset(&line.key);
+            self.unset(&place(&line.key));
             self.settled.add(line.key.print(&line.version));
         }
     }
@@ -307,22 +303,26 @@ impl Core {
     }
 
     fn set(&mut self, key: Key, version: Version, dead: bool, at: Duration) {
-        self.unset(&key);
-        let (leaf, print) = (place(&key), key.print(&version));
-        self.forest.toggle(leaf, print);
+        let (place, print) = (place(&key), key.print(&version));
+        self.unset(&place);
+        self.forest.toggle(place.0, print);
         self.tombstones += usize::from(dead);
-        self.index.insert((leaf, key), Held { version, print, dead: dead.then_some(at) });
+        self.index.insert(place, Held { version, print, dead: dead.then_some(at) });
     }
 
-    fn unset(&mut self, key: &Key) {
-        let at = (place(key), key.clone());
-        if let Some(held) = self.index.remove(&at) {
-            self.forest.toggle(at.0, held.print);
+    fn unset(&mut self, place: &Place) {
+        if let Some(held) = self.index.remove(place) {
+            self.forest.toggle(place.0, held.print);
             self.tombstones -= usize::from(held.dead.is_some());
         }
     }
 }
 
-fn place(key: &Key) -> u16 {
-    Forest::leaf(key.place())
+/// A key with its leaf before it.
+fn place(key: &Key) -> Place {
+    (Forest::leaf(key.place()), key.clone())
+}
+
+fn line(((_, key), held): (&Place, &Held)) -> Line {
+    Line { key: key.clone(), version: held.version, dead: held.dead.is_some() }
 }

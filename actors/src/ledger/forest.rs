@@ -28,6 +28,11 @@ impl Forest {
         place % LEAVES as u16
     }
 
+    /// The leaf of this number in a branch.
+    pub fn leaf_of(branch: u8, number: u8) -> u16 {
+        u16::from(branch) * WIDTH as u16 + u16::from(number)
+    }
+
     /// Puts a print in, or takes it out again.
     pub fn toggle(&mut self, leaf: u16, print: u64) {
         let leaf = usize::from(leaf) % LEAVES;
@@ -78,7 +83,7 @@ mod tests {
             let mut found = Vec::new();
             for branch in differing(here.branches(), there.branches()) {
                 let leaves = differing(here.leaves(branch), there.leaves(branch));
-                found.extend(leaves.into_iter().map(|leaf| u16::from(branch) * WIDTH as u16 + u16::from(leaf)));
+                found.extend(leaves.into_iter().map(|leaf| Forest::leaf_of(branch, leaf)));
             }
             prop_assert!(found.iter().all(|leaf| more.iter().any(|(place, _)| Forest::leaf(*place) == *leaf)));
             more.iter().for_each(|(place, print)| there.toggle(Forest::leaf(*place), *print));

@@ -2,7 +2,7 @@
 
 use super::{
     collection::{Collection, Record},
-    core::{Core, Write, Written},
+    core::{Core, Line, Write, Written},
     entry::{Entry, Key, Version},
     feed::Feed,
     keeper::{HOME, HOME_KEY, Job, ROWS, Row},
@@ -12,7 +12,7 @@ use super::{
 use serde::{Serialize, de::DeserializeOwned};
 use skep_runtime::{
     Directory, Env, Members, NodeId, Swarm,
-    store::{self, Span, Store},
+    store::{self, Store},
     tasks::Spawner,
 };
 use std::{
@@ -29,8 +29,6 @@ use tokio::{
 const JOBS_MAX: usize = 256;
 /// How long a node that starts waits for others who could know better: they are found within 3 s if they are there.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Rows of one page while loading.
-const PAGE_ROWS: usize = 512;
 
 /// A node's ledger.
 #[derive(Clone)]
@@ -74,31 +72,11 @@ impl Ledger {
         tasks: Spawner,
     ) -> Result<Ledger, store::Error> {
         let mut core = Core::new(directory.id());
-        let mut span = Some(Span::all());
-        let mut page_rows = PAGE_ROWS;
-        while let Some(next) = span.take() {
-            match store.scan(ROWS, &next, page_rows) {
-                Ok(page) => {
-                    for ((collection, id), Row { version, value }) in page.rows {
-                        core.load(Key { collection, id }, version, value.is_none());
-                    }
-                    span = page.rest;
-                    page_rows = PAGE_ROWS;
-                }
-                // A damaged row fails its whole page: go on row by row until it is the next one.
-                Err(store::Error::Corrupt { .. } | store::Error::Undecodable { .. }) if page_rows > 1 => {
-                    page_rows = 1;
-                    span = Some(next);
-                }
-                Err(store::Error::Corrupt { key, .. } | store::Error::Undecodable { key, .. }) => {
-                    tracing::error!("a damaged record of the ledger is left out; other members have it");
-                    span = Some(next.after(&key));
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        store.visit(ROWS, |(collection, id), Row { version, value }| {
+            core.load(Key { collection, id }, version, value.is_none());
+        })?;
         let home = match store.get(HOME, &HOME_KEY) {
-            Err(error @ (store::Error::Corrupt { .. } | store::Error::Undecodable { .. })) => {
+            Err(error) if error.is_damage() => {
                 tracing::warn!(%error, "whose records the ledger holds is unknown: they count as this swarm's");
                 None
             }
@@ -158,7 +136,7 @@ impl Ledger {
 
     /// Whether no other member answers now.
     pub fn is_alone(&self) -> bool {
-        peers::others(&self.shared).is_empty()
+        self.shared.members.others_up().is_empty()
     }
 
     /// Waits until this node knows what others did while it was away: it was compared with one of them, or there is
@@ -199,25 +177,25 @@ impl Ledger {
         Ok(row.and_then(|row| record(collection, id.to_vec(), row)))
     }
 
-    /// All records of a collection. Those that are damaged or of another format are left out.
+    /// Hands over all records of a collection. Those that are damaged or of another format are left out.
     ///
     /// # Errors
     /// The store could not be read.
-    pub fn all<V>(&self, collection: Collection<V>) -> Result<Vec<Record<V>>, store::Error>
+    pub fn visit<V>(&self, collection: Collection<V>, mut take: impl FnMut(Record<V>)) -> Result<(), store::Error>
     where
         V: Serialize + DeserializeOwned,
     {
-        let mut all = Vec::new();
-        for id in self.core().ids(collection.number()) {
+        let ids = self.core().ids(collection.number());
+        for id in ids {
             match self.get(collection, &id) {
-                Ok(record) => all.extend(record),
-                Err(error @ (store::Error::Corrupt { .. } | store::Error::Undecodable { .. })) => {
+                Ok(record) => record.into_iter().for_each(&mut take),
+                Err(error) if error.is_damage() => {
                     tracing::error!(%error, "a damaged record of the ledger is left out; other members have it");
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// What others change in a collection from now on. All who ask for the same share one: it is for one reader.
@@ -276,6 +254,19 @@ impl Shared {
 
     pub(super) fn moved(&self, home: [u8; 32]) {
         *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(home);
+    }
+
+    /// Takes what another node has. The keys of what is later here, once the rest is on the disk.
+    pub(super) async fn merge(&self, entries: Vec<Entry>) -> Result<Vec<Key>, Error> {
+        let (reply, merged) = oneshot::channel();
+        self.jobs.send(Job::Merge(entries, reply)).await.map_err(|_| Error::Closed)?;
+        merged.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Forgets deletions of which everyone has heard, soon.
+    pub(super) async fn forget(&self, lines: Vec<Line>) {
+        // Without a keeper the node is stopping.
+        let _ = self.jobs.send(Job::Forget(lines)).await;
     }
 
     pub(super) fn uptime(&self) -> Duration {

@@ -4,18 +4,14 @@
 use super::{
     core::{Difference, Line},
     entry::Key,
-    forest::{WIDTH, differing},
+    forest::{Forest, differing},
     handle::Shared,
     keeper::Job,
     messages::{LINES_MAX, Message},
-    peers::{self, fitting, ledger, others},
+    peers::{self, fitting, ledger},
 };
-use skep_runtime::{Error, NodeId, Wire, defaults::ASK_TIMEOUT, member::State};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use skep_runtime::{Error, NodeId, Wire, defaults::ASK_TIMEOUT};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{
     sync::oneshot,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
@@ -48,7 +44,7 @@ pub(super) async fn mend(shared: Arc<Shared>) {
                 if changed.is_err() {
                     return;
                 }
-                let now: BTreeSet<NodeId> = others(&shared).into_iter().collect();
+                let now: BTreeSet<NodeId> = shared.members.others_up().into_iter().collect();
                 // Both sides compare: each has to know for itself that it lacks nothing.
                 now.difference(&up).for_each(|id| shared.behind(*id));
                 up = now;
@@ -56,7 +52,7 @@ pub(super) async fn mend(shared: Arc<Shared>) {
             }
             () = shared.uneven.notified() => None,
             _ = round.tick() => {
-                let others = others(&shared);
+                let others = shared.members.others_up();
                 last = others.iter().find(|id| Some(**id) > last).or(others.first()).copied();
                 last
             }
@@ -72,7 +68,7 @@ pub(super) async fn mend(shared: Arc<Shared>) {
                 Ok(Err(error)) => {
                     tracing::debug!(member = ?id, %error, "the ledgers were not compared");
                     sleep(AGAIN_PAUSE).await;
-                    if is_up(&shared, id) {
+                    if shared.members.is_up(&id) {
                         shared.behind(id);
                     }
                     break;
@@ -113,7 +109,8 @@ async fn compare(shared: &Arc<Shared>, id: NodeId) -> Result<(), Error> {
     let mut lacking = Difference::default();
     for (branch, theirs) in branches.into_iter().zip(leaves) {
         let differ = differing(shared.core().forest().leaves(branch), &theirs);
-        for leaf in differ.into_iter().map(|leaf| u16::from(branch) * WIDTH as u16 + u16::from(leaf)) {
+        for leaf in differ {
+            let leaf = Forest::leaf_of(branch, leaf);
             let theirs = list(shared, id, leaf).await?;
             let Difference { want, give, settled } = shared.core().compare(leaf, &theirs);
             lacking.want.extend(want);
@@ -157,26 +154,18 @@ async fn fetch(shared: &Arc<Shared>, id: NodeId, mut want: Vec<Key>) -> Result<(
     while !want.is_empty() {
         let rest = want.split_off(want.len().min(LINES_MAX));
         let asked: BTreeSet<&Key> = want.iter().collect();
-        let answer = ledger(shared, id).ask(ASK_TIMEOUT, |reply| Message::Fetch(Wire(want.clone()), reply)).await?;
-        let entries = answer.map_err(|error| Error::refused(error.to_string()))?;
+        let entries = ledger(shared, id).ask(ASK_TIMEOUT, |reply| Message::Fetch(Wire(want.clone()), reply)).await?;
         let got: BTreeSet<Key> = entries.iter().map(|entry| entry.key.clone()).collect();
         // What it no longer has comes as nothing: it would be asked for again for ever.
         if got.is_empty() || !got.iter().all(|key| asked.contains(key)) {
             want = rest;
             continue;
         }
-        merge(shared, entries).await?;
+        shared.merge(entries).await.map_err(|error| Error::refused(error.to_string()))?;
         want.retain(|key| !got.contains(key));
         want.extend(rest);
     }
     Ok(())
-}
-
-async fn merge(shared: &Shared, entries: Vec<super::Entry>) -> Result<(), Error> {
-    let (reply, merged) = oneshot::channel();
-    let gone = |_| Error::NoReply;
-    shared.jobs.send(Job::Merge(entries, reply)).await.map_err(|_| Error::NoReply)?;
-    merged.await.map_err(gone)?.map(drop).map_err(|error| Error::refused(error.to_string()))
 }
 
 /// Sends what the other one lacks. Whether it has it all now.
@@ -185,11 +174,11 @@ async fn give(shared: &Arc<Shared>, id: NodeId, mut keys: &[Key]) -> Result<bool
     while !keys.is_empty() {
         let (some, rest) = keys.split_at(keys.len().min(LINES_MAX));
         let mut entries = Vec::new();
-        let mut damaged = BTreeMap::new();
+        let mut damaged = None;
         for key in some {
             match shared.entry(key) {
                 Ok(entry) => entries.extend(entry),
-                Err(error) => drop(damaged.insert(key.clone(), error)),
+                Err(error) => damaged = damaged.or(Some(error)),
             }
             // Not more in memory than a few messages hold.
             if fitting(entries.iter().map(super::Entry::bytes)) < entries.len() {
@@ -197,7 +186,7 @@ async fn give(shared: &Arc<Shared>, id: NodeId, mut keys: &[Key]) -> Result<bool
                 entries.clear();
             }
         }
-        if let Some((_, error)) = damaged.pop_first() {
+        if let Some(error) = damaged {
             tracing::error!(%error, "a record of the ledger can't be read, so it can't be sent");
         }
         if !entries.is_empty() {
@@ -220,16 +209,7 @@ async fn forget_settled(shared: &Shared) {
     let me = shared.directory.id();
     let members: BTreeSet<NodeId> = shared.members.now().keys().copied().filter(|id| *id != me).collect();
     let lines = shared.core().forgettable(&members);
-    forget(shared, lines).await;
-}
-
-async fn forget(shared: &Shared, lines: Vec<Line>) {
     for lines in lines.chunks(FORGET_MAX) {
-        // Without a keeper the node is stopping.
-        let _ = shared.jobs.send(Job::Forget(lines.to_vec())).await;
+        shared.forget(lines.to_vec()).await;
     }
-}
-
-fn is_up(shared: &Shared, id: NodeId) -> bool {
-    shared.members.get(&id).is_some_and(|member| member.state == State::Up)
 }

@@ -31,7 +31,7 @@ pub enum Message {
     List(Wire<(u16, Option<Key>)>, RpcReplyPort<Wire<Vec<Line>>>),
     /// These records, as many as a message holds: those at the end of the list are asked for again.
     #[rpc]
-    Fetch(Wire<Vec<Key>>, RpcReplyPort<Wire<Result<Vec<Entry>, Error>>>),
+    Fetch(Wire<Vec<Key>>, RpcReplyPort<Wire<Vec<Entry>>>),
     /// Everyone has heard of these deletions: they may be forgotten.
     Settled(Wire<Vec<Line>>),
 }

@@ -7,7 +7,7 @@ use super::{
     messages::{Error, Message, PARCEL_BYTES_MAX},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
-use skep_runtime::{Handle, NodeId, Wire, member::State};
+use skep_runtime::{Handle, NodeId, Wire};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::oneshot,
@@ -27,7 +27,7 @@ pub(super) fn tell(shared: &Arc<Shared>, entries: Arc<[Entry]>) {
 
 /// The same, and waits until one of them has it on its disk, or nobody is left who could.
 pub(super) async fn confirmed(shared: &Arc<Shared>, entries: Arc<[Entry]>) -> Result<(), Error> {
-    if others(shared).is_empty() {
+    if shared.members.others_up().is_empty() {
         return Ok(());
     }
     let (first, confirmed) = oneshot::channel();
@@ -35,7 +35,7 @@ pub(super) async fn confirmed(shared: &Arc<Shared>, entries: Arc<[Entry]>) -> Re
     let deadline = Instant::now() + CONFIRM_TIMEOUT;
     let mut changes = shared.members.changes();
     let alone = async {
-        while !others(shared).is_empty() {
+        while !shared.members.others_up().is_empty() {
             if changes.changed().await.is_err() {
                 break;
             }
@@ -53,7 +53,8 @@ pub(super) async fn confirmed(shared: &Arc<Shared>, entries: Arc<[Entry]>) -> Re
 /// Sends entries to everyone who is up, and says when the first has them. Says nothing if nobody does, but not before
 /// everyone had their time: whoever waits may learn that nobody else is left.
 async fn push_to_all(shared: Arc<Shared>, entries: Arc<[Entry]>, mut first: Option<oneshot::Sender<()>>) {
-    let mut pushes: FuturesUnordered<_> = others(&shared).into_iter().map(|id| push(&shared, id, &entries)).collect();
+    let mut pushes: FuturesUnordered<_> =
+        shared.members.others_up().into_iter().map(|id| push(&shared, id, &entries)).collect();
     while let Some(done) = pushes.next().await {
         if done && let Some(first) = first.take() {
             // Whoever waited may have given up.
@@ -91,13 +92,6 @@ pub(super) async fn push(shared: &Arc<Shared>, id: NodeId, entries: &[Entry]) ->
 /// The ledger of a node.
 pub(super) fn ledger(shared: &Shared, id: NodeId) -> Handle<Message> {
     shared.directory.at(id, NAME)
-}
-
-/// The others that answer.
-pub(super) fn others(shared: &Shared) -> Vec<NodeId> {
-    let picture = shared.members.now();
-    let me = shared.directory.id();
-    picture.values().filter(|member| member.state == State::Up && member.id != me).map(|member| member.id).collect()
 }
 
 /// As many as a message holds, again and again.

@@ -4,7 +4,7 @@
 use super::{
     core::{Core, Difference, Line, Write},
     entry::{Entry, Key},
-    forest::{Forest, WIDTH, differing},
+    forest::{Forest, differing},
 };
 use proptest::prelude::*;
 use skep_runtime::NodeId;
@@ -276,7 +276,7 @@ fn who_was_away_takes_what_changed_and_nothing_else() {
     let mut want = Vec::new();
     for branch in differing(here.branches(), there.branches()) {
         for leaf in differing(here.leaves(branch), there.leaves(branch)) {
-            let leaf = u16::from(branch) * WIDTH as u16 + u16::from(leaf);
+            let leaf = Forest::leaf_of(branch, leaf);
             let theirs: Vec<Line> = world.cores[0].list(leaf, None).collect();
             let difference = world.cores[1].compare(leaf, &theirs);
             assert_eq!((difference.give, difference.settled), (vec![], vec![]));

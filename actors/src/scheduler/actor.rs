@@ -14,16 +14,10 @@ use super::{
 };
 use crate::Context;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
-use serde::{Serialize, de::DeserializeOwned};
-use skep_runtime::{
-    Reach, Tasks, Wire,
-    store::{Error, Span, Store, Table},
-};
+use skep_runtime::{Reach, Tasks, Wire};
 use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
 
-/// Rows of one page of a scan.
-const PAGE_ROWS: usize = 256;
 /// Commands of one list.
 const LIST_MAX: u32 = 1000;
 /// Ids of one `Forget`.
@@ -59,11 +53,12 @@ impl Actor for SchedulerActor {
         let me_id = context.directory.id();
         // From here on nothing that others write is missed: the desk reads on where this ends.
         let _ = context.ledger.feed(RECORDS);
-        let records = context.ledger.all(RECORDS)?.into_iter().map(|record| record.value);
-        let (own, others): (Vec<_>, Vec<_>) = records.partition(|record| record.owner == me_id);
-        let mut wards = Wards::default();
-        others.iter().for_each(|record| wards.note(record.id, Some(record)));
-        let rows = all(&context.store, ROWS)?;
+        let (mut own, mut wards) = (Vec::new(), Wards::default());
+        context.ledger.visit(RECORDS, |record| match record.value.owner == me_id {
+            true => own.push(record.value),
+            false => wards.note(record.value.id, Some(&record.value)),
+        })?;
+        let rows = context.store.all(ROWS)?.into_iter().map(|(id, row)| (Uuid::from_bytes(id), row)).collect();
         let why = format!("node {} was restarted", context.name);
         let (runs, died) = Runs::new(rows, &why);
         let kept: Vec<_> = runs.all().map(|(id, row)| (*id, row.clone())).collect();
@@ -153,34 +148,4 @@ impl Actor for SchedulerActor {
         }
         Ok(())
     }
-}
-
-/// A whole table. A record that is damaged is left out: it is named in the log, and the others shall not suffer.
-fn all<V: Serialize + DeserializeOwned>(store: &Store, table: Table<[u8; 16], V>) -> Result<Vec<(Uuid, V)>, Error> {
-    let mut rows = Vec::new();
-    let mut span = Some(Span::all());
-    let mut page_rows = PAGE_ROWS;
-    while let Some(next) = span.take() {
-        match store.scan(table, &next, page_rows) {
-            Ok(page) => {
-                rows.extend(page.rows.into_iter().map(|(id, value)| (Uuid::from_bytes(id), value)));
-                span = page.rest;
-            }
-            // A damaged record fails its whole page: go on row by row until it is the next one.
-            Err(Error::Corrupt { .. } | Error::Undecodable { .. }) if page_rows > 1 => {
-                page_rows = 1;
-                span = Some(next);
-            }
-            Err(e @ (Error::Corrupt { .. } | Error::Undecodable { .. })) => {
-                tracing::error!(error = %e, "a record of a task is left out");
-                let (Error::Corrupt { key, .. } | Error::Undecodable { key, .. }) = e else {
-                    unreachable!("just matched")
-                };
-                span = Some(next.after(&key));
-                page_rows = PAGE_ROWS;
-            }
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(rows)
 }

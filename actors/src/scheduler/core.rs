@@ -228,22 +228,7 @@ impl Core {
 
     /// A new command's record, as it is to be saved before [`Core::submit`].
     pub fn record(&self, id: Uuid, spec: Spec, now: Now) -> Record {
-        Record {
-            id,
-            spec,
-            owner: self.me,
-            term: Term::default().next(self.me),
-            attempts: 0,
-            assigned: None,
-            state: State::Pending,
-            exit_code: None,
-            output: String::new(),
-            output_bytes: 0,
-            error: None,
-            submitted_ms: now.wall_ms,
-            started_ms: None,
-            finished_ms: None,
-        }
+        Record::new(id, spec, self.me, Term::default().next(self.me), now.wall_ms)
     }
 
     /// A saved command enters the queue, and leaves it at once if there is room.

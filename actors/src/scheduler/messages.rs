@@ -224,6 +224,28 @@ pub struct Record {
     pub finished_ms: Option<u64>,
 }
 
+impl Record {
+    /// A new command's: it waits.
+    pub fn new(id: Uuid, spec: Spec, owner: NodeId, term: Term, submitted_ms: u64) -> Record {
+        Record {
+            id,
+            spec,
+            owner,
+            term,
+            attempts: 0,
+            assigned: None,
+            state: State::Pending,
+            exit_code: None,
+            output: String::new(),
+            output_bytes: 0,
+            error: None,
+            submitted_ms,
+            started_ms: None,
+            finished_ms: None,
+        }
+    }
+}
+
 /// A step of a running command, from where it runs to where its record is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {

@@ -11,7 +11,8 @@ use super::{
 use crate::{defaults::GATHER_TIMEOUT, ledger, node::lookup, task};
 use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::RpcReplyPort;
-use skep_runtime::{Error, Handle, NodeId, Ticket, Wire, defaults::ASK_TIMEOUT, member};
+use serde::{Serialize, de::DeserializeOwned};
+use skep_runtime::{Error, NodeId, Ticket, Wire, defaults::ASK_TIMEOUT};
 use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -112,7 +113,7 @@ impl Desk {
             let scheduler = self.scheduler(node);
             async move { scheduler.ask(GATHER_TIMEOUT, |reply| Message::Own(Wire(max), reply)).await }
         };
-        let mut asked: FuturesUnordered<_> = self.others().into_iter().map(ask).collect();
+        let mut asked: FuturesUnordered<_> = self.context.members.others_up().into_iter().map(ask).collect();
         while let Some(answer) = asked.next().await {
             all.extend(answer.unwrap_or_default());
         }
@@ -145,13 +146,7 @@ impl Desk {
                 })
                 .await;
         }
-        let answer = match self.owner_of(id).await {
-            Ok(owner) => {
-                let cancelled = owner.ask(STOP_TIMEOUT, |reply| Message::Cancel(Wire(id), reply)).await;
-                cancelled.unwrap_or_else(|e| Err(e.into()))
-            }
-            Err(e) => Err(e),
-        };
+        let answer = self.ask_owner(id, STOP_TIMEOUT, |reply| Message::Cancel(Wire(id), reply)).await;
         let _ = reply.send(Wire(answer));
     }
 
@@ -174,14 +169,8 @@ impl Desk {
     ) {
         let own = self.state().core.get(id).is_some();
         if !own {
-            let answer = match self.owner_of(id).await {
-                Ok(owner) => {
-                    let followed = owner.ask(ASK_TIMEOUT, |reply| Message::Follow(Wire((id, to, ticket)), reply)).await;
-                    followed.unwrap_or_else(|e| Err(e.into()))
-                }
-                Err(e) => Err(e),
-            };
-            return drop(reply.send(Wire(answer)));
+            let follow = |reply| Message::Follow(Wire((id, to, ticket)), reply);
+            return drop(reply.send(Wire(self.ask_owner(id, ASK_TIMEOUT, follow).await)));
         }
         let Ok(place) = self.followers.clone().try_acquire_owned() else {
             let why = ScheduleError::NoOutput("too many are following on this node; try again later".into());
@@ -259,11 +248,19 @@ impl Desk {
         }
     }
 
-    /// The scheduler that decides about another node's command.
-    async fn owner_of(&self, id: Uuid) -> Result<Handle<Message>, ScheduleError> {
+    /// Asks the scheduler that decides about another node's command.
+    async fn ask_owner<T>(
+        &self,
+        id: Uuid,
+        timeout: Duration,
+        make: impl FnOnce(RpcReplyPort<Wire<Result<T, ScheduleError>>>) -> Message + Send,
+    ) -> Result<T, ScheduleError>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+    {
         let record = self.find(id).await.ok_or(ScheduleError::NoSuchTask(id))?;
         if self.answers(record.owner) {
-            return Ok(self.scheduler(record.owner));
+            return self.scheduler(record.owner).ask(timeout, make).await.unwrap_or_else(|e| Err(e.into()));
         }
         let name = self.context.members.get(&record.owner).map_or_else(|| record.owner.short(), |m| m.name.clone());
         Err(ScheduleError::OwnerAway(name))
@@ -271,8 +268,7 @@ impl Desk {
 
     /// Whether that is another node, and up.
     fn answers(&self, node: NodeId) -> bool {
-        let up = self.context.members.get(&node).is_some_and(|member| member.state == member::State::Up);
-        up && node != self.context.directory.id()
+        node != self.context.directory.id() && self.context.members.is_up(&node)
     }
 
     /// Commands of nodes that don't answer, at most this many.
@@ -291,7 +287,7 @@ impl Desk {
             let scheduler = self.scheduler(node);
             async move { scheduler.ask(GATHER_TIMEOUT, |reply| Message::Find(Wire(id), reply)).await }
         };
-        let mut asked: FuturesUnordered<_> = self.others().into_iter().map(ask).collect();
+        let mut asked: FuturesUnordered<_> = self.context.members.others_up().into_iter().map(ask).collect();
         while let Some(answer) = asked.next().await {
             if let Ok(Some(record)) = answer {
                 return Some(record);
@@ -309,11 +305,6 @@ impl Desk {
             }
         }
         record
-    }
-
-    fn others(&self) -> Vec<NodeId> {
-        let me = self.context.directory.id();
-        self.context.members.up().iter().map(|m| m.id).filter(|id| *id != me).collect()
     }
 }
 

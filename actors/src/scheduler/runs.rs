@@ -256,33 +256,14 @@ mod tests {
         let mut runs = Runs::default();
         let me = node(2).id;
         start(&mut runs, run(1, 2, 0)).unwrap();
-        let record =
-            |term, attempts| Record { term: Term(term), attempts, assigned: Some(me), ..record(Uuid::from_u128(1)) };
+        let new = |term| Record::new(Uuid::from_u128(1), spec("true"), me, Term(term), 0);
+        let record = |term, attempts| Record { attempts, assigned: Some(me), state: State::Running, ..new(term) };
         assert_eq!(runs.supersede(me, &record(1, 1)), None, "its own owner asks for its end by itself");
         assert_eq!(runs.supersede(me, &record(2, 2)), None, "it is counted on");
         assert!(runs.supersede(me, &record(2, 1)).is_some());
         assert_eq!(runs.supersede(me, &record(2, 1)), None, "it was told");
         let cancelled = Ending { state: State::Cancelled, lost: false, ..lost("x") };
         assert!(runs.ended(Uuid::from_u128(1), 2, cancelled).unwrap().ending.unwrap().lost);
-    }
-
-    fn record(id: Uuid) -> Record {
-        Record {
-            id,
-            spec: spec("true"),
-            owner: NodeId::from_bytes([3; 32]),
-            term: Term(1),
-            attempts: 1,
-            assigned: None,
-            state: State::Running,
-            exit_code: None,
-            output: String::new(),
-            output_bytes: 0,
-            error: None,
-            submitted_ms: 0,
-            started_ms: None,
-            finished_ms: None,
-        }
     }
 
     #[test]

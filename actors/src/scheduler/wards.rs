@@ -124,22 +124,7 @@ mod tests {
     }
 
     fn record(n: u128, owner: u8, state: State) -> Record {
-        Record {
-            id: Uuid::from_u128(n),
-            spec: spec("true"),
-            owner: node(owner),
-            term: Term(1),
-            attempts: 0,
-            assigned: None,
-            state,
-            exit_code: None,
-            output: String::new(),
-            output_bytes: 0,
-            error: None,
-            submitted_ms: 0,
-            started_ms: None,
-            finished_ms: None,
-        }
+        Record { state, ..Record::new(Uuid::from_u128(n), spec("true"), node(owner), Term(1), 0) }
     }
 
     fn wards() -> Wards {

@@ -109,6 +109,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it concerns one record alone, which can't be read: those beside it can.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Corrupt { .. } | Error::Undecodable { .. })
+    }
+
     /// The system's error at `path`: no room is [`Error::Full`], all else [`Error::Io`].
     pub(super) fn io(path: &Path, error: &io::Error) -> Self {
         let path = path.display().to_string();

@@ -5,6 +5,9 @@ use super::{Batch, Commits, Disk, Error, Exported, Key, Rows, Span, Table, files
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, sync::Arc};
 
+/// Rows of a page while a whole table is read: a few hundred KiB at most are in memory beside what is made of them.
+const VISIT_ROWS: usize = 256;
+
 /// A handle on a node's store.
 #[derive(Clone)]
 pub struct Store {
@@ -80,6 +83,54 @@ impl Store {
         let rest = rows.last().filter(|_| more).map(|(key, _)| span.after(key));
         let decode = |(key, sealed): &(Vec<u8>, Vec<u8>)| Ok((table.decode_key(key)?, table.decode(key, sealed)?));
         Ok(Page { rows: rows.iter().map(decode).collect::<Result<_, Error>>()?, rest })
+    }
+
+    /// Hands over every readable row of a table, in key order. A damaged one is left out and named in the log: it must
+    /// keep neither a node down nor its neighbours away.
+    ///
+    /// # Errors
+    /// As for [`Store::get`], but for damage.
+    pub fn visit<K, V>(&self, table: Table<K, V>, mut take: impl FnMut(K, V)) -> Result<(), Error>
+    where
+        K: Key,
+        V: Serialize + DeserializeOwned,
+    {
+        let mut rows_max = VISIT_ROWS;
+        let mut rest = Some(Span::all());
+        while let Some(span) = rest {
+            rest = match self.scan(table, &span, rows_max) {
+                Ok(page) => {
+                    page.rows.into_iter().for_each(|(key, value)| take(key, value));
+                    page.rest
+                }
+                // A damaged row fails its whole page: go on row by row until it is the next one.
+                Err(error) if error.is_damage() && rows_max > 1 => {
+                    rows_max = 1;
+                    Some(span)
+                }
+                Err(Error::Corrupt { key, .. } | Error::Undecodable { key, .. }) => {
+                    tracing::error!(table = table.name(), "a damaged record is left out: check the disk's health");
+                    rows_max = VISIT_ROWS;
+                    Some(span.after(&key))
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
+    }
+
+    /// All readable rows of a table that is small, in key order: see [`Store::visit`].
+    ///
+    /// # Errors
+    /// As for [`Store::visit`].
+    pub fn all<K, V>(&self, table: Table<K, V>) -> Result<Vec<(K, V)>, Error>
+    where
+        K: Key,
+        V: Serialize + DeserializeOwned,
+    {
+        let mut rows = Vec::new();
+        self.visit(table, |key, value| rows.push((key, value)))?;
+        Ok(rows)
     }
 
     /// Makes the whole batch durable, or nothing of it. Batches of one caller that awaits each are in order.

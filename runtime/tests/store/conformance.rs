@@ -220,6 +220,7 @@ async fn a_record_altered_behind_the_engines_back_is_named() {
         let corrupt = Error::Corrupt { table: "left".to_owned(), key: 1_u64.to_be_bytes().to_vec() };
         assert_eq!(store.get(LEFT, &1), Err(corrupt.clone()));
         assert_eq!(store.scan(LEFT, &Span::all(), 9), Err(corrupt.clone()));
+        assert_eq!(store.all(LEFT), Ok(vec![(0, value(0))]), "what is beside it is read nevertheless");
         assert_eq!(store.export().await, Err(corrupt), "a damaged record never replaces a good export");
         assert_eq!(store.get(LEFT, &0), Ok(Some(value(0))));
         let mut batch = Batch::new();

@@ -2,7 +2,6 @@
 
 use crate::{World, clock};
 use anyhow::{Result, bail, ensure};
-use skep_runtime::member::State;
 use std::time::Duration;
 
 /// How long after the last fault two ledgers may differ: they are compared when a member comes up and every 15 s, a
@@ -43,8 +42,7 @@ fn differing(world: &World) -> Result<Option<(usize, usize)>> {
         let here = world.node(*some)?;
         for other in &running[place + 1..] {
             let there = world.node(*other)?;
-            let sees = here.members().get(&there.id()).is_some_and(|member| member.state == State::Up);
-            if sees && here.ledger().digest() != there.ledger().digest() {
+            if here.members().is_up(&there.id()) && here.ledger().digest() != there.ledger().digest() {
                 return Ok(Some((*some, *other)));
             }
         }

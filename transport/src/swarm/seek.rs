@@ -156,7 +156,7 @@ impl Seeker {
     }
 
     fn learn(&self, id: NodeId, addr: SocketAddr) {
-        let up = self.ground.members.get(&id).is_some_and(|m| m.state == State::Up);
+        let up = self.ground.members.is_up(&id);
         let Ok(mesh) = self.ground.mesh() else { return };
         // An address that works isn't pushed aside by a hint.
         if !up || mesh.addresses(&id).is_empty() {
