@@ -109,6 +109,14 @@ pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two exchanges with one member for the same reason.
 pub const EXCHANGE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a member's roster may be said to differ before it is compared: who makes news pushes it to everyone, and
+/// what gossip says of rosters is some rounds old. Without this each admission makes every member ask every other.
+pub const ROSTER_GRACE: Duration = Duration::from_secs(2);
+
+/// Members whose rosters are compared at a time, each half second, because gossip says that they differ. One comparison
+/// with a member that is ahead settles the differences to all who are as far.
+pub const COMPARED_MAX: usize = 2;
+
 /// Pause after an exchange that failed, doubled with each failure up to this: what a broken network held up is made
 /// good soon after it is healed.
 pub const EXCHANGE_PAUSE_MAX: Duration = Duration::from_secs(4);

@@ -10,7 +10,7 @@
 //! - Of more statements by one key than it may sign, those with the lowest ids count: it pushes out nobody's but its own.
 //! - Where evictions contradict each other, those of members nearer to the founder are heard first.
 
-use super::record::{ADMISSIONS_BY_ONE_MAX, OTHERS_BY_ONE_MAX, Record, RecordId, Statement, SwarmId, tidy_name};
+use super::record::{ADMISSIONS_BY_ONE_MAX, Mark, OTHERS_BY_ONE_MAX, Record, RecordId, Statement, SwarmId, tidy_name};
 use crate::identity::Identity;
 use aws_lc_rs::digest::{Context, SHA256};
 use skep_runtime::NodeId;
@@ -198,6 +198,26 @@ impl Roster {
         let mut hash = Context::new(&SHA256);
         self.records.keys().for_each(|id| hash.update(&id.0));
         hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+
+    /// What stands for each record where another roster is compared with this one.
+    pub fn marks(&self) -> impl Iterator<Item = Mark> {
+        self.records.keys().map(RecordId::mark)
+    }
+
+    /// The records that a roster with these marks lacks, and the marks of what this one lacks.
+    pub fn against(&self, theirs: &[Mark]) -> (Vec<Record>, Vec<Mark>) {
+        let (theirs, mine): (BTreeSet<Mark>, BTreeSet<Mark>) =
+            (theirs.iter().copied().collect(), self.marks().collect());
+        let lacked = self.records.iter().filter(|(id, _)| !theirs.contains(&id.mark()));
+        (lacked.map(|(_, record)| record.clone()).collect(), theirs.difference(&mine).copied().collect())
+    }
+
+    /// The records that have one of these marks.
+    pub fn marked(&self, marks: &[Mark]) -> Vec<Record> {
+        let marks: BTreeSet<&Mark> = marks.iter().collect();
+        let marked = self.records.iter().filter(|(id, _)| marks.contains(&id.mark()));
+        marked.map(|(_, record)| record.clone()).collect()
     }
 
     /// A signed admission of `member`, not merged yet.
@@ -505,6 +525,22 @@ mod tests {
         roster.merge([eviction, again]);
         assert_eq!(roster.admit(&node(0), node(2).id(), "two", 9), Err(Invalid::Evicted));
         assert!(!roster.contains(&node(2).id()) && roster.is_evicted(&node(2).id()));
+    }
+
+    #[test]
+    fn two_rosters_that_differ_name_just_that() {
+        let (mut one, mut other) = (swarm(3), swarm(3));
+        let (left, right) =
+            (one.admit(&node(1), node(7).id(), "seven", 5), other.admit(&node(2), node(8).id(), "eight", 5));
+        let (left, right) = (left.unwrap(), right.unwrap());
+        one.merge([left.clone()]);
+        other.merge([right.clone()]);
+        let (lacked, lacks) = one.against(&other.marks().collect::<Vec<_>>());
+        assert_eq!(lacked, [left]);
+        assert_eq!(other.marked(&lacks), [right]);
+        other.merge(lacked);
+        one.merge(other.marked(&lacks));
+        assert_eq!(one, other);
     }
 
     #[test]

@@ -12,4 +12,4 @@ mod record;
 
 pub use core::{Invalid, Membership, Merged, Roster};
 pub use keeper::Keeper;
-pub use record::{Record, RecordId, Statement, SwarmId, tidy, tidy_name};
+pub use record::{Mark, Record, RecordId, Statement, SwarmId, tidy, tidy_name};

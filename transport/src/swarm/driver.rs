@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Mesh,
-    defaults::{CARD_PAUSE, EXCHANGE_PAUSE, HINTS_PAUSE},
+    defaults::{CARD_PAUSE, COMPARED_MAX, EXCHANGE_PAUSE, HINTS_PAUSE},
     membership::{Action, Core, Input, Pulse, cards, cards::Card},
     mesh::{Cause, Event, Incoming, Protocol, Reason},
     roster::{Roster, SwarmId},
@@ -49,6 +49,8 @@ pub(super) struct Driver {
     /// When a member may be asked for addresses again, and who was asked last.
     hints_after: Instant,
     hinted: Option<NodeId>,
+    /// Whose roster was compared last because gossip said that it differs.
+    compared: Option<NodeId>,
     own_addresses: Vec<SocketAddr>,
     swarm: SwarmId,
     /// Members that the picture shows as they were.
@@ -78,6 +80,7 @@ impl Driver {
             doubts: Doubts::default(),
             hints_after: start,
             hinted: None,
+            compared: None,
             own_addresses,
             swarm,
             stale,
@@ -323,8 +326,7 @@ impl Driver {
         face.load = pulse.load;
         face.seen_ms = now_ms;
         face.card_heard = face.card_heard.max(pulse.card);
-        face.roster_heard = pulse.roster;
-        face.wants_exchange |= pulse.roster != mine;
+        face.heard_roster(pulse.roster == mine, Instant::now());
         if turned { &mut self.stale } else { &mut self.aged }.insert(pulse.node);
     }
 
@@ -334,6 +336,7 @@ impl Driver {
         self.own_card();
         self.doubt();
         self.hints();
+        self.compare();
         self.stale.append(&mut self.aged);
     }
 
@@ -381,10 +384,22 @@ impl Driver {
         self.faces.iter().filter(lost).map(|(id, _)| *id)
     }
 
-    /// Compares rosters with those that seem to have another one.
+    /// Picks some of the members whose rosters differ from this node's, each in turn.
+    fn compare(&mut self) {
+        let now = Instant::now();
+        let differ = |(id, face): (&NodeId, &Face)| face.differs(now).then_some(*id);
+        let differing: Vec<NodeId> = self.faces.iter().filter_map(differ).collect();
+        let (before, after): (Vec<NodeId>, Vec<NodeId>) =
+            differing.into_iter().partition(|id| Some(*id) <= self.compared);
+        for id in after.into_iter().chain(before).take(COMPARED_MAX) {
+            self.compared = Some(id);
+            self.face(id, |face| face.wants_exchange = true);
+        }
+    }
+
+    /// Compares rosters with those for whom there is a reason.
     fn exchanges(&mut self) {
         let now = Instant::now();
-        let mine = self.core.pulse().roster;
         for (id, face) in &mut self.faces {
             let due = face.exchange_after.is_none_or(|at| at <= now);
             if *id == self.ground.me() || face.exchanging || !face.wants_exchange || !due {
@@ -396,7 +411,7 @@ impl Driver {
             face.wants_exchange = false;
             face.exchanging = true;
             face.exchange_after = Some(now + EXCHANGE_PAUSE);
-            face.roster_heard = mine;
+            face.differs_since = None;
             let (ground, id) = (self.ground.clone(), *id);
             self.ground.spawner.spawn(async move {
                 let met = exchange::offer(&ground, id, Vec::new()).await;

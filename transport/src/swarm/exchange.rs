@@ -2,20 +2,21 @@
 //!
 //! ```text
 //! one side                               the other
-//!   Greeting { .., digest, records }  ->  merges
-//!                                     <-  Greeting { .., digest, all its records if the digests differ }
-//!   all records, if they still differ ->  merges
-//!                                     <-  its digest
+//!   Greeting, some records            ->  merges
+//!                                     <-  Greeting, the marks of all its records if the digests differ
+//!   what it lacks, and what we lack   ->  merges
+//!                                     <-  the records that we lack, its digest
 //! ```
 //!
-//! Records are a set that only grows, so after one exchange without failures both have the same.
+//! Records are a set that only grows, so after one exchange without failures both have the same. What both have
+//! travels as marks alone: while a swarm forms, every member's roster differs from every other's by a record or two.
 
 use super::ground::{Command, Ground};
 use crate::{
     defaults::EXCHANGE_TIMEOUT,
     membership::{Peer, Pulse},
     mesh::{Protocol, Streams},
-    roster::Record,
+    roster::{Mark, Record},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use skep_runtime::{NodeId, frames, swarm::Error};
@@ -50,8 +51,15 @@ pub(super) struct Greeting {
     pub(super) known_as: u64,
     /// The digest of its roster.
     pub(super) digest: [u8; 32],
-    /// Records that the other side may lack.
-    pub(super) records: Vec<Record>,
+}
+
+/// What the side that began knows to be different.
+#[derive(Serialize, Deserialize)]
+struct Difference {
+    /// What the other side lacks.
+    records: Vec<Record>,
+    /// The marks of what this side lacks.
+    lacks: Vec<Mark>,
 }
 
 impl Greeting {
@@ -90,8 +98,8 @@ pub(super) async fn offer(ground: &Ground, peer: NodeId, records: Vec<Record>) -
 pub(super) async fn tell_only(ground: &Ground, peer: NodeId, record: Record) -> Result<(), Error> {
     let (mut to, mut from) =
         ground.mesh()?.control(peer, Protocol::Roster).await.map_err(|e| Error::Refused(e.to_string()))?;
-    write(&mut to, &ground.greeting(&peer, vec![record], &[])).await?;
-    read::<Greeting>(&mut from).await.map(|_| ())
+    write(&mut to, &(ground.greeting(&peer, &[]), vec![record])).await?;
+    read::<(Greeting, Vec<Mark>)>(&mut from).await.map(|_| ())
 }
 
 async fn converse(
@@ -100,13 +108,16 @@ async fn converse(
     (mut to, mut from): Streams,
     records: Vec<Record>,
 ) -> Result<Greeting, Error> {
-    write(&mut to, &ground.greeting(&peer, records, &[])).await?;
-    let mut theirs: Greeting = read::<Greeting>(&mut from).await?.checked(peer)?;
-    merge(ground, peer, std::mem::take(&mut theirs.records)).await?;
+    write(&mut to, &(ground.greeting(&peer, &[]), records)).await?;
+    let (theirs, marks): (Greeting, Vec<Mark>) = read(&mut from).await?;
+    let mut theirs = theirs.checked(peer)?;
     let mine = ground.keeper.now();
     if mine.digest() != theirs.digest {
-        write(&mut to, &mine.records().cloned().collect::<Vec<Record>>()).await?;
-        theirs.digest = read(&mut from).await?;
+        let (records, lacks) = mine.against(&marks);
+        write(&mut to, &Difference { records, lacks }).await?;
+        let (records, digest): (Vec<Record>, [u8; 32]) = read(&mut from).await?;
+        merge(ground, peer, records).await?;
+        theirs.digest = digest;
     }
     Ok(theirs)
 }
@@ -119,21 +130,18 @@ pub(super) async fn answer(ground: &Ground, peer: NodeId, streams: Streams) -> R
 }
 
 async fn reply(ground: &Ground, peer: NodeId, (mut to, mut from): Streams) -> Result<Greeting, Error> {
-    let mut theirs: Greeting = read::<Greeting>(&mut from).await?.checked(peer)?;
-    merge(ground, peer, std::mem::take(&mut theirs.records)).await?;
+    let (theirs, records): (Greeting, Vec<Record>) = read(&mut from).await?;
+    let theirs = theirs.checked(peer)?;
+    merge(ground, peer, records).await?;
     let mine = ground.keeper.now();
     let differ = mine.digest() != theirs.digest;
-    let records = if differ { mine.records().cloned().collect() } else { Vec::new() };
-    write(&mut to, &ground.greeting(&peer, records, &theirs.lacks)).await?;
-    if differ {
-        // They stop here if they have all of it now.
-        match frames::read::<Vec<Record>>(&mut from).await.map_err(broke)? {
-            Some(records) => {
-                merge(ground, peer, records).await?;
-                write(&mut to, &ground.keeper.now().digest()).await?;
-            }
-            None => return Ok(theirs),
-        }
+    let marks = if differ { mine.marks().collect() } else { Vec::new() };
+    write(&mut to, &(ground.greeting(&peer, &theirs.lacks), marks)).await?;
+    // They stop here if they have the same.
+    if differ && let Some(difference) = frames::read::<Difference>(&mut from).await.map_err(broke)? {
+        merge(ground, peer, difference.records).await?;
+        let now = ground.keeper.now();
+        write(&mut to, &(now.marked(&difference.lacks), now.digest())).await?;
     }
     Ok(theirs)
 }

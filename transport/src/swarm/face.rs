@@ -3,7 +3,7 @@
 //! The driver keeps it and acts on it; nothing here sends or asks.
 
 use crate::{
-    defaults::{EXCHANGE_PAUSE, EXCHANGE_PAUSE_MAX},
+    defaults::{EXCHANGE_PAUSE, EXCHANGE_PAUSE_MAX, ROSTER_GRACE},
     membership::cards::Card,
 };
 use skep_runtime::{Load, member::State};
@@ -21,8 +21,8 @@ pub(super) struct Face {
     pub(super) card: Card,
     /// The newest version of its card that was heard of.
     pub(super) card_heard: u64,
-    /// The start of its roster's digest, as last heard.
-    pub(super) roster_heard: u64,
+    /// Since when its roster is said to be another one.
+    pub(super) differs_since: Option<Instant>,
     pub(super) pull_after: Option<Instant>,
     pub(super) pulling: bool,
     pub(super) exchange_after: Option<Instant>,
@@ -41,6 +41,16 @@ impl Face {
     /// What the picture shows of it. Who can't be called yet is not shown as up.
     pub(super) fn shown(&self) -> State {
         self.state.filter(|state| *state != State::Up || self.answers()).unwrap_or(State::Down)
+    }
+
+    /// Gossip tells whether it has this node's roster.
+    pub(super) fn heard_roster(&mut self, same: bool, now: Instant) {
+        self.differs_since = if same { None } else { self.differs_since.or(Some(now)) };
+    }
+
+    /// Whether its roster has been another one for so long that this is no news under way.
+    pub(super) fn differs(&self, now: Instant) -> bool {
+        self.differs_since.is_some_and(|since| now - since >= ROSTER_GRACE)
     }
 
     /// The exchange with it has ended. One that failed is made good later: a connection that outlives a broken
@@ -71,6 +81,16 @@ mod tests {
         assert_eq!(face.shown(), State::Up);
         face.state = Some(State::Left);
         assert_eq!(face.shown(), State::Left);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_roster_that_differs_for_a_moment_is_news_under_way() {
+        let (mut face, start) = (Face::default(), Instant::now());
+        face.heard_roster(false, start);
+        face.heard_roster(false, start + ROSTER_GRACE / 2);
+        assert!(!face.differs(start + ROSTER_GRACE / 2) && face.differs(start + ROSTER_GRACE));
+        face.heard_roster(true, start + ROSTER_GRACE);
+        assert!(!face.differs(start + 2 * ROSTER_GRACE));
     }
 
     #[tokio::test(start_paused = true)]

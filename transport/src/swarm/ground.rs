@@ -244,14 +244,16 @@ impl Ground {
     }
 
     /// What this node says to a member that it meets, and that lacks the addresses of `sought`.
-    pub(super) fn greeting(&self, to: &NodeId, records: Vec<Record>, sought: &[NodeId]) -> exchange::Greeting {
+    pub(super) fn greeting(&self, to: &NodeId, sought: &[NodeId]) -> exchange::Greeting {
         let (peer, pulse) = *self.own.read().unwrap_or_else(PoisonError::into_inner);
         let known_as = self.epochs.read().unwrap_or_else(PoisonError::into_inner).get(to).copied().unwrap_or(0);
         let picture = self.members.now();
         let sought: BTreeSet<NodeId> = sought.iter().copied().collect();
         let others = picture.values().filter(|m| m.id != peer.id && m.id != *to && !m.addresses.is_empty());
         let (first, rest): (Vec<_>, Vec<_>) = others.partition(|m| sought.contains(&m.id));
-        let others = first.into_iter().chain(rest.into_iter().filter(|m| m.state == State::Up));
+        // Who has met this node before knows whom it knew, and asks for those that it lacks.
+        let fresh = rest.into_iter().filter(|m| known_as == 0 && m.state == State::Up);
+        let others = first.into_iter().chain(fresh);
         exchange::Greeting {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             id: peer.id,
@@ -263,7 +265,6 @@ impl Ground {
             lacks: self.lacks.read().unwrap_or_else(PoisonError::into_inner).clone(),
             known_as,
             digest: self.keeper.now().digest(),
-            records,
         }
     }
 
