@@ -130,6 +130,9 @@ pub const CARD_PAUSE: Duration = Duration::from_secs(2);
 /// Commands that wait for the membership's driver.
 pub const COMMANDS_MAX: usize = 1024;
 
+/// How often a node looks which addresses its machine has: a laptop that moves is to invite to where it is.
+pub const ADDRESSES_PERIOD: Duration = Duration::from_secs(5);
+
 /// Nodes that are no members and whose addresses are remembered: what a crowded LAN can show, and no flood.
 pub const SIGHTED_MAX: usize = 256;
 

@@ -59,8 +59,10 @@ struct State {
     places: Arc<Semaphore>,
     /// The runs below each root that lives here.
     trees: BTreeMap<Uuid, BTreeSet<Uuid>>,
-    /// Runs that the last process left unfinished, to be told to their parents.
+    /// Runs that the last process left unfinished.
     interrupted: Vec<Run>,
+    /// Runs that had ended before, of which the last process may not have told their parents.
+    untold: Vec<Run>,
 }
 
 impl Actor for Agents {
@@ -69,19 +71,24 @@ impl Actor for Agents {
     type Arguments = Context;
 
     async fn pre_start(&self, _: ActorRef<Message>, context: Context) -> Result<State, ActorProcessingErr> {
+        let untold = records::untold(&context.store)?;
         let mut interrupted = records::unfinished(&context.store)?;
         for run in &mut interrupted {
             interrupt(run, RESTARTED, context.env.now_ms());
             records::save(&context.store, run).await?;
         }
         let (tasks, places) = (context.env.tasks(), Arc::new(Semaphore::new(QUESTIONS_MAX)));
-        Ok(State { context, tasks, places, trees: BTreeMap::new(), interrupted })
+        Ok(State { context, tasks, places, trees: BTreeMap::new(), interrupted, untold })
     }
 
     async fn post_start(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
         for run in std::mem::take(&mut state.interrupted) {
             let context = state.context.clone();
             state.tasks.spawn(async move { settle_lost(&context, &run).await });
+        }
+        for run in std::mem::take(&mut state.untold) {
+            let context = state.context.clone();
+            state.tasks.spawn(async move { run::tell_end(&context, &run).await });
         }
         Ok(())
     }
@@ -449,7 +456,5 @@ async fn settle_lost(context: &Context, run: &Run) {
     for (child, node) in &run.children {
         run::stop_child(context, *node, *child).await;
     }
-    if let Some(parent) = run.goal.parent {
-        run::told(context, parent.run, parent.node, run).await;
-    }
+    run::tell_end(context, run).await;
 }

@@ -11,12 +11,36 @@ const RUNS: Table<[u8; 16], Run> = Table::new("agent_runs");
 /// Newest first: the key begins with how long before the end of time the run was made.
 const NEWEST: Table<(u64, [u8; 16]), ()> = Table::new("agent_runs_newest");
 
+/// Sub-agents that have ended and whose parents may not know it: they are told again after a restart.
+const UNTOLD: Table<[u8; 16], ()> = Table::new("agent_runs_untold");
+
 /// Writes a run's record; ready when it is on disk.
 pub(super) async fn save(store: &Store, run: &Run) -> Result<(), Error> {
     let mut batch = Batch::new();
     batch.put(RUNS, run.id.as_bytes(), run)?;
     batch.put(NEWEST, &(u64::MAX - run.created_ms, *run.id.as_bytes()), &())?;
+    if run.state.ended() && run.goal.parent.is_some() {
+        batch.put(UNTOLD, run.id.as_bytes(), &())?;
+    }
     store.commit(batch).await
+}
+
+/// The parent of this run knows its end, or is gone.
+pub(super) async fn heard(store: &Store, id: Uuid) {
+    let heard = async {
+        let mut batch = Batch::new();
+        batch.delete(UNTOLD, id.as_bytes())?;
+        store.commit(batch).await
+    };
+    if let Err(error) = heard.await {
+        tracing::debug!(%error, run = %id, "its parent will be told again after a restart");
+    }
+}
+
+/// The runs whose parents may not know that they have ended.
+pub(super) fn untold(store: &Store) -> Result<Vec<Run>, Error> {
+    let ids = store.all(UNTOLD)?.into_iter().map(|(id, ())| id);
+    Ok(ids.filter_map(|id| store.get(RUNS, &id).ok().flatten()).collect())
 }
 
 /// One record.

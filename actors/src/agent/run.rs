@@ -42,6 +42,8 @@ const TOOL_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 const REPORT_PAUSE: Duration = Duration::from_millis(250);
 const REPORT_PAUSE_MAX: Duration = Duration::from_secs(10);
 const REPORT_TRIES_MAX: u32 = 60;
+/// The pause before the end of a run that the disk refused is written again.
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
 /// How often a sub-agent is told to end: its node may be away for a moment.
 const STOP_TRIES: u32 = 5;
 /// How long a follower may take to read one frame before it is left.
@@ -102,6 +104,8 @@ struct State {
     /// What ends with this actor.
     tasks: Tasks,
     closing: bool,
+    /// Whether its record is on the disk as it is.
+    saved: bool,
     cancelled: Vec<RpcReplyPort<Wire<Result<Run, AgentError>>>>,
 }
 
@@ -133,14 +137,16 @@ impl Actor for Agent {
             stop: CancellationToken::new(),
             tasks,
             closing: false,
+            saved: true,
             cancelled: Vec::new(),
         })
     }
 
     async fn post_start(&self, me: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
         me.send_after(RUN_TIME_MAX, || Message::Happened(Event::Overdue));
-        if let Some(parent) = state.life.run().goal.parent {
-            let report = report(state.context.clone(), parent.run, parent.node, state.family.subscribe());
+        let run = state.life.run();
+        if let Some(parent) = run.goal.parent {
+            let report = report(state.context.clone(), run.id, parent.run, parent.node, state.family.subscribe());
             state.context.tasks.spawn(report);
         }
         // Before it says who is up: a parent's node may have died while the run was on its way here.
@@ -220,10 +226,12 @@ impl State {
         };
         if self.life.take_changed() {
             let run = self.life.run();
-            if let Err(error) = records::save(&self.context.store, run).await {
+            let saved = records::save(&self.context.store, run).await;
+            if let Err(error) = &saved {
                 // The run goes on: its answer is worth more than its record, which the next step writes again.
-                tracing::error!(%error, run = %run.id, "an agent's record could not be saved");
+                tracing::warn!(%error, run = %run.id, "an agent's record could not be saved");
             }
+            self.saved = saved.is_ok();
             if !run.state.ended() {
                 self.family.send_modify(|family| family.put(run.clone()));
             }
@@ -279,7 +287,7 @@ impl State {
     /// Gives up what is under way and settles the budget.
     fn close(&self, me: &ActorRef<Message>) {
         let (me, calls, stop) = (me.clone(), self.calls.clone(), self.stop.clone());
-        let (context, run) = (self.context.clone(), self.life.run().clone());
+        let (context, run, mut saved) = (self.context.clone(), self.life.run().clone(), self.saved);
         self.context.tasks.spawn(async move {
             stop.cancel();
             calls.close();
@@ -288,6 +296,11 @@ impl State {
             }
             done(&context, run.thread, run.id).await;
             forget_folder(&context, run.id, &run.goal).await;
+            // Nobody is told of an end that a restart would undo. A disk that is full has room again some day.
+            while !saved {
+                sleep(SAVE_PAUSE).await;
+                saved = records::save(&context.store, &run).await.is_ok();
+            }
             let _ = me.cast(Message::Closed);
         });
     }
@@ -339,7 +352,7 @@ pub(super) async fn stop_child(context: &Context, node: NodeId, child: Uuid) {
 }
 
 /// Tells the parent of each change of the run and of those below it, the end last, until it answered or is gone.
-async fn report(context: Context, parent: Uuid, node: NodeId, mut family: watch::Receiver<Family>) {
+async fn report(context: Context, run: Uuid, parent: Uuid, node: NodeId, mut family: watch::Receiver<Family>) {
     let mut version = 0;
     loop {
         let (runs, now, over) = {
@@ -347,20 +360,31 @@ async fn report(context: Context, parent: Uuid, node: NodeId, mut family: watch:
             let (runs, now) = family.since(version);
             (runs, now, family.over)
         };
-        for run in runs {
-            if !told(&context, parent, node, &run).await {
+        for changed in runs {
+            if !told(&context, parent, node, &changed).await {
                 return;
             }
         }
         version = now;
-        if over || family.changed().await.is_err() {
+        if over {
+            return records::heard(&context.store, run).await;
+        }
+        if family.changed().await.is_err() {
             return;
         }
     }
 }
 
+/// Tells a sub-agent's parent that it has ended. Who is gone has ended its sub-agents, or lost them already.
+pub(super) async fn tell_end(context: &Context, run: &Run) {
+    if let Some(parent) = run.goal.parent {
+        told(context, parent.run, parent.node, run).await;
+        records::heard(&context.store, run.id).await;
+    }
+}
+
 /// Offers a record to the parent until it has it. `false`: its node is gone, or doesn't answer for long.
-pub(super) async fn told(context: &Context, parent: Uuid, node: NodeId, run: &Run) -> bool {
+async fn told(context: &Context, parent: Uuid, node: NodeId, run: &Run) -> bool {
     let agents = context.directory.at::<Agents>(node, NAME);
     let mut pause = REPORT_PAUSE;
     for _ in 0..REPORT_TRIES_MAX {

@@ -15,8 +15,9 @@
 //!   Consent (its owner approved)      ->   (the door's owner approved)
 //!                                     <-   Welcome { roster }
 //!
-//!   WhyNot { swarm } (members refuse) ->
+//!   WhyNot { swarm, proof }           ->   (members refuse it)
 //!                                     <-   Because { the eviction and the chain to its signer, or the door's departure }
+//!                                          or Believed: its admission had not been heard of
 //! ```
 //!
 //! Invariants: no secret ever crosses the wire, only proofs bound to both TLS keys; the joiner sees the swarm's

@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 use skep_runtime::{NodeId, swarm::Error, wire};
 
 /// The version of these messages; another one is refused with words.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Bytes of a message from a stranger: the largest is a greeting with a name.
 pub const MESSAGE_BYTES_MAX: usize = 4096;
+/// Bytes of the records that a question may prove a membership with: a dozen admissions, and room for the rest of it.
+pub const PROOF_BYTES_MAX: usize = 3072;
 /// Characters that are shown of a stranger's reason: two lines of a terminal.
 const REASON_CHARS_MAX: usize = 200;
 /// Bytes of a welcome: the largest roster.
@@ -132,7 +134,11 @@ pub enum Message {
         version: u16,
         /// The swarm that it believes to be in.
         swarm: SwarmId,
+        /// Its own admission and those above it, as many as fit: who admitted it may have told nobody else and left.
+        proof: Vec<Record>,
     },
+    /// Door: it is a member here, too, now that its proof is known: dial again.
+    Believed,
     /// Door: because of these records. The machine was taken off that swarm's roster, or this one has left it.
     Because {
         /// The eviction, and the admissions that lead from the founder to who signed it; or this machine's departure.
@@ -154,6 +160,7 @@ impl std::fmt::Debug for Message {
             Message::Yield => "Yield",
             Message::Refused(_) => "Refused",
             Message::WhyNot { .. } => "WhyNot",
+            Message::Believed => "Believed",
             Message::Because { .. } => "Because",
         })
     }
@@ -274,10 +281,12 @@ pub fn welcomed(answer: Message) -> Result<Vec<Record>, Error> {
     }
 }
 
-/// The records that are to explain a refusal, or why there are none. What they prove is the roster's to say.
-pub fn explained(answer: Message) -> Result<Vec<Record>, Error> {
+/// The records that are to explain a refusal, or why there are none; `None` if it is taken back. What records prove is
+/// the roster's to say.
+pub fn explained(answer: Message) -> Result<Option<Vec<Record>>, Error> {
     match answer {
-        Message::Because { records } => Ok(records),
+        Message::Because { records } => Ok(Some(records)),
+        Message::Believed => Ok(None),
         other => Err(refusal(other)),
     }
 }

@@ -176,16 +176,34 @@ impl Roster {
         let Some(eviction) = self.evicted.get(id).and_then(|record| self.records.get(record)) else {
             return Vec::new();
         };
+        [eviction].into_iter().chain(self.admissions_above(eviction.by)).cloned().collect()
+    }
+
+    /// What shows another member, whose roster may be older, that `id` is a member: its admission, and those that lead
+    /// from it towards the founder, as many as fit `bytes_max`. Empty for the founder and for who is no member.
+    pub fn why_member(&self, id: &NodeId, bytes_max: usize) -> Vec<Record> {
+        let Some(Membership { term, .. }) = self.members.get(id) else { return Vec::new() };
+        let this_one = |record: &&Record| matches!(record.statement, Statement::Admission { member, term: t, .. } if member == *id && t == *term && record.by != *id);
+        let Some(admission) = self.records.values().find(this_one) else { return Vec::new() };
+        let mut room = bytes_max;
+        let chain = [admission].into_iter().chain(self.admissions_above(admission.by));
+        let fitting = chain.take_while(|record| {
+            let fits = record.bytes() <= room;
+            room = room.saturating_sub(record.bytes());
+            fits
+        });
+        fitting.cloned().collect()
+    }
+
+    /// The admissions that lead from `id` to the founder, whom nobody admitted. Each step is one nearer to it.
+    fn admissions_above(&self, mut id: NodeId) -> impl Iterator<Item = &Record> {
         let ranks = self.ranks();
-        let admits = |record: &Record, whom: NodeId| matches!(record.statement, Statement::Admission { member, .. } if member == whom);
-        let mut why = vec![eviction.clone()];
-        let mut by = eviction.by;
-        // Each step is one nearer to the founder, who has rank 0 and whom nobody admitted.
-        while let Some(admission) = self.records.values().find(|r| admits(r, by) && ranks[&r.by] < ranks[&by]) {
-            why.push(admission.clone());
-            by = admission.by;
-        }
-        why
+        std::iter::from_fn(move || {
+            let admits = |r: &&Record| matches!(r.statement, Statement::Admission { member, .. } if member == id);
+            let admission = self.records.values().filter(admits).find(|r| ranks[&r.by] < ranks[&id])?;
+            id = admission.by;
+            Some(admission)
+        })
     }
 
     /// All records, in order of their ids.
@@ -525,6 +543,28 @@ mod tests {
         roster.merge([eviction, again]);
         assert_eq!(roster.admit(&node(0), node(2).id(), "two", 9), Err(Invalid::Evicted));
         assert!(!roster.contains(&node(2).id()) && roster.is_evicted(&node(2).id()));
+    }
+
+    #[test]
+    fn who_was_admitted_by_one_who_told_nobody_can_show_it_and_who_was_admitted_in_vain_can_not() {
+        let (all, mut part) = (swarm(3), swarm(3));
+        let admission = part.admit(&node(1), node(7).id(), "seven", 5).unwrap();
+        part.merge([admission.clone()]);
+        part.merge([part.depart(&node(1), 6).unwrap()]);
+        let proof = part.why_member(&node(7).id(), 1 << 20);
+        assert_eq!(proof.len(), 2, "its own admission, and that of who signed it: {proof:?}");
+        let mut shown = all.clone();
+        shown.merge(proof.clone());
+        assert!(shown.contains(&node(7).id()));
+        assert_eq!(part.why_member(&node(7).id(), 300), [admission]);
+
+        let mut evicted = all.clone();
+        evicted.merge([all.evict(&node(0), node(1).id(), 4).unwrap()]);
+        evicted.merge(proof);
+        assert!(!evicted.contains(&node(7).id()));
+        assert!(
+            part.why_member(&node(0).id(), 1 << 20).is_empty() && part.why_member(&node(9).id(), 1 << 20).is_empty()
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot, watch};
 
 const RECORDS: Table<[u8; 32], Record> = Table::new("roster");
-/// This node's departures, by the swarm that it left.
+/// This node's departures, or what evicted it, by the swarm that it is no longer in.
 const DEPARTURES: Table<[u8; 32], Record> = Table::new("departures");
 /// Departures that are kept; the oldest go. Who has been away for so many of them lists this node as down.
 const DEPARTURES_MAX: usize = 16;
@@ -117,7 +117,7 @@ impl Keeper {
         write.all().await
     }
 
-    /// This node's departure from that swarm, if it left it for another.
+    /// This node's departure from that swarm, or its eviction, if it is in another.
     pub fn departure(&self, swarm: SwarmId) -> Option<Record> {
         self.store.get(DEPARTURES, &swarm.0).ok().flatten()
     }

@@ -12,7 +12,7 @@ use crate::{
     },
     membership::cards,
     mesh::{Gate, Protocol, Streams},
-    roster::SwarmId,
+    roster::{Record, Roster, SwarmId},
 };
 use futures::future::BoxFuture;
 use skep_runtime::{NodeId, frames, swarm::Error};
@@ -110,27 +110,40 @@ impl Visit<'_> {
                 }
                 self.knocked(commitment, &name, outline).await
             }
-            Message::WhyNot { version, swarm } => {
+            Message::WhyNot { version, swarm, proof } => {
                 if version != protocol::VERSION {
                     return Err(protocol::other_version(version));
                 }
-                self.asked_why(swarm).await
+                self.asked_why(swarm, proof).await
             }
             _ => Err(Error::Refused("a conversation starts with a greeting, a knock or a question".to_owned())),
         }
     }
 
     /// Someone believes to be a member of `swarm`, as this node is or was, and was refused.
-    async fn asked_why(&mut self, swarm: SwarmId) -> Result<(), Error> {
+    async fn asked_why(&mut self, swarm: SwarmId, proof: Vec<Record>) -> Result<(), Error> {
         let roster = self.ground.keeper.now();
         let records = match roster.swarm() == swarm {
             true => roster.why_evicted(&self.who),
             false => self.ground.keeper.departure(swarm).into_iter().collect(),
         };
-        if records.is_empty() {
-            return Err(Error::Refused("there is no eviction of this key here".to_owned()));
+        if !records.is_empty() {
+            return self.say(&Message::Because { records }).await;
         }
-        self.say(&Message::Because { records }).await
+        // Of a stranger's records only those are kept that make it a member.
+        let mut after = Roster::clone(&roster);
+        after.merge(proof.clone());
+        if roster.swarm() == swarm && after.contains(&self.who) {
+            self.ground.keeper.merge(proof).await?;
+            tracing::info!(member = ?self.who, "showed an admission that was not known here");
+            return self.say(&Message::Believed).await;
+        }
+        // Whoever admitted it may have been out by then.
+        let admitters = proof.iter().map(Record::by);
+        match admitters.map(|by| roster.why_evicted(&by)).find(|why| !why.is_empty()) {
+            Some(records) => self.say(&Message::Because { records }).await,
+            None => Err(Error::Refused("there is no eviction of this key here".to_owned())),
+        }
     }
 
     /// Someone claims to have an invite or the swarm's key.

@@ -36,6 +36,8 @@ const CLOCKS_APART_MAX_MS: u64 = 24 * 3_600_000;
 const LEAVE_PAUSE: Duration = Duration::from_millis(50);
 /// How long to look at least: foca's far-away timers are not worth a longer sleep.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
+/// The pause before a swarm of one that the disk refused is founded again.
+const ALONE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Driver {
     ground: Arc<Ground>,
@@ -130,10 +132,22 @@ impl Driver {
             }
             Command::Card => self.own_card(),
             Command::Met(greeting) => self.met(*greeting),
-            Command::Exchanged(id, met) => self.face(id, |face| face.exchanged(met, Instant::now())),
+            Command::Exchanged(id, met) => {
+                if !met {
+                    self.ground.untold(&id);
+                }
+                self.face(id, |face| face.exchanged(met, Instant::now()));
+            }
             Command::Unmet(id) => self.face(id, |face| face.wants_exchange = true),
             Command::Unexplained(id) => self.doubts.unexplained(id, Instant::now()),
             Command::Pulled(id, card) => self.pulled(id, card),
+            Command::Reached(addresses) => {
+                if addresses != self.own_addresses {
+                    tracing::info!(?addresses, "this machine has other addresses now");
+                    self.own_addresses = addresses;
+                    self.stale.insert(self.ground.me());
+                }
+            }
             Command::Reach => {
                 // The picture shows addresses, and who can be reached by them.
                 self.stale.extend(self.faces.keys());
@@ -152,6 +166,7 @@ impl Driver {
             Event::Datagram { peer, bytes } => self.input(Input::Packet(peer, bytes), Some(peer)),
             Event::Up { peer, addr } => {
                 tracing::debug!(?peer, %addr, "connected");
+                self.ground.untold(&peer);
                 // One side is enough, and both know which.
                 let first = self.ground.me() < peer;
                 self.face(peer, |face| {
@@ -225,6 +240,7 @@ impl Driver {
         for id in gone {
             self.faces.remove(&id);
             self.mesh.forget(&id);
+            self.ground.untold(&id);
             self.stale.insert(id);
         }
         self.close_others(&roster);
@@ -252,8 +268,10 @@ impl Driver {
         tracing::warn!("this node was taken off the roster; it is a swarm of one now");
         let ground = self.ground.clone();
         self.ground.spawner.spawn(async move {
-            if let Err(error) = ground.go_on_alone().await {
-                tracing::error!(%error, "could not go on alone");
+            // Until then it is nobody's member and dials those that refuse it: a full disk has room again some day.
+            while let Err(error) = ground.go_on_alone().await {
+                tracing::warn!(%error, "could not go on alone yet");
+                tokio::time::sleep(ALONE_PAUSE).await;
             }
         });
     }

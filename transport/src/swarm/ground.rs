@@ -37,6 +37,8 @@ pub(super) enum Command {
     Unmet(NodeId),
     /// This member refuses this node and shows no eviction that holds.
     Unexplained(NodeId),
+    /// Where this node may be reached now.
+    Reached(Vec<SocketAddr>),
     /// A member's card was pulled, or could not be.
     Pulled(NodeId, Option<cards::Card>),
     /// Say goodbye in gossip, then tell.
@@ -62,6 +64,8 @@ pub(super) struct Ground {
     pub(super) epochs: RwLock<BTreeMap<NodeId, u64>>,
     /// Members that gossip says are up and whose addresses are not known here, at most [`exchange::HINTS_MAX`].
     pub(super) lacks: RwLock<Vec<NodeId>>,
+    /// Members that were told over their present connection where the others are.
+    pub(super) told: RwLock<BTreeSet<NodeId>>,
     /// Woken when an owner approved of someone.
     pub(super) approvals: Notify,
     /// Places for those who knock here.
@@ -104,6 +108,7 @@ impl Ground {
             own: RwLock::new((me, pulse)),
             epochs: RwLock::default(),
             lacks: RwLock::default(),
+            told: RwLock::default(),
             approvals: Notify::new(),
             knockers: Visitors::new(KNOCKERS_MAX, KNOCKERS_PER_ADDRESS_MAX),
             mesh: OnceLock::new(),
@@ -217,7 +222,9 @@ impl Ground {
         let told = departure.iter().flat_map(|record| self.up().into_iter().map(move |id| (id, record.clone())));
         let tells = told.map(|(id, record)| timeout(PUSH_TIMEOUT, exchange::tell_only(self, id, record)));
         let farewell = join_all(tells.collect::<Vec<_>>()).map(drop);
-        self.keeper.replace(roster, departure.clone(), farewell).await
+        // Who was evicted may be the last one that knows it: members that were away ask it why it refuses them.
+        let departure = departure.or_else(|| old.why_evicted(&self.me()).into_iter().next());
+        self.keeper.replace(roster, departure, farewell).await
     }
 
     /// Becomes a new swarm of one.
@@ -251,8 +258,9 @@ impl Ground {
         let sought: BTreeSet<NodeId> = sought.iter().copied().collect();
         let others = picture.values().filter(|m| m.id != peer.id && m.id != *to && !m.addresses.is_empty());
         let (first, rest): (Vec<_>, Vec<_>) = others.partition(|m| sought.contains(&m.id));
-        // Who has met this node before knows whom it knew, and asks for those that it lacks.
-        let fresh = rest.into_iter().filter(|m| known_as == 0 && m.state == State::Up);
+        // Who was told already over this connection asks for those that it lacks.
+        let first_words = self.told.write().unwrap_or_else(PoisonError::into_inner).insert(*to);
+        let fresh = rest.into_iter().filter(|m| first_words && m.state == State::Up);
         let others = first.into_iter().chain(fresh);
         exchange::Greeting {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -266,6 +274,11 @@ impl Ground {
             known_as,
             digest: self.keeper.now().digest(),
         }
+    }
+
+    /// What this member was told is void: its connection is new, or the words didn't reach it.
+    pub(super) fn untold(&self, id: &NodeId) {
+        self.told.write().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     /// Where this node may be reached, as far as it knows.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Env, Identity, Mesh,
-    defaults::{COMMANDS_MAX, JOIN_SEEN_TIMEOUT, PUSH_TIMEOUT},
+    defaults::{ADDRESSES_PERIOD, COMMANDS_MAX, JOIN_SEEN_TIMEOUT, PUSH_TIMEOUT},
     discovery,
     env::Beacon,
     join::{
@@ -76,6 +76,15 @@ impl Transport {
         let listening = discovery::reachable(mesh.local_addr(), env.base.simulated()).await;
         let driver = Driver::new(ground.clone(), mesh.clone(), core, listening);
         tasks.spawn(driver.run(incoming, inbox));
+        // An invite names the addresses of the moment that it is made in.
+        let (listens, simulated, told) = (mesh.clone(), env.base.simulated(), ground.clone());
+        tasks.spawn(async move {
+            loop {
+                tokio::time::sleep(ADDRESSES_PERIOD).await;
+                let addresses = discovery::reachable(listens.local_addr(), simulated).await;
+                let _ = told.commands.send(Command::Reached(addresses)).await;
+            }
+        });
         let sighted = Sighted::default();
         let beacon = Beacon { node: me.id, port: mesh.local_addr().port(), swarm: discovery::NEIGHBOURHOOD.to_owned() };
         let sightings =

@@ -9,7 +9,7 @@ use crate::{
         Joiner, Line, Message,
         code::Code,
         knock,
-        protocol::{self, Pass, Random, WELCOME_BYTES_MAX},
+        protocol::{self, PROOF_BYTES_MAX, Pass, Random, WELCOME_BYTES_MAX},
     },
     mesh::{self, Streams},
     roster::Roster,
@@ -76,15 +76,18 @@ async fn open_any(ground: &Ground, addresses: &BTreeSet<SocketAddr>, expected: N
     found.await.ok().flatten().ok_or(why)
 }
 
-/// Asks `door`, a member that refuses this node, why. If it shows an eviction that holds against this node's own
-/// roster, or that it has left itself, that is part of it when this returns; nothing else that it may say changes
-/// anything.
+/// Asks `door`, a member that refuses this node, why, and shows it this node's own admission: then it may be dialled
+/// again. If it shows an eviction that holds against this node's own roster, or that it has left itself, that is part of
+/// it when this returns; nothing else that it may say changes anything.
 pub(super) async fn why_not(ground: &Ground, door: NodeId, addresses: &[SocketAddr]) -> Result<(), Error> {
     let roster = ground.keeper.now();
     let addresses = addresses.iter().copied().collect();
     let At { streams: (mut to, mut from), .. } = open_any(ground, &addresses, door).await?;
-    say(&mut to, &Message::WhyNot { version: protocol::VERSION, swarm: roster.swarm() }).await?;
-    let records = protocol::explained(hear(&mut from).await?)?;
+    let (swarm, proof) = (roster.swarm(), roster.why_member(&ground.me(), PROOF_BYTES_MAX));
+    say(&mut to, &Message::WhyNot { version: protocol::VERSION, swarm, proof }).await?;
+    let Some(records) = protocol::explained(hear(&mut from).await?)? else {
+        return ground.mesh()?.connect(door).await.map(|_| ()).map_err(|e| Error::Refused(e.to_string()));
+    };
     let mut after = Roster::clone(&roster);
     after.merge(records.clone());
     if after.contains(&ground.me()) && after.contains(&door) {
