@@ -8,6 +8,7 @@ use crate::{
     bulk::Tickets,
     defaults::{ASK_TIMEOUT_MAX, NAME_CHARS_MAX, TELL_TIMEOUT},
     gate::{Credit, Gate, Gated},
+    pace::Pace,
     trace::Trace,
 };
 use ractor::{Actor, ActorCell, ActorRef, ActorStatus, Message, RpcReplyPort, SpawnErr, message::SerializedMessage};
@@ -29,6 +30,7 @@ struct Inner {
     actors: RwLock<BTreeMap<String, Published>>,
     carrier: OnceLock<Arc<dyn Carrier>>,
     tickets: Tickets,
+    pace: Option<Arc<dyn Pace>>,
 }
 
 #[derive(Clone)]
@@ -89,8 +91,13 @@ impl Arrived {
 impl Directory {
     /// The empty map of node `id`.
     pub fn new(id: NodeId) -> Directory {
-        let inner = Inner { id, actors: RwLock::default(), carrier: OnceLock::new(), tickets: Tickets::default() };
-        Directory { inner: Arc::new(inner) }
+        Directory::paced(id, None)
+    }
+
+    /// The same for a node whose actors work at the pace of a simulated machine.
+    pub fn paced(id: NodeId, pace: Option<Arc<dyn Pace>>) -> Directory {
+        let (actors, carrier, tickets) = (RwLock::default(), OnceLock::new(), Tickets::default());
+        Directory { inner: Arc::new(Inner { id, actors, carrier, tickets, pace }) }
     }
 
     /// Whose map this is.
@@ -137,7 +144,7 @@ impl Directory {
     ) -> Result<ActorRef<A::Msg>, SpawnErr> {
         assert!(name.len() <= NAME_CHARS_MAX, "actor names are ours, and short");
         let gate = Gate::new(name);
-        let gated = Gated { inner: actor, gate: gate.clone() };
+        let gated = Gated { inner: actor, gate: gate.clone(), pace: self.inner.pace.clone() };
         let (actor, _) = match supervisor {
             Some(parent) => Actor::spawn_linked(None, gated, args, parent).await?,
             None => Actor::spawn(None, gated, args).await?,

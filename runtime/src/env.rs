@@ -64,6 +64,11 @@ impl Env {
         }
     }
 
+    /// When a simulated machine lets this node run.
+    pub fn pace(&self) -> Option<Arc<dyn Pace>> {
+        self.inner.pace.clone()
+    }
+
     /// Whether this node is simulated: no threads, everything from the seed.
     pub fn simulated(&self) -> bool {
         self.inner.seed.is_some()

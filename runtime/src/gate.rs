@@ -8,7 +8,12 @@
 //! What an actor sends itself without the directory leaves no slip and takes somebody's: while slips wait, each such
 //! message lets one more in. An actor that does so bounds what it sends itself by what it has under way.
 
-use crate::{Error, defaults::MAILBOX_MESSAGES_MAX, trace::Trace};
+use crate::{
+    Error,
+    defaults::MAILBOX_MESSAGES_MAX,
+    pace::{Pace, Paced},
+    trace::Trace,
+};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::{
     collections::VecDeque,
@@ -70,6 +75,7 @@ impl Gate {
 pub struct Gated<A> {
     pub(crate) inner: A,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) pace: Option<Arc<dyn Pace>>,
 }
 
 /// A dead actor owes nobody anything: who waits for its credit is told at the next look-up that it is gone.
@@ -103,9 +109,15 @@ impl<A: Actor> Actor for Gated<A> {
         state: &mut A::State,
     ) -> Result<(), ActorProcessingErr> {
         // The slip lives until the message is handled: its credit is the promise of room.
-        match self.gate.next() {
-            Some(slip) => slip.trace.scope(&self.gate.name, self.inner.handle(me, message, state)).await,
-            None => self.inner.handle(me, message, state).await,
+        let work = async {
+            match self.gate.next() {
+                Some(slip) => slip.trace.scope(&self.gate.name, self.inner.handle(me, message, state)).await,
+                None => self.inner.handle(me, message, state).await,
+            }
+        };
+        match &self.pace {
+            Some(pace) => Paced::new(work, pace.clone()).await,
+            None => work.await,
         }
     }
 

@@ -1,7 +1,7 @@
 //! When a simulated node may run: the seam through which the simulation starves a machine or puts it to sleep.
 //!
-//! A task of a node is polled only while its [`Pace`] is open; what woke it meanwhile waits. Production has no pace.
-//! Not here: when that is (the simulation's).
+//! A task of a node, and the handler of its actor, is polled only while its [`Pace`] is open; what woke it meanwhile
+//! waits. Production has no pace. Not here: when that is (the simulation's).
 
 use std::{
     fmt,
@@ -16,6 +16,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub trait Pace: fmt::Debug + Send + Sync {
     /// `None`: it may run now. Otherwise when it may again, which is later than `now`.
     fn opens_at(&self, now: Instant) -> Option<Instant>;
+
+    /// Makes one step of the node's work: for whoever wants to know whose step it is.
+    fn step(&self, work: &mut dyn FnMut()) {
+        work();
+    }
 }
 
 /// A future that goes on only in its node's turns.
@@ -47,7 +52,9 @@ impl<F: Future> Future for Paced<F> {
             }
         }
         this.waits = None;
-        this.work.as_mut().poll(cx)
+        let (work, mut polled) = (&mut this.work, Poll::Pending);
+        this.pace.step(&mut || polled = work.as_mut().poll(cx));
+        polled
     }
 }
 

@@ -20,8 +20,9 @@ use tokio::{process::Command, runtime::Builder, time::timeout};
 
 /// Virtual seconds of one run at most: a month.
 pub const UNTIL_SECONDS_MAX: u64 = 30 * 24 * 3600;
-/// How long one process may take: a run that hangs outside of virtual time has to be noticed, too.
-const RUN_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
+/// How long one process may take beside the virtual time that was asked for: a run that hangs outside of virtual time has
+/// to be noticed, too. The longest of those that seeds may draw take two minutes on a busy core.
+const RUN_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Failures that are printed whole; of further ones only the seeds.
 const FAILURES_SHOWN_MAX: usize = 5;
 
@@ -67,15 +68,10 @@ impl Row {
     /// What came of `play`.
     pub fn new(play: Play, outcome: &Outcome) -> Row {
         let Play { scenario, seed, wishes } = play;
-        let failure = outcome.error.as_ref().map(|error| {
-            let mut command = format!("cargo run -p skep-sim -- --scenario {} --seed {seed}", scenario.name);
-            command += &wishes.nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
-            command += &wishes.until.map(|time| format!(" --until {}s", time.as_secs())).unwrap_or_default();
-            format!(
-                "{}  seed {seed}: {error:#}\nreplay: {command} --trace FILE --timeline FILE.html",
-                outcome.last_lines
-            )
-        });
+        let failure = outcome
+            .error
+            .as_ref()
+            .map(|error| format!("{}  seed {seed}: {error:#}\n{}", outcome.last_lines, replay(scenario, seed, wishes)));
         let sums = outcome.sums;
         Row {
             scenario: scenario.name.to_owned(),
@@ -90,10 +86,33 @@ impl Row {
         }
     }
 
+    /// A run that ended without a word: the simulator itself fell, or hung.
+    fn mute(scenario: &Scenario, seed: u64, wishes: Wishes, why: &str) -> Row {
+        Row {
+            scenario: scenario.name.to_owned(),
+            seed,
+            failure: Some(format!("  seed {seed}: {why}\n{}", replay(scenario, seed, wishes))),
+            virtual_s: 0.0,
+            processor_s: 0.0,
+            datagrams: (0, 0, 0),
+            measures: Vec::new(),
+            trace: String::new(),
+            contents: String::new(),
+        }
+    }
+
     /// Virtual seconds in a second of processor time.
     pub fn speed(&self) -> Option<f64> {
         (self.processor_s > 0.0).then(|| self.virtual_s / self.processor_s)
     }
+}
+
+/// The command that shows a run again.
+fn replay(scenario: &Scenario, seed: u64, wishes: Wishes) -> String {
+    let mut command = format!("replay: cargo run -p skep-sim -- --scenario {} --seed {seed}", scenario.name);
+    command += &wishes.nodes.map(|nodes| format!(" --nodes {nodes}")).unwrap_or_default();
+    command += &wishes.until.map(|time| format!(" --until {}s", time.as_secs())).unwrap_or_default();
+    command + " --trace FILE --timeline FILE.html"
 }
 
 impl fmt::Display for Row {
@@ -161,12 +180,17 @@ async fn child(scenario: &Scenario, seed: u64, wishes: Wishes) -> Result<Row> {
     if let Some(until) = wishes.until {
         child.args(["--until", &format!("{}s", until.as_secs())]);
     }
-    let output = timeout(RUN_TIMEOUT, child.output()).await;
-    let output = output.with_context(|| format!("{} seed {seed} hangs", scenario.name))??;
-    serde_json::from_slice(&output.stdout).with_context(|| {
+    let patience = RUN_TIMEOUT + wishes.until.unwrap_or_default();
+    let Ok(output) = timeout(patience, child.output()).await else {
+        let why = format!("it hangs: no word after {} s", patience.as_secs());
+        return Ok(Row::mute(scenario, seed, wishes, &why));
+    };
+    let output = output?;
+    Ok(serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
         let said = String::from_utf8_lossy(&output.stderr);
-        format!("{} seed {seed} ended without a word ({}): {said}", scenario.name, output.status)
-    })
+        let why = format!("it ended without a word ({}): {said}", output.status);
+        Row::mute(scenario, seed, wishes, &why)
+    }))
 }
 
 fn summary(rows: &[Row]) -> Result<()> {
@@ -229,6 +253,12 @@ mod tests {
         let failure = Row::new(play, &outcome).failure.unwrap();
         assert!(failure.starts_with("1.0 crash 3\n") && failure.contains("seed 17: two owners"), "{failure}");
         assert!(failure.contains("--scenario storm --seed 17 --nodes 9 --until 90s"), "{failure}");
+    }
+
+    #[test]
+    fn a_run_that_falls_silent_is_a_failure_that_can_be_seen_again() {
+        let row = Row::mute(scenario::find("storm").unwrap(), 5, Wishes::default(), "it hangs");
+        assert!(row.failure.unwrap().contains("it hangs\nreplay: cargo run -p skep-sim -- --scenario storm --seed 5"));
     }
 
     #[test]

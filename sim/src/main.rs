@@ -38,8 +38,8 @@ struct Args {
     /// Plays every seed that ever failed, from sim/regressions.txt
     #[arg(long, conflicts_with_all = ["seed", "seeds", "scenario"])]
     regressions: bool,
-    /// How many nodes, where the scenario leaves that open
-    #[arg(long)]
+    /// How many nodes, where the scenario leaves that open: 2 to 300
+    #[arg(long, value_parser = nodes)]
     nodes: Option<usize>,
     /// How much virtual time, where the scenario leaves that open: 90s, 10m, 2h
     #[arg(long, value_parser = time)]
@@ -58,6 +58,8 @@ struct Args {
     json: bool,
 }
 
+/// Nodes of one run: all pairs of them hold connections, some 100 KiB each.
+const NODES_MAX: usize = 300;
 /// How many threads the engine computes with; it reads nothing else, and only once.
 const ENGINE_THREADS: &str = "CANDLE_NUM_THREADS";
 
@@ -98,6 +100,11 @@ fn range(text: &str) -> Result<Range<u64>, String> {
     let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
     let range = number(from)?..number(to)?;
     if range.is_empty() { Err("it holds no seed".into()) } else { Ok(range) }
+}
+
+fn nodes(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (2..=NODES_MAX).contains(number));
+    number.ok_or_else(|| format!("it is a number from 2 to {NODES_MAX}"))
 }
 
 fn time(text: &str) -> Result<Duration, String> {

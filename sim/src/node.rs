@@ -48,7 +48,7 @@ pub struct Parts {
     pub medium: Arc<Medium>,
     /// Its cable.
     pub host: Host,
-    /// A real and empty folder. Only the models' actor looks at it: it makes its folder and lists it.
+    /// A real folder, the world's. Only the models' actor looks at it: it makes its folder in it and lists it.
     pub home: PathBuf,
     /// Whether it shows itself to the neighbourhood and looks for others there.
     pub mdns: bool,
@@ -74,7 +74,7 @@ impl Node {
         let store = Store::new(Arc::new(parts.medium.open().context("the disk")?))?;
         let id = identity.id();
         let (directory, members, metrics, tasks) =
-            (Directory::new(id), Members::new(id), Metrics::default(), env.base.tasks());
+            (Directory::paced(id, env.base.pace()), Members::new(id), Metrics::default(), env.base.tasks());
 
         let network = TransportConfig { mdns: parts.mdns, ..TransportConfig::new(parts.name.clone(), parts.listen) };
         let (shared, base) = ((directory.clone(), members.clone()), env.base.clone());

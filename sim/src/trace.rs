@@ -1,10 +1,10 @@
 //! What happened in a world, as two digests and, if wanted, as text: equal seeds have to give equal traces.
 //!
-//! One line a datagram (virtual time, from, to, length, fate), a line for each thing that a scenario did or found, and
+//! One line a datagram (virtual time, from, to, length, fate, when each copy arrives), a line for each thing that a scenario did or found, and
 //! every line of the nodes' own logs (from `log`).
 
 use crate::clock;
-use std::{collections::VecDeque, fmt, io::Write, net::SocketAddr};
+use std::{collections::VecDeque, fmt, io::Write, net::SocketAddr, time::Duration};
 
 /// Lines without datagrams that are kept for whoever asks what happened before a failure.
 const LAST_LINES_MAX: usize = 40;
@@ -55,13 +55,19 @@ impl Trace {
         Trace { lines, contents, text, sums: Sums::default(), last: VecDeque::new() }
     }
 
-    /// A datagram was sent.
-    pub fn datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8], fate: Fate) {
+    /// A datagram was sent. Its copies arrive after these delays.
+    pub fn datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8], fate: Fate, delays: &[Duration]) {
         self.contents.add(bytes);
         self.sums.datagrams += 1;
         self.sums.bytes += bytes.len() as u64;
         self.sums.lost += u64::from(!matches!(fate, Fate::Arrives | Fate::Twice));
-        self.line(format_args!("{from} > {to} {} {fate:?}", bytes.len()));
+        self.line(format_args!("{from} > {to} {} {fate:?} {delays:?}", bytes.len()));
+    }
+
+    /// A datagram arrived where nobody listens any more.
+    pub fn unheard(&mut self, from: SocketAddr, to: SocketAddr, bytes: usize) {
+        self.sums.lost += 1;
+        self.line(format_args!("{from} > {to} {bytes} Unheard"));
     }
 
     /// A scenario did or found something, or a node logged it.

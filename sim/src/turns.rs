@@ -1,9 +1,9 @@
 //! When a machine lets its node run: always, in every k-th turn (others keep it busy), or not until later (it sleeps).
 //!
-//! What is slowed is everything that a node does in tasks of its own: QUIC, membership, transfers, chores. The handlers
-//! of its actors run when a message reaches them, which paced tasks decide.
+//! What is slowed is everything that a node does: its tasks (QUIC, membership, transfers, chores) and the handlers of its
+//! published actors. It also says whose step is being made, so that lines of the log have a name.
 
-use crate::pace::Pace;
+use crate::{log, pace::Pace};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -16,14 +16,15 @@ pub const TURN: Duration = Duration::from_millis(10);
 /// A machine's processor, as its node sees it. It outlives the node.
 #[derive(Debug)]
 pub struct Turns {
+    name: String,
     start: Instant,
     pace: Mutex<Pace>,
 }
 
 impl Turns {
-    /// A machine that does nothing else. Turns are counted from now.
-    pub fn all() -> Turns {
-        Turns { start: Instant::now(), pace: Mutex::new(Pace::STEADY) }
+    /// The machine of this name, which does nothing else. Turns are counted from now.
+    pub fn all(name: &str) -> Turns {
+        Turns { name: name.to_owned(), start: Instant::now(), pace: Mutex::new(Pace::STEADY) }
     }
 
     /// From now on the node runs in every `every`-th turn, beginning with turn `own`.
@@ -36,6 +37,11 @@ impl Turns {
         self.pace().freeze(self.start.elapsed() + time);
     }
 
+    /// The machine runs from now on, always.
+    pub fn wake(&self) {
+        *self.pace() = Pace::STEADY;
+    }
+
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,6 +52,10 @@ impl skep_runtime::pace::Pace for Turns {
         let at = self.start + self.pace().next(now - self.start);
         (at > now).then_some(at)
     }
+
+    fn step(&self, work: &mut dyn FnMut()) {
+        log::as_node(&self.name, work);
+    }
 }
 
 #[cfg(test)]
@@ -55,7 +65,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_turn_of_three_is_the_nodes_own() {
-        let (turns, start) = (Turns::all(), Instant::now());
+        let (turns, start) = (Turns::all("n0"), Instant::now());
         turns.set(3, 1);
         let opens = |ms| turns.opens_at(start + Duration::from_millis(ms));
         assert_eq!(opens(0), Some(start + TURN));
@@ -65,9 +75,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_sleeping_machine_runs_nothing_until_it_wakes() {
-        let (turns, start) = (Turns::all(), Instant::now());
+        let (turns, start) = (Turns::all("n0"), Instant::now());
         turns.sleep(Duration::from_secs(3));
         assert_eq!(turns.opens_at(start), Some(start + Duration::from_secs(3)));
         assert_eq!(turns.opens_at(start + Duration::from_secs(3)), None);
+        turns.wake();
+        assert_eq!(turns.opens_at(start), None);
     }
 }

@@ -23,12 +23,13 @@ use skep_runtime::{
 };
 use skep_transport::{Identity, Transport};
 use std::{
+    cell::Cell,
     io::Write,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
+use tempfile::TempDir;
 use tokio::time::sleep;
 
 /// The wall clock at the world's beginning: 2026-01-01.
@@ -47,7 +48,7 @@ pub struct Wishes {
     pub nodes: Option<usize>,
     /// How long, in virtual time, if the scenario leaves that open.
     pub until: Option<Duration>,
-    /// Whether what the nodes believe is recorded.
+    /// Whether the nodes' beliefs are wanted as a page.
     pub timeline: bool,
 }
 
@@ -60,8 +61,10 @@ pub struct World {
     addresses: usize,
     /// Of nodes that ended: nothing of them may live on.
     pub(crate) ended: Vec<Weak<Transport>>,
-    home: Home,
+    /// The one real folder of a world: the models' actor makes its own in it. Gone with the world.
+    home: TempDir,
     mdns: bool,
+    divided: Cell<bool>,
     wishes: Wishes,
     beliefs: Arc<Mutex<Beliefs>>,
     measures: Vec<(String, f64)>,
@@ -105,6 +108,8 @@ impl World {
         network.note(format_args!("seed {seed}: {usual:?}"));
         let tasks = Tasks::simulated(None);
         tasks.spawn(network.clone().carry());
+        // Named by the process: what is drawn in this thread is drawn alike in others that play this seed.
+        let home = tempfile::Builder::new().prefix(&format!("skep-sim-{}-", std::process::id())).tempdir()?;
         Ok(World {
             network,
             rng,
@@ -112,8 +117,9 @@ impl World {
             swarms: 0,
             addresses: 0,
             ended: Vec::new(),
-            home: Home::new()?,
+            home,
             mdns: false,
+            divided: Cell::new(false),
             wishes,
             beliefs: Arc::default(),
             measures: Vec::new(),
@@ -150,8 +156,8 @@ impl World {
 
     async fn place(&mut self, key: [u8; 32], medium: Arc<Medium>, swarm: usize) -> Result<usize> {
         let number = self.machines.len();
-        let (at, turns) = (self.new_address()?, Arc::new(Turns::all()));
-        let (name, id) = (format!("n{number}"), Identity::from_seed(key).id());
+        let name = format!("n{number}");
+        let (at, turns, id) = (self.new_address()?, Arc::new(Turns::all(&name)), Identity::from_seed(key).id());
         self.machines.push(Machine { name, at, key, id, medium, turns, node: None, swarm, retired: false });
         self.beliefs().keys.push(id);
         self.start(number).await?;
@@ -192,16 +198,15 @@ impl World {
             turns: machine.turns.clone(),
             medium: machine.medium.clone(),
             host: Host::new(self.network.clone(), machine.at.ip()),
-            home: self.home.0.clone(),
+            home: self.home.path().to_owned(),
             mdns: self.mdns,
         };
         let node = Node::start(parts).await.with_context(|| format!("machine {number} starts"))?;
         let members = node.members().clone();
         machine.node = Some(node);
-        if self.wishes.timeline {
-            self.beliefs().timeline.truth(clock::now(), number, Shade::Up);
-            self.tasks.spawn(watch(number, members, self.beliefs.clone()));
-        }
+        self.beliefs().timeline.truth(clock::now(), number, Shade::Up);
+        // Also if nobody will look: a task more would be another run.
+        self.tasks.spawn(watch(number, members, self.beliefs.clone()));
         Ok(())
     }
 
@@ -221,28 +226,35 @@ impl World {
 
     /// Lets the node of a machine run in one of `every` turns; 1 is always.
     pub fn slow(&mut self, number: usize, every: u32) {
-        self.note(&format!("slow {number}: one turn in {every}"));
+        self.divide(&format!("slow {number}: one turn in {every}"));
         let own = self.rng.random_range(0..every.max(1));
         self.machines[number].turns.set(every, own);
     }
 
     /// A machine sleeps: its node does nothing for this time, and does not know it.
     pub fn sleep(&self, number: usize, time: Duration) {
-        self.note(&format!("sleep {number}: {} ms", time.as_millis()));
+        self.divide(&format!("sleep {number}: {} ms", time.as_millis()));
         self.machines[number].turns.sleep(time);
     }
 
     /// A machine gets another address while its node runs, as from a DHCP server.
     pub fn renumber(&mut self, number: usize) -> Result<()> {
         let to = self.new_address()?;
-        self.note(&format!("renumber {number}: {to}"));
+        self.divide(&format!("renumber {number}: {to}"));
         let machine = &mut self.machines[number];
         self.network.renumber(machine.at, to);
         machine.at = to;
         Ok(())
     }
 
-    /// The disk of a machine, to be filled and damaged.
+    /// The disk of a machine has this much room left, from now on; `None` is as much as it wants.
+    pub fn fill_disk(&self, number: usize, room_bytes: Option<u64>) {
+        self.note(&format!("room on the disk of {number}: {room_bytes:?} bytes"));
+        let medium = &self.machines[number].medium;
+        medium.set_capacity_bytes(room_bytes.map(|room| medium.live_bytes() + room));
+    }
+
+    /// The disk of a machine, to be looked at and damaged.
     pub fn medium(&self, number: usize) -> &Arc<Medium> {
         &self.machines[number].medium
     }
@@ -256,7 +268,7 @@ impl World {
     /// Lays a small model with drawn weights into the folder that all nodes find their models in: a stream of tokens
     /// that follows from the seed, computed by the real engine. Nodes that start later have it. Gives its name.
     pub fn plant_model(&mut self) -> Result<&'static str> {
-        let folder = self.home.0.join("models");
+        let folder = self.home.path().join("models");
         std::fs::create_dir_all(&folder)?;
         let options = Options { layers: 6, hidden: 32, heads: 2, kv_heads: 1, feed_forward: 64, ..Options::default() };
         tiny_llama(folder.join("tiny.gguf"), self.rng.next_u64(), &options)?;
@@ -281,27 +293,32 @@ impl World {
 
     /// Makes one machine a member of another's swarm, by an invite's line or its code.
     pub async fn join(&mut self, number: usize, door: usize) -> Result<()> {
+        self.ask_to_join(number, door).await?;
+        self.joined(number, door);
+        Ok(())
+    }
+
+    /// The same, and what comes of it is the caller's to find out.
+    pub async fn ask_to_join(&mut self, number: usize, door: usize) -> Result<()> {
         self.note(&format!("join {number} at {door}"));
         let invite = self.node(door)?.swarm().invite().await.context("the invite")?;
         let by_code = self.rng.random_bool(0.5);
         let text = if by_code { format!("{}@{}", invite.code, self.machines[door].at) } else { invite.line };
         let joined = self.node(number)?.swarm().join(text).await;
-        joined.with_context(|| format!("machine {number} joins at {door}"))?;
-        self.joined(number, door);
-        Ok(())
+        joined.with_context(|| format!("machine {number} joins at {door}"))
     }
 
-    /// Makes many machines members of one's swarm at the same time, each by an invite of its own.
-    pub async fn join_together(&mut self, numbers: &[usize], door: usize) -> Result<()> {
-        self.note(&format!("join {numbers:?} at {door}, all at once"));
-        let mut joins = Vec::new();
-        for number in numbers {
-            let invite = self.node(door)?.swarm().invite().await.context("the invite")?;
+    /// Makes many machines members of the swarms of their doors at the same time, each by an invite of its own.
+    pub async fn join_together(&mut self, joins: &[(usize, usize)]) -> Result<()> {
+        self.note(&format!("join, all at once: {joins:?}"));
+        let mut visits = Vec::new();
+        for (number, door) in joins {
+            let invite = self.node(*door)?.swarm().invite().await.context("the invite")?;
             let join = self.node(*number)?.swarm().join(invite.line);
-            joins.push(async move { join.await.with_context(|| format!("machine {number} joins at {door}")) });
+            visits.push(async move { join.await.with_context(|| format!("machine {number} joins at {door}")) });
         }
-        join_all(joins).await.into_iter().collect::<Result<Vec<()>>>()?;
-        numbers.iter().for_each(|number| self.joined(*number, door));
+        join_all(visits).await.into_iter().collect::<Result<Vec<()>>>()?;
+        joins.iter().for_each(|(number, door)| self.joined(*number, *door));
         Ok(())
     }
 
@@ -334,7 +351,7 @@ impl World {
 
     /// Lets nothing pass between machines of different groups. A machine in no group is untouched.
     pub fn partition(&self, groups: &[&[usize]]) {
-        self.note(&format!("partition {groups:?}"));
+        self.divide(&format!("partition {groups:?}"));
         for (i, group) in groups.iter().enumerate() {
             for (from, to) in groups[i + 1..].iter().flat_map(|other| pairs(group, other)) {
                 self.network.cut(self.machines[from].at.ip(), self.machines[to].at.ip());
@@ -345,7 +362,7 @@ impl World {
 
     /// Lets nothing pass from the machines `from` to the machines `to`; the other direction is untouched.
     pub fn cut(&self, from: &[usize], to: &[usize]) {
-        self.note(&format!("cut {from:?} -> {to:?}"));
+        self.divide(&format!("cut {from:?} -> {to:?}"));
         for (from, to) in pairs(from, to) {
             self.network.cut(self.machines[from].at.ip(), self.machines[to].at.ip());
         }
@@ -359,7 +376,7 @@ impl World {
 
     /// Makes the way from one machine to another, in this direction alone, a special one.
     pub fn link_one_way(&self, from: usize, to: usize, link: Link) {
-        self.note(&format!("link {from} > {to}: {link:?}"));
+        self.divide(&format!("link {from} > {to}: {link:?}"));
         self.network.set_link(self.machines[from].at.ip(), self.machines[to].at.ip(), link);
     }
 
@@ -369,11 +386,17 @@ impl World {
         self.network.heal();
     }
 
-    /// Makes every link a usual one, and every machine as fast as it can be.
+    /// Makes every link a usual one, and every machine as fast as it can be. Who sleeps goes on sleeping.
     pub fn mend(&mut self) {
         self.note("all links and machines are as usual");
         self.network.mend();
         self.machines.iter().for_each(|machine| machine.turns.set(1, 0));
+    }
+
+    /// Somebody opens every laptop.
+    pub fn wake(&mut self) {
+        self.note("all machines are awake");
+        self.machines.iter().for_each(|machine| machine.turns.wake());
     }
 
     /// Lets time pass.
@@ -402,9 +425,7 @@ impl World {
     /// Writes a line into the trace.
     pub fn note(&self, what: &str) {
         self.network.note(format_args!("== {what}"));
-        if self.wishes.timeline {
-            self.beliefs().timeline.event(clock::now(), what);
-        }
+        self.beliefs().timeline.event(clock::now(), what);
     }
 
     /// Measures something; many runs together show how it is spread.
@@ -473,6 +494,18 @@ impl World {
         (0..self.machines.len()).filter(|number| self.machines[*number].node.is_some()).collect()
     }
 
+    /// Somebody who lives may be taken for dead from now on.
+    fn divide(&self, how: &str) {
+        self.note(how);
+        self.divided.set(true);
+    }
+
+    /// Truth: whether somebody who lived could ever be taken for dead. While machines only crash, stop and start, nobody
+    /// can.
+    pub fn was_divided(&self) -> bool {
+        self.divided.get()
+    }
+
     /// Truth: whether two machines are members of one swarm.
     pub fn together(&self, one: usize, other: usize) -> bool {
         self.machines[one].swarm == self.machines[other].swarm
@@ -528,22 +561,5 @@ impl Beliefs {
         for (of, id) in self.keys.iter().enumerate() {
             self.timeline.belief(clock::now(), by, of, shade(id));
         }
-    }
-}
-
-/// The one real folder of a world: the models' actor makes its own in it. Gone with the world.
-struct Home(PathBuf);
-
-impl Home {
-    fn new() -> Result<Home> {
-        let path = std::env::temp_dir().join(format!("skep-sim-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Home(path))
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -190,18 +190,22 @@ impl Network {
         let from = port.at();
         let link = state.link(from.ip(), to.ip());
         let (fate, passed) = state.fate(&link, (from.ip(), to.ip()), bytes.len());
-        state.trace.datagram(from, to, bytes, fate);
+        let now = Instant::now();
         let copies = match fate {
             Fate::Arrives => 1,
             Fate::Twice => 2,
             Fate::Lost | Fate::Cut | Fate::TooLong => 0,
         };
-        for _ in 0..copies {
-            let jitter_us = link.jitter.as_micros() as u64;
-            let late = Duration::from_micros(state.rng.random_range(0..=jitter_us));
-            let delay = passed - Instant::now() + link.latency + late;
-            // tokio's timers know whole milliseconds and round up: a few bytes must not cost a whole one.
-            let at = Instant::now() + Duration::from_millis(delay.as_millis() as u64);
+        let jitter_us = link.jitter.as_micros() as u64;
+        let delays: Vec<Duration> = (0..copies)
+            .map(|_| {
+                let late = Duration::from_micros(state.rng.random_range(0..=jitter_us));
+                // tokio's timers know whole milliseconds and round up: a few bytes must not cost a whole one.
+                Duration::from_millis((passed - now + link.latency + late).as_millis() as u64)
+            })
+            .collect();
+        state.trace.datagram(from, to, bytes, fate, &delays);
+        for at in delays.into_iter().map(|delay| now + delay) {
             state.sent += 1;
             let sooner = state.flying.peek().is_none_or(|Reverse(first)| at < first.at);
             let flight = Flight { at, number: state.sent, from, to, bytes: bytes.to_vec() };
@@ -216,6 +220,9 @@ impl Network {
         let mut state = self.state();
         let Some(Reverse(Flight { from, to, bytes, .. })) = state.flying.pop() else { return };
         let port = state.ports.get(&to).cloned();
+        if port.is_none() {
+            state.trace.unheard(from, to, bytes.len());
+        }
         // The reader that this wakes may be about to send.
         drop(state);
         if let Some(port) = port {

@@ -1,6 +1,6 @@
 //! Acknowledged commands: what was taken is done, or fails with a reason.
 
-use crate::{World, clock};
+use crate::{World, clock, log};
 use anyhow::{Result, ensure};
 use skep_actors::scheduler::{self, Message, Record, ScheduleError, Spec, State};
 use skep_runtime::{Error, Wire};
@@ -22,7 +22,8 @@ pub struct Promises {
 struct Promise {
     owner: usize,
     id: Uuid,
-    ended: Option<Record>,
+    /// The record as it was first seen ended, and when.
+    ended: Option<(Record, Duration)>,
 }
 
 /// What came of a submission.
@@ -57,9 +58,9 @@ impl Promises {
         self.taken.len()
     }
 
-    /// An acknowledged command is known to whoever it was given to whenever that runs, ends once and never again, and
-    /// only by its last attempt. Only another owner, which took it over meanwhile, may say otherwise: it runs at least
-    /// once.
+    /// An acknowledged command is known to whoever it was given to whenever that runs, ends once and never again, only
+    /// by its last attempt, and is never started after it was seen to have ended. Only where somebody who lives could be
+    /// taken for dead may another owner, which took it over meanwhile, say otherwise: it runs at least once.
     pub async fn are_kept(&mut self, world: &World) -> Result<()> {
         for promise in &mut self.taken {
             promise.look(world).await?;
@@ -88,7 +89,7 @@ impl Promises {
 
 impl Promise {
     fn is(&self, state: State) -> bool {
-        self.ended.as_ref().is_some_and(|record| record.state == state)
+        self.ended.as_ref().is_some_and(|(record, _)| record.state == state)
     }
 
     async fn look(&mut self, world: &World) -> Result<()> {
@@ -101,37 +102,53 @@ impl Promise {
             match desk.ask(ASK_TIMEOUT, |reply| Message::Get(Wire(self.id), reply)).await {
                 Ok(Err(ScheduleError::NoSuchTask(_))) => {}
                 Ok(answer) => {
-                    found = Some(answer?);
+                    let record = answer?;
+                    let decides = world.id(asked) == record.owner;
+                    found = Some((record, decides));
                     break;
                 }
                 // Who has just been started may be too busy to answer.
                 Err(_) => return Ok(()),
             }
         }
-        let Some(record) = found else {
+        let Some((record, decides)) = found else {
             // While it is away, others may know: it had to confirm it with one of them, who may be away too.
             ensure!(!given_to, "{} was acknowledged by {} and is lost", self.id, self.owner);
             return Ok(());
         };
-        if let Some(before) = &self.ended {
+        if let Some((before, at)) = &self.ended {
+            // Who was away may not have heard yet: of the end, or that it is no longer the one who decides.
+            if record.term < before.term || (!decides && record != *before && record.term == before.term) {
+                return Ok(());
+            }
+            // Who is cut off with the only ones that know of an ending can't tell the others, who then run it again; and
+            // an owner that comes back tells of an ending until it hears that another one has begun anew meanwhile.
+            let again = log::starts(self.id).into_iter().find(|start| start > at);
             ensure!(
-                record == *before || record.term > before.term,
-                "a command that had ended changed: {before:?} -> {record:?}"
+                again.is_none() || world.was_divided(),
+                "a command that had ended runs again: {before:?}, {again:?}"
             );
+            let right = record == *before || record.term > before.term;
+            ensure!(right, "a command that had ended changed: {before:?} -> {record:?}");
             if record.state.ended() {
                 return Ok(());
             }
             self.ended = None;
         }
         if record.state.ended() {
-            let said = record.output.lines().next().and_then(|line| line.parse().ok());
+            let said = record.output.lines().last().and_then(|line| line.parse().ok());
             let right = record.state != State::Completed || said == Some(record.attempts);
             ensure!(right, "a command was ended by an attempt that counted no more: {record:?}");
             ensure!(
                 record.state == State::Completed || record.error.is_some(),
                 "it failed without a reason: {record:?}"
             );
-            self.ended = Some(record);
+            let starts = log::starts(self.id).len();
+            ensure!(
+                record.state != State::Completed || starts >= record.attempts.min(1) as usize,
+                "it is called done and was never started: {record:?}"
+            );
+            self.ended = Some((record, clock::now()));
         }
         Ok(())
     }

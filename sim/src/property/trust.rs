@@ -26,6 +26,25 @@ pub async fn only_members_are_obeyed(world: &World) -> Result<()> {
     obeyed(world, MEND_TIMEOUT).await
 }
 
+/// Nobody who is off a node's roster is obeyed by it: not even who does not know yet that it was evicted, and dials with a
+/// key and a roster that were good once. Holds at any moment, also while nobody's view is true.
+pub async fn outsiders_are_refused(world: &World) -> Result<()> {
+    let running = world.running();
+    let mut pairs = Vec::new();
+    for from in &running {
+        let strangers = running.iter().filter(|to| !world.together(*from, **to) && world.reaches(*from, **to));
+        for to in strangers {
+            // One takes the other for a member still, and not the other way round.
+            let (theirs, its) = (world.node(*from)?.members(), world.node(*to)?.members());
+            if theirs.get(&world.id(*to)).is_some() && its.get(&world.id(*from)).is_none() {
+                pairs.push((*from, *to));
+            }
+        }
+    }
+    world.note(&format!("outsiders dial: {pairs:?}"));
+    join_all(pairs.into_iter().map(|(from, to)| rightly(world, from, to, Duration::ZERO))).await.into_iter().collect()
+}
+
 async fn obeyed(world: &World, patience: Duration) -> Result<()> {
     let running = world.running();
     let pairs = running.iter().flat_map(|from| running.iter().map(move |to| (*from, *to)));
@@ -50,5 +69,25 @@ async fn rightly(world: &World, from: usize, to: usize, patience: Duration) -> R
             }
             (Err(_), true) => world.pass(ASK_PAUSE).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{entropy, property, world::Wishes};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_obeys_who_was_evicted_is_found() {
+        entropy::seed(7);
+        clock::start();
+        let mut world = World::new(7, Wishes::default(), None).unwrap();
+        world.form(2).await.unwrap();
+        property::view_becomes_truth(&world).await.unwrap();
+        rightly(&world, 0, 1, Duration::ZERO).await.unwrap();
+        // Nobody told the nodes.
+        world.evicted(1);
+        let found = rightly(&world, 1, 0, Duration::ZERO).await.unwrap_err().to_string();
+        assert!(found.contains("obeyed"), "{found}");
     }
 }

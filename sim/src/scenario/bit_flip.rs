@@ -25,7 +25,8 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
             world.medium(victim).fold();
         }
         let draw = world.rng().next_u64();
-        world.medium(victim).flip(draw);
+        let flipped = world.medium(victim).flip(draw);
+        world.note(&format!("a bit of {victim}'s disk turned over: {flipped}"));
         world.pass_up_to(Duration::from_secs(10)).await;
         if let Err(error) = world.start(victim).await {
             world.note(&format!("{victim} refuses its disk: {error:#}"));

@@ -146,6 +146,12 @@ pub const ALL: &[Scenario] = &[
         run: |world| Box::pin(form::all_at_once(world, 30)),
     },
     Scenario {
+        name: "form_together_100",
+        about: "99 nodes join at the same time, as many as there are invites to be had",
+        share: 0,
+        run: |world| Box::pin(form::all_at_once(world, 100)),
+    },
+    Scenario {
         name: "gather",
         about: "neighbours that discovery shows stay strangers until they are invited; then all crash and come back",
         share: 40,

@@ -18,9 +18,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     property::cards_are_known(world).await?;
     let full = world.shuffled()[0];
     let room = world.rng().random_range(0..8_000);
-    let capacity = world.medium(full).live_bytes() + room;
-    world.medium(full).set_capacity_bytes(Some(capacity));
-    world.note(&format!("the disk of {full} has {room} bytes left"));
+    world.fill_disk(full, Some(room));
 
     let (mut promises, mut refused) = (Promises::default(), 0);
     for _ in 0..COMMANDS {
@@ -39,8 +37,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     property::only_members_are_obeyed(world).await?;
     property::view_stays_truth(world, Duration::from_secs(10)).await?;
 
-    world.medium(full).set_capacity_bytes(None);
-    world.note("there is room again");
+    world.fill_disk(full, None);
     match submit(world, full, command(1)).await? {
         Submitted::Taken(id) => promises.note(full, id),
         other => anyhow::bail!("with room again a submission is {other:?}"),

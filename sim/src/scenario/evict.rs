@@ -36,6 +36,8 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     world.evict(by, away).await?;
     property::view_becomes_truth(world).await?;
     world.start(away).await?;
+    // It doesn't know yet, and asks everyone.
+    property::outsiders_are_refused(world).await?;
     property::view_becomes_truth(world).await?;
     property::only_members_are_obeyed(world).await?;
 
@@ -46,6 +48,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     let pause = world.rng().random_range(0..20_000);
     world.pass(Duration::from_millis(pause)).await;
     world.heal();
+    property::outsiders_are_refused(world).await?;
     property::view_becomes_truth(world).await?;
     property::only_members_are_obeyed(world).await?;
     property::view_stays_truth(world, Duration::from_secs(20)).await?;

@@ -2,6 +2,7 @@
 
 use crate::{World, property};
 use anyhow::Result;
+use skep_transport::join::book::INVITES_MAX;
 use std::time::Duration;
 
 pub(super) async fn one_by_one(world: &mut World, nodes: usize) -> Result<()> {
@@ -9,13 +10,19 @@ pub(super) async fn one_by_one(world: &mut World, nodes: usize) -> Result<()> {
     holds(world).await
 }
 
+/// As many at once as there are invites at the doors that are there.
 pub(super) async fn all_at_once(world: &mut World, nodes: usize) -> Result<()> {
-    let door = world.add().await?;
-    let mut others = Vec::new();
+    let mut inside = vec![world.add().await?];
+    let mut outside = Vec::new();
     for _ in 1..world.wishes().nodes.unwrap_or(nodes) {
-        others.push(world.add().await?);
+        outside.push(world.add().await?);
     }
-    world.join_together(&others, door).await?;
+    while !outside.is_empty() {
+        let wave: Vec<usize> = outside.drain(..outside.len().min(inside.len() * INVITES_MAX)).collect();
+        let joins: Vec<(usize, usize)> = wave.iter().copied().zip(inside.iter().copied().cycle()).collect();
+        world.join_together(&joins).await?;
+        inside.extend(wave);
+    }
     holds(world).await
 }
 

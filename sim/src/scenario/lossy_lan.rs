@@ -8,8 +8,8 @@ use std::time::Duration;
 
 pub(super) async fn run(world: &mut World) -> Result<()> {
     let count = world.wishes().nodes.unwrap_or(6);
-    world.form(count).await?;
     for one in 0..count {
+        world.add().await?;
         for other in 0..one {
             let link = Link {
                 latency: Duration::from_millis(world.rng().random_range(1..20)),
@@ -19,6 +19,10 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
                 ..Link::WIRED
             };
             world.link(one, other, link);
+        }
+        if one > 0 {
+            let door = world.rng().random_range(0..one);
+            world.join(one, door).await?;
         }
     }
     property::view_becomes_truth(world).await?;

@@ -2,7 +2,7 @@
 //! reason, soon, and whoever asks again gets the whole text from those that are left.
 
 use crate::{World, property};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rand::RngExt;
 use skep_actors::{
     model::{
@@ -89,7 +89,8 @@ async fn read_some(stream: &mut Stream, pieces: usize) -> Result<(String, bool)>
                 text.push_str(&more);
             }
             Ok(Some(Chunk::End { .. })) => return Ok((text, true)),
-            Ok(Some(Chunk::Failed { .. }) | None) | Err(_) => return Ok((text, false)),
+            Ok(Some(Chunk::Failed { .. })) | Err(_) => return Ok((text, false)),
+            Ok(None) => bail!("a stream ended in the middle of an answer without saying so"),
         }
     }
     Ok((text, false))
