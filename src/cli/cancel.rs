@@ -18,7 +18,14 @@ impl Cancel {
         let answer = match client.delete(&format!("/api/tasks/{id}")).await {
             // Ids are unique over tasks and agents, so the second question can't hit a stranger.
             Err(Error::Refused { status: 404, .. }) => {
-                client.post(&format!("/api/agents/{id}/cancel"), &json!({})).await?
+                match client.post(&format!("/api/agents/{id}/cancel"), &json!({})).await {
+                    Err(Error::Refused { status: 404, .. }) => {
+                        let why =
+                            "no command and no agent has this id: `skep tasks` and `skep agents` list them".to_owned();
+                        return Err(Error::Refused { status: 404, detail: why }.into());
+                    }
+                    answer => answer?,
+                }
             }
             answer => answer?,
         };

@@ -42,8 +42,8 @@ pub(crate) struct Run {
     #[arg(long)]
     detach: bool,
 
-    /// One argument is a line for the shell; several are a program and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    /// One argument is a line for the shell; several are a program and its arguments, of which all belong to it.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 

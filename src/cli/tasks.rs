@@ -2,6 +2,7 @@
 
 use super::{Here, screen};
 use clap::Args;
+use serde_json::Value;
 
 #[derive(Args)]
 pub(crate) struct Tasks {}
@@ -22,11 +23,17 @@ impl Tasks {
                     screen::state(&screen::text(&t["status"])),
                     screen::text(&t["assigned_node"]).chars().take(8).collect(),
                     t["exit_code"].as_i64().map_or("-".into(), |c| c.to_string()),
-                    screen::one_line(&screen::text(&t["command"]), 60),
+                    screen::one_line(&line(t), 60),
                 ]
             })
             .collect();
         screen::table(&["TASK", "STATUS", "NODE", "EXIT", "COMMAND"], &rows);
         Ok(())
     }
+}
+
+/// The command as it was given, program and arguments.
+fn line(task: &Value) -> String {
+    let args = task["args"].as_array().into_iter().flatten();
+    [&task["command"]].into_iter().chain(args).map(screen::text).collect::<Vec<_>>().join(" ")
 }
