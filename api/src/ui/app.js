@@ -4,6 +4,7 @@
 const PAUSE_MS = 2000;
 const at = (id) => document.getElementById(id);
 const gib = (bytes) => (bytes / 2 ** 30).toFixed(1);
+const some = (count, word) => count > 0 && `${count} ${word}`;
 
 async function ask(path, method = "GET", body = undefined) {
   const options = { method, headers: body && { "content-type": "application/json" }, body: body && JSON.stringify(body) };
@@ -63,9 +64,9 @@ async function refresh() {
   show("nodes", ["Name", "State", "Cores", "CPU", "Memory", "GPU", "Work", "Models"], nodes.map((node) => [
     node.name, state(node.status), node.cpus, `${node.cpu_percent.toFixed(0)} %`,
     `${gib(node.ram_used)} / ${gib(node.ram_total)} GiB`, node.gpu.name,
-    `${node.running} + ${node.queued}${node.draining ? ", draining" : ""}`, node.models.join(", ")]));
+    [some(node.running, "running"), some(node.queued, "waiting"), node.draining && "draining"].filter(Boolean).join(", "), node.models.join(", ")]));
   show("tasks", ["Command", "State", "Machine", "Since", ""], tasks.map((task) => [
-    task.command, state(task.status), name(task.assigned_node), new Date(task.submitted_at).toLocaleTimeString(),
+    [task.command, ...task.args].join(" "), state(task.status), name(task.assigned_node), new Date(task.submitted_at).toLocaleTimeString(),
     task.status === "running" || task.status === "pending"
       ? action("End", () => ask(`/api/tasks/${task.id}`, "DELETE"))
       : action("Output", async () => open((await ask(`/api/tasks/${task.id}`)).output || "(nothing)"))]));
