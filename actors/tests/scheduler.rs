@@ -77,6 +77,31 @@ async fn running(scheduler: &Scheduler, id: Uuid) -> Record {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_names_one_task_whichever_node_is_asked() {
+    let (_swarm, schedulers) = swarm(3).await;
+    let keyed = |command: &str| Spec { idempotency_key: Some("order 7".into()), ..spec(command) };
+    let first = submit(&schedulers[0], keyed("echo once")).await.unwrap();
+    let again = submit(&schedulers[0], keyed("echo once")).await.unwrap();
+    let elsewhere = submit(&schedulers[2], keyed("echo once")).await.unwrap();
+    assert_eq!((again.id, elsewhere.id, elsewhere.owner), (first.id, first.id, first.owner));
+    ended(&schedulers[0], first.id).await;
+    assert_eq!(submit(&schedulers[1], keyed("echo once")).await.unwrap().output, "once\n");
+    let other = submit(&schedulers[1], keyed("echo twice")).await;
+    assert_eq!(other.unwrap_err(), ScheduleError::KeyTaken(first.id));
+    assert_ne!(submit(&schedulers[0], spec("echo once")).await.unwrap().id, first.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_submissions_with_one_key_at_once_one_is_taken() {
+    let (_swarm, schedulers) = swarm(1).await;
+    let keyed = || Spec { idempotency_key: Some("order 7".into()), ..spec("attempt") };
+    let (one, other) = tokio::join!(submit(&schedulers[0], keyed()), submit(&schedulers[0], keyed()));
+    let taken = one.as_ref().or(other.as_ref()).unwrap().id;
+    assert!([&one, &other].iter().all(|answer| answer.as_ref().is_ok_and(|r| r.id == taken) || answer.is_err()));
+    assert_eq!(ended(&schedulers[0], taken).await.output, "1\n");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_command_runs_on_the_node_that_was_chosen_and_any_node_knows_its_record() {
     let (swarm, schedulers) = swarm(3).await;
     let record = submit(&schedulers[0], on("n2", "echo hello; sleep 5; exit 3")).await.unwrap();

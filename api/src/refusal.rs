@@ -68,6 +68,7 @@ impl From<ScheduleError> for Problem {
             E::Invalid { field, reason } => return Problem::invalid(field, reason),
             E::Named { field, error } => return Problem::from(error).in_field(field),
             E::NoSuchTask(_) => (S::NOT_FOUND, "no_such_task"),
+            E::KeyTaken(_) => return Problem::new(S::CONFLICT, "key_taken", text).in_field("idempotency_key"),
             E::NodeDown(_) => (S::CONFLICT, "node_down"),
             E::Impossible(_) => (S::UNPROCESSABLE_ENTITY, "impossible"),
             E::NoRoom => (S::SERVICE_UNAVAILABLE, "no_room"),

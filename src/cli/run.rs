@@ -34,6 +34,10 @@ pub(crate) struct Run {
     #[arg(long, default_value = "normal")]
     priority: String,
 
+    /// A name for this submission: once more with the same one, it is not run again.
+    #[arg(long, value_name = "TEXT")]
+    key: Option<String>,
+
     /// Added to its environment, which is clean otherwise.
     #[arg(long = "env", value_name = "KEY=VALUE")]
     env: Vec<String>,
@@ -58,6 +62,7 @@ impl Run {
             "node": self.on,
             "preferred_node": self.prefer,
             "priority": self.priority,
+            "idempotency_key": self.key,
             "timeout_s": self.timeout,
             "cpus": self.cpus,
             "memory_bytes": self.memory << 20,

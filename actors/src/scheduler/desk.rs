@@ -58,6 +58,8 @@ pub(super) struct State {
     pub runs: Runs,
     /// What other nodes own.
     pub wards: Wards,
+    /// Commands that were admitted and whose records are not on disk yet.
+    pub arriving: BTreeSet<Uuid>,
     /// Outputs that are kept here, of runs that are over too.
     pub outputs: BTreeMap<Uuid, Output>,
     /// The actors of running commands.
@@ -102,6 +104,7 @@ impl Desk {
             core,
             runs,
             wards,
+            arriving: BTreeSet::new(),
             outputs,
             actors: BTreeMap::new(),
             waiters: BTreeMap::new(),

@@ -112,6 +112,10 @@ pub struct Spec {
     pub timeout_s: u64,
     /// `urgent`, `critical`, `high`, `normal`, `low`.
     pub priority: Priority,
+    /// Who submits the same command with the same key once more, to whichever node, is answered with the task of the
+    /// first time: for those that didn't hear the answer. 1 to 128 bytes. Two nodes that are asked at the same moment,
+    /// or cut off from each other, may both take it; then one task remains, which may have run twice.
+    pub idempotency_key: Option<String>,
 }
 
 impl Spec {
@@ -128,6 +132,7 @@ impl Spec {
             memory_bytes: 0,
             timeout_s: 0,
             priority: Priority::Normal,
+            idempotency_key: None,
         }
     }
 }
@@ -352,6 +357,9 @@ pub enum ScheduleError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The key names a task already, and that is another command.
+    #[error("another command was submitted with this key, as task {0}: use a key of its own for each")]
+    KeyTaken(Uuid),
     /// The node that decides about it does not answer.
     #[error(
         "node {0}, which decides about this task, does not answer: another takes over within seconds, try again then"

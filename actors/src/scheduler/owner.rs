@@ -41,9 +41,31 @@ impl Desk {
             Ok(spec) => spec,
             Err(e) => return drop(reply.send(Wire(Err(e)))),
         };
-        let id = self.context.env.id();
+        match spec.idempotency_key.as_deref().map(spec::named_by) {
+            None => self.take(self.context.env.id(), spec, reply).await,
+            // Others are asked first, which takes its time.
+            Some(id) => self.tasks.spawn(self.clone().take_once(id, spec, reply)),
+        }
+    }
+
+    /// Takes a command whose key gives it its id, unless there is a task of this id in the swarm.
+    async fn take_once(self: Arc<Self>, id: Uuid, spec: Spec, reply: Waiter) {
+        let own = self.shown(id).await;
+        let known = if own.is_some() { own } else { self.find(id).await };
+        match known {
+            None => self.take(id, spec, reply).await,
+            Some(record) if record.spec == spec => self.get(id, reply).await,
+            Some(_) => drop(reply.send(Wire(Err(ScheduleError::KeyTaken(id))))),
+        }
+    }
+
+    async fn take(self: &Arc<Self>, id: Uuid, spec: Spec, reply: Waiter) {
         self.change(|state, now| {
-            if let Err(e) = state.core.admit(&spec) {
+            let admitted = state.core.admit(&spec).and_then(|()| match state.arriving.insert(id) {
+                true => Ok(()),
+                false => Err(Error::Busy(super::NAME.into()).into()),
+            });
+            if let Err(e) = admitted {
                 let _ = reply.send(Wire(Err(e)));
                 return ((), Vec::new(), Also::default());
             }
@@ -54,6 +76,7 @@ impl Desk {
                 // Not from within the journal: the decision that follows needs a place in it.
                 Ok(()) => desk.clone().tasks.spawn(async move {
                     let take = |state: &mut super::desk::State, now| {
+                        state.arriving.remove(&id);
                         let actions = state.core.submit(record, now);
                         (state.core.get(id).cloned(), actions, Also::default())
                     };
@@ -62,6 +85,7 @@ impl Desk {
                     let _ = reply.send(Wire(taken.ok_or(ScheduleError::NoSuchTask(id))));
                 }),
                 Err(e) => {
+                    desk.state().arriving.remove(&id);
                     // Nobody shall take over what nobody was promised.
                     if e == ledger::Error::Alone {
                         desk.tasks.spawn(desk.clone().take_back(id, term));
@@ -183,8 +207,20 @@ impl Desk {
         drop(place);
     }
 
-    /// Asks a node to run something, and tells the core what came of it.
+    /// Asks a node to run something, and tells the core what came of it. An order that has not gone out when its attempt
+    /// counts no more is taken back: a node that comes up seconds later must not run what another one has done.
     pub(super) async fn order(self: Arc<Self>, node: NodeId, run: Run) {
+        let (id, attempt) = (run.id, run.attempt);
+        let mut changes = self.changes();
+        tokio::select! {
+            () = self.clone().send_order(node, run) => {}
+            () = async { while self.state().core.is_running(id, attempt) && changes.changed().await.is_ok() {} } => {
+                tracing::debug!(task = %id, ?node, attempt, "the attempt counts no more: its order is taken back");
+            }
+        }
+    }
+
+    async fn send_order(self: Arc<Self>, node: NodeId, run: Run) {
         let (id, attempt) = (run.id, run.attempt);
         let mut answer = Err(Error::Timeout);
         for _ in 0..ABSENT_TRIES {

@@ -1,7 +1,9 @@
 //! The bounds of what may be asked for. Everything behind this file trusts a [`Spec`] that passed it.
 
 use super::messages::{ScheduleError, Spec};
+use sha2::{Digest, Sha256};
 use std::fmt::Display;
+use uuid::Uuid;
 
 /// Bytes of the command line, and of all arguments together: half of what Linux gives one argument.
 const COMMAND_BYTES_MAX: usize = 64 << 10;
@@ -15,6 +17,8 @@ const ENV_BYTES_MAX: usize = 64 << 10;
 const PATH_BYTES_MAX: usize = 4096;
 /// Bytes of a node's key, prefix or name: 63 characters of four bytes, and room for the key's 64.
 const NODE_BYTES_MAX: usize = 252;
+/// Bytes of a key that tells submissions apart: two UUIDs and some words.
+const KEY_BYTES_MAX: usize = 128;
 /// Seconds of the longest time limit: 30 days. Longer is a service, and 0 (never) is for that.
 const TIMEOUT_S_MAX: u64 = 30 * 24 * 3600;
 /// Variables that tell a task's processes from others; a command must not speak for another one.
@@ -46,6 +50,7 @@ pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
         ("dir", &spec.dir, PATH_BYTES_MAX),
         ("node", &spec.node, NODE_BYTES_MAX),
         ("preferred_node", &spec.preferred_node, NODE_BYTES_MAX),
+        ("idempotency_key", &spec.idempotency_key, KEY_BYTES_MAX),
     ] {
         let Some(text) = text else { continue };
         if text.is_empty() || text.len() > max {
@@ -57,6 +62,12 @@ pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
         return bad("timeout_s", format!("is {}; at most {TIMEOUT_S_MAX} (30 days), or 0 for never", spec.timeout_s));
     }
     Ok(())
+}
+
+/// The id of the task that a key names, the same on every node: a UUID of version 8 from the key's SHA-256.
+pub(super) fn named_by(key: &str) -> Uuid {
+    let hash = Sha256::new().chain_update("skep task key\0").chain_update(key).finalize();
+    uuid::Builder::from_custom_bytes(std::array::from_fn(|at| hash[at])).into_uuid()
 }
 
 fn environment(spec: &Spec) -> Result<(), ScheduleError> {
@@ -114,6 +125,7 @@ mod tests {
         check_field("env", |s| drop(s.env.insert("A".into(), "x\0".into())));
         check_field("dir", |s| s.dir = Some(String::new()));
         check_field("node", |s| s.node = Some("x".repeat(253)));
+        check_field("idempotency_key", |s| s.idempotency_key = Some("k".repeat(129)));
         check_field("timeout_s", |s| s.timeout_s = TIMEOUT_S_MAX + 1);
         assert_eq!(check(&spec("true")), Ok(()));
     }

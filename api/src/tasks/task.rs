@@ -101,6 +101,10 @@ pub struct NewTask {
     pub timeout_s: Option<u64>,
     /// `urgent`, `critical`, `high`, `normal`, `low` or `background`.
     pub priority: Option<String>,
+    /// Whoever submits the same command with the same key once more, to any node, is answered with the task of the
+    /// first time: for those that didn't hear the answer.
+    #[oai(validator(min_length = 1, max_length = 128))]
+    pub idempotency_key: Option<String>,
     /// The same wishes under their documented names.
     pub hints: Option<Hints>,
 }
@@ -142,6 +146,7 @@ impl TryFrom<NewTask> for Spec {
             memory_bytes: memory.unwrap_or(0),
             timeout_s: new.timeout_s.unwrap_or(0),
             priority: priority(new.priority.or(hints.priority))?,
+            idempotency_key: new.idempotency_key,
         })
     }
 }

@@ -3,9 +3,9 @@
 
 use crate::{World, clock, property};
 use anyhow::{Context, Result, ensure};
-use skep_actors::scheduler::{self, Message, Record, Spec, State, messages::Priority};
+use skep_actors::scheduler::{self, Message, Record, Spec, State};
 use skep_runtime::{Handle, Wire};
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// How long a question to a scheduler may take.
@@ -70,16 +70,5 @@ async fn until(
 }
 
 fn spec(command: &str) -> Spec {
-    Spec {
-        command: command.into(),
-        args: Vec::new(),
-        env: BTreeMap::new(),
-        dir: None,
-        node: None,
-        preferred_node: None,
-        cpus: 1,
-        memory_bytes: 0,
-        timeout_s: 0,
-        priority: Priority::Normal,
-    }
+    Spec { cpus: 1, ..Spec::new(command) }
 }

@@ -1,5 +1,5 @@
 //! Nodes take commands while their power fails, again and again, with writes under way and half written. What was
-//! acknowledged is there afterwards, and done once.
+//! acknowledged is there afterwards, and done once. What nobody heard of is given to any node again, by its key.
 
 use crate::{
     World,
@@ -8,6 +8,7 @@ use crate::{
 use anyhow::Result;
 use futures::future::join_all;
 use rand::RngExt;
+use skep_actors::scheduler::Spec;
 use std::{pin::pin, time::Duration};
 use tokio::time::timeout;
 
@@ -21,25 +22,33 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
     world.form(3).await?;
     property::view_becomes_truth(world).await?;
     let mut promises = Promises::default();
-    for _ in 0..CUTS {
+    for cut in 0..CUTS {
         let owner = world.rng().random_range(0..3);
         let commands = world.rng().random_range(1..=COMMANDS_MAX);
         let after = world.rng().random_range(0..=CUT_AFTER_MAX.as_millis() as u64);
         let takes = world.rng().random_range(0..4);
         // Those that are not answered before the power fails never were: whoever asked is told so by the silence.
+        let keyed = |n| Spec { idempotency_key: Some(format!("{cut}, {n}")), ..command(takes) };
         let mut taken = Vec::new();
         {
-            let asks = (0..commands).map(|_| submit(world, owner, command(takes)));
+            let asks = (0..commands).map(|n| submit(world, owner, keyed(n)));
             let mut asks = pin!(join_all(asks.map(|ask| async { taken_now(ask.await) })));
             if let Ok(answers) = timeout(Duration::from_millis(after), &mut asks).await {
                 taken.extend(answers.into_iter().flatten());
             }
         }
+        let unheard = taken.is_empty();
         taken.into_iter().for_each(|id| promises.note(owner, id));
         world.crash(owner)?;
         world.pass_up_to(Duration::from_secs(12)).await;
         world.start(owner).await?;
         promises.are_kept(world).await?;
+        if unheard {
+            property::view_becomes_truth(world).await?;
+            let again = world.rng().random_range(0..3);
+            let asks = join_all((0..commands).map(|n| submit(world, again, keyed(n)))).await;
+            asks.into_iter().filter_map(taken_now).for_each(|id| promises.note(again, id));
+        }
         world.pass_up_to(Duration::from_secs(4)).await;
     }
     world.note(&format!("{} commands were acknowledged", promises.count()));
