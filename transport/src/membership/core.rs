@@ -625,8 +625,8 @@ fn config(members: usize) -> Config {
         remove_down_after: Some(FORGET_DOWN),
         max_packet_size: nonzero(PACKET_BYTES_MAX),
         notify_down_members: true,
-        periodic_announce: every(ANNOUNCE_PERIOD, 1),
-        periodic_announce_to_down_members: every(REACH_PERIOD, 2),
+        periodic_announce: every(ANNOUNCE_PERIOD, 1).filter(|_| !cfg!(feature = "mutant-join-once")),
+        periodic_announce_to_down_members: every(REACH_PERIOD, 2).filter(|_| !cfg!(feature = "mutant-join-once")),
         periodic_gossip: every(GOSSIP_PERIOD, 3),
     }
 }
