@@ -325,7 +325,9 @@ impl Core {
         let mut out = Vec::new();
         let current = self.records.get(&id).map(|r| (r.attempts, r.term));
         let counts = cfg!(feature = "mutant-unfenced") || current == Some((attempt, term));
-        if self.running.contains_key(&id) && counts {
+        if let Some(node) = self.running.get(&id).copied().filter(|_| counts) {
+            // Its answer to the order may come later, when nobody waits for it any more.
+            self.fleet.entry(node).and_modify(|p| p.breaker.succeeded());
             match ending.lost {
                 true => self.lost(id, &ending.error.unwrap_or_else(|| "its node failed".into()), now, &mut out),
                 false => self.end(id, ending, now, &mut out),

@@ -212,25 +212,16 @@ impl Desk {
     pub(super) async fn order(self: Arc<Self>, node: NodeId, run: Run) {
         let (id, attempt) = (run.id, run.attempt);
         let mut changes = self.changes();
-        tokio::select! {
-            () = self.clone().send_order(node, run) => {}
-            () = async { while self.state().core.is_running(id, attempt) && changes.changed().await.is_ok() {} } => {
+        let counts_no_more =
+            async { while self.state().core.is_running(id, attempt) && changes.changed().await.is_ok() {} };
+        let answer = tokio::select! {
+            biased;
+            answer = self.ask_to_run(node, run) => answer,
+            () = counts_no_more => {
                 tracing::debug!(task = %id, ?node, attempt, "the attempt counts no more: its order is taken back");
+                return;
             }
-        }
-    }
-
-    async fn send_order(self: Arc<Self>, node: NodeId, run: Run) {
-        let (id, attempt) = (run.id, run.attempt);
-        let mut answer = Err(Error::Timeout);
-        for _ in 0..ABSENT_TRIES {
-            let run = run.clone();
-            answer = self.scheduler(node).ask(RUN_TIMEOUT, |reply| Message::Run(Wire(run), reply)).await;
-            if !matches!(answer, Err(Error::NoSuchActor(_))) {
-                break;
-            }
-            sleep(ABSENT_PAUSE).await;
-        }
+        };
         let outcome = match answer {
             Ok(Ok(())) => Ok(()),
             Ok(Err(ScheduleError::NoRoom)) => Err(Refusal::NoRoom),
@@ -243,6 +234,20 @@ impl Desk {
             tracing::debug!(task = %id, ?node, attempt, of = ATTEMPTS_MAX, ?refusal, "a node did not take a command");
         }
         self.change(|state, now| ((), state.core.ran(node, id, attempt, outcome, now), Also::default())).await;
+    }
+
+    /// A node's answer. A scheduler that is being started again is asked once more.
+    async fn ask_to_run(&self, node: NodeId, run: Run) -> Result<Result<(), ScheduleError>, Error> {
+        let mut answer = Err(Error::Timeout);
+        for _ in 0..ABSENT_TRIES {
+            let run = run.clone();
+            answer = self.scheduler(node).ask(RUN_TIMEOUT, |reply| Message::Run(Wire(run), reply)).await;
+            if !matches!(answer, Err(Error::NoSuchActor(_))) {
+                break;
+            }
+            sleep(ABSENT_PAUSE).await;
+        }
+        answer
     }
 
     /// Tells a node to end an attempt, until it has, or the attempt counts no more.
