@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The turns of a node.
 pub trait Pace: fmt::Debug + Send + Sync {
-    /// `None`: it may run now. Otherwise when it may again, which is later than `now`.
+    /// `None`: it may run now. Otherwise when it may again, or is to ask again: later than `now`.
     fn opens_at(&self, now: Instant) -> Option<Instant>;
 
     /// Makes one step of the node's work: for whoever wants to know whose step it is.

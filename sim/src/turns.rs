@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// One turn: what a scheduler gives to a process before it looks at the others.
 pub const TURN: Duration = Duration::from_millis(10);
 
+/// How soon a node notices that its machine was woken early: its tasks wait for their turn by the clock.
+const WAKE_PERIOD: Duration = Duration::from_millis(100);
+
 /// A machine's processor, as its node sees it. It outlives the node.
 #[derive(Debug)]
 pub struct Turns {
@@ -50,7 +53,7 @@ impl Turns {
 impl skep_runtime::pace::Pace for Turns {
     fn opens_at(&self, now: Instant) -> Option<Instant> {
         let at = self.start + self.pace().next(now - self.start);
-        (at > now).then_some(at)
+        (at > now).then_some(at.min(now + WAKE_PERIOD))
     }
 
     fn step(&self, work: &mut dyn FnMut()) {
@@ -77,7 +80,8 @@ mod tests {
     async fn a_sleeping_machine_runs_nothing_until_it_wakes() {
         let (turns, start) = (Turns::all("n0"), Instant::now());
         turns.sleep(Duration::from_secs(3));
-        assert_eq!(turns.opens_at(start), Some(start + Duration::from_secs(3)));
+        assert_eq!(turns.opens_at(start), Some(start + WAKE_PERIOD), "it looks again, and sleeps on");
+        assert_eq!(turns.opens_at(start + Duration::from_millis(2950)), Some(start + Duration::from_secs(3)));
         assert_eq!(turns.opens_at(start + Duration::from_secs(3)), None);
         turns.wake();
         assert_eq!(turns.opens_at(start), None);
