@@ -2,7 +2,8 @@
 //! carrier that calls the other node's directory.
 //!
 //! Not here: QUIC and membership (transport), faults drawn from a seed (sim). A node here dies by [`Swarm::kill`],
-//! loses its links by [`Swarm::cut`], and comes back by [`Swarm::restart`] and [`Swarm::heal`].
+//! loses its links by [`Swarm::cut`] or one of them by [`Swarm::part`], and comes back by [`Swarm::restart`],
+//! [`Swarm::heal`] and [`Swarm::meet`].
 
 use crate::{Context, ledger::Ledger};
 use futures::future::BoxFuture;
@@ -15,7 +16,7 @@ use skep_runtime::{
     swarm::{self, Finding, Invite, Waiting},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -114,6 +115,17 @@ impl Swarm {
         }
     }
 
+    /// Nodes `i` and `j` no longer reach each other, though all see both up: as when two members have yet to learn each
+    /// other's address.
+    pub fn part(&self, i: usize, j: usize) {
+        self.mesh.parted().insert((id(i.min(j)), id(i.max(j))));
+    }
+
+    /// Nodes `i` and `j` reach each other again.
+    pub fn meet(&self, i: usize, j: usize) {
+        self.mesh.parted().remove(&(id(i.min(j)), id(i.max(j))));
+    }
+
     /// Node `i` dies as by `kill -9`: links, actors under [`Swarm::root`], tasks and whatever its disk had not flushed.
     pub async fn kill(&mut self, i: usize) {
         self.cut(i);
@@ -209,7 +221,11 @@ fn repaint(members: &Members, which: impl Fn(&NodeId) -> bool, change: impl Fn(&
 
 /// Everyone's way to everyone.
 #[derive(Default)]
-struct Mesh(Mutex<BTreeMap<NodeId, Peer>>);
+struct Mesh {
+    peers: Mutex<BTreeMap<NodeId, Peer>>,
+    /// Pairs that don't reach each other, the lower key first.
+    parted: Mutex<BTreeSet<(NodeId, NodeId)>>,
+}
 
 #[derive(Clone)]
 struct Peer {
@@ -221,11 +237,18 @@ struct Peer {
 
 impl Mesh {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Peer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parted(&self) -> MutexGuard<'_, BTreeSet<(NodeId, NodeId)>> {
+        self.parted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Both ends of a link that is up.
     fn link(&self, from: NodeId, to: NodeId) -> Result<(Peer, Peer), Error> {
+        if self.parted().contains(&(from.min(to), from.max(to))) {
+            return Err(Error::LinkDown(to));
+        }
         let peers = self.lock();
         let up = |id| peers.get(&id).filter(|p: &&Peer| !p.link.is_cancelled()).cloned();
         up(from).zip(up(to)).ok_or(Error::LinkDown(to))

@@ -289,6 +289,32 @@ async fn a_lost_stage_fails_the_stream_at_once_and_the_next_request_is_placed_an
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stage_that_does_not_reach_the_next_one_yet_is_tried_again() {
+    let swarm = swarm(3).await;
+    swarm.part(1, 2);
+    let meet = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        swarm.meet(1, 2);
+    };
+    let (served, ()) = tokio::join!(serve(&swarm, 0, Some(3)), meet);
+    let served = served.unwrap();
+    let (_, end) = chat(&swarm, 0, &served, request("hello", 5)).await;
+    assert!(matches!(end, Chunk::End { completion_tokens: 5, .. }), "{end:?}");
+    // What was loaded for the attempts before is gone.
+    for i in 0..3 {
+        until("one stage a node is left", async || stats(&swarm, i).await.len() == 1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_that_never_reaches_the_next_one_fails_the_start_with_its_reason() {
+    let swarm = swarm(3).await;
+    swarm.part(1, 2);
+    let Err(ModelError::Start(reason)) = serve(&swarm, 0, Some(3)).await else { panic!("it can't start") };
+    assert!(reason.contains("is down"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn shards_end_when_the_node_of_their_pipeline_does() {
     let mut swarm = swarm(2).await;
     serve(&swarm, 0, Some(2)).await.unwrap();

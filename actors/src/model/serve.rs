@@ -50,6 +50,10 @@ const CACHE_CONTEXTS_MAX: u64 = 4;
 /// How often a node is asked again whether it has loaded its stage: each question waits for minutes, and a file of
 /// 100 GB takes a quarter of an hour over 1 GbE.
 const LOAD_ASKS_MAX: u32 = 12;
+/// How often a pipeline is placed and put together, with a pause between: two of its nodes may have heard of each other a
+/// moment ago, or a link is just being replaced by another. After some seconds it is more than a moment.
+const START_TRIES_MAX: u32 = 5;
+const START_PAUSE: Duration = Duration::from_secs(1);
 /// How often a stage of a pipeline that did not come to be is told to go, and the pause between: its node may be away
 /// for a moment. One that never hears of it ends when it has waited long enough.
 const UNLOAD_TRIES_MAX: u32 = 5;
@@ -270,7 +274,21 @@ impl Desk {
         (!draining).then_some((me, own)).into_iter().chain(found).map(candidate).collect()
     }
 
+    /// Places the model and puts its pipeline together; one that a lost stage stopped is placed anew.
     async fn start(&self, file: &Shelved, stages: Option<u16>) -> Result<Served, ModelError> {
+        for _ in 1..START_TRIES_MAX {
+            match self.try_start(file, stages).await {
+                Err(ModelError::Start(reason)) => {
+                    tracing::info!(model = file.model.name, %reason, "a pipeline did not come to be; it is placed anew");
+                    sleep(START_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+        self.try_start(file, stages).await
+    }
+
+    async fn try_start(&self, file: &Shelved, stages: Option<u16>) -> Result<Served, ModelError> {
         let (plan, cache_tokens) = self.planned(file, stages).await?;
         let shards: Vec<(NodeId, Uuid)> = plan.stages.iter().map(|stage| (stage.node, self.context.env.id())).collect();
         let started = self.assemble(file, &plan, cache_tokens, &shards).await;

@@ -21,7 +21,10 @@ impl Wires {
         let shared = self.0.upgrade().ok_or(Error::LinkDown(node))?;
         match shared.live(&node) {
             Some(live) => Ok(live),
-            None => shared.connect(node).await.map_err(|e| e.of_message(node)),
+            None => shared.connect(node).await.map_err(|error| {
+                tracing::debug!(?node, %error, "no connection for a message");
+                error.of_message(node)
+            }),
         }
     }
 }
