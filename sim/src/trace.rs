@@ -4,7 +4,13 @@
 //! every line of the nodes' own logs (from `log`).
 
 use crate::clock;
-use std::{collections::VecDeque, fmt, io::Write, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt,
+    io::Write,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// Lines without datagrams that are kept for whoever asks what happened before a failure.
 const LAST_LINES_MAX: usize = 40;
@@ -36,7 +42,7 @@ pub struct Trace {
 /// A whole run in numbers. Equal for equal seeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sums {
-    /// Digest of all lines.
+    /// Digest of all lines, datagrams in a form shorter than their text.
     pub lines: u64,
     /// Digest of the datagrams' contents.
     pub contents: u64,
@@ -61,7 +67,23 @@ impl Trace {
         self.sums.datagrams += 1;
         self.sums.bytes += bytes.len() as u64;
         self.sums.lost += u64::from(!matches!(fate, Fate::Arrives | Fate::Twice));
-        self.line(format_args!("{from} > {to} {} {fate:?} {delays:?}", bytes.len()));
+        // Millions of them: as text only if somebody reads it.
+        self.lines.add(&clock::now().as_nanos().to_le_bytes());
+        for at in [from, to] {
+            match at.ip() {
+                IpAddr::V4(ip) => self.lines.add(&ip.octets()),
+                IpAddr::V6(ip) => self.lines.add(&ip.octets()),
+            }
+            self.lines.add(&at.port().to_le_bytes());
+        }
+        self.lines.add(&(bytes.len() as u32).to_le_bytes());
+        self.lines.add(&[fate as u8]);
+        for delay in delays {
+            self.lines.add(&(delay.as_nanos() as u64).to_le_bytes());
+        }
+        if self.text.is_some() {
+            self.write(&timed(format_args!("{from} > {to} {} {fate:?} {delays:?}", bytes.len())));
+        }
     }
 
     /// A datagram arrived where nobody listens any more.
@@ -90,16 +112,24 @@ impl Trace {
     }
 
     fn line(&mut self, what: fmt::Arguments<'_>) -> String {
-        let line = format!("{:12.6} {what}\n", clock::now().as_secs_f64());
+        let line = timed(what);
         self.lines.add(line.as_bytes());
+        self.write(&line);
+        line
+    }
+
+    fn write(&mut self, line: &str) {
         if let Some(text) = &mut self.text {
             // Whoever reads it may have seen enough: a closed pipe ends the text, not the run.
             if text.write_all(line.as_bytes()).is_err() {
                 self.text = None;
             }
         }
-        line
     }
+}
+
+fn timed(what: fmt::Arguments<'_>) -> String {
+    format!("{:12.6} {what}\n", clock::now().as_secs_f64())
 }
 
 /// FNV-1a, 64 bits: a digest against accidents, not against people.

@@ -17,8 +17,8 @@ use rand::{Rng, RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use skep_actors::model::synthetic::{Options, tiny_llama};
 use skep_runtime::{
-    Members, NodeId, Tasks,
-    member::State,
+    Member, Members, NodeId, Tasks,
+    member::{Picture, State},
     store::{Medium, Tear},
 };
 use skep_transport::{Identity, Transport};
@@ -539,15 +539,24 @@ fn locked(beliefs: &Mutex<Beliefs>) -> MutexGuard<'_, Beliefs> {
 async fn watch(by: usize, members: Members, beliefs: Arc<Mutex<Beliefs>>) {
     let mut changes = members.changes();
     drop(members);
+    let mut before = Picture::default();
     loop {
         let picture = changes.borrow_and_update().clone();
+        // Most changes are how busy somebody is, which no row shows.
+        let same = |(old, now): ((&NodeId, &Arc<Member>), (&NodeId, &Arc<Member>))| {
+            old.0 == now.0 && old.1.state == now.1.state
+        };
+        let unchanged = before.len() == picture.len() && before.iter().zip(picture.iter()).all(same);
+        before = picture.clone();
         let shade = |id: &NodeId| match picture.get(id).map(|member| member.state) {
             Some(State::Up) => Shade::Up,
             Some(State::Down) => Shade::Down,
             Some(State::Left) => Shade::Left,
             None => Shade::None,
         };
-        locked(&beliefs).note(by, shade);
+        if !unchanged {
+            locked(&beliefs).note(by, shade);
+        }
         if changes.changed().await.is_err() {
             break;
         }

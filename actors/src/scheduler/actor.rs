@@ -5,7 +5,6 @@ use super::{
     NAME,
     core::Core,
     desk::Desk,
-    fleet::Fleet,
     journal::{RECORDS, ROWS},
     messages::Message,
     runner,
@@ -80,7 +79,7 @@ impl Actor for SchedulerActor {
             }
         }
         // Before the first command comes: without nodes it would be refused.
-        desk.survey(&mut Fleet::default()).await;
+        desk.survey().await;
         Ok(State { desk, _tasks: tasks })
     }
 

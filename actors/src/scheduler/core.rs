@@ -240,11 +240,13 @@ impl Core {
         out
     }
 
-    /// The picture of the nodes changed.
-    pub fn fleet(&mut self, seen: Vec<Seen>, now: Now) -> Vec<Action> {
-        let mut before = std::mem::take(&mut self.fleet);
-        for seen in seen {
-            let old = before.remove(&seen.id);
+    /// The picture of the nodes changed: who looks other than before, and who is no member any more.
+    pub fn fleet(&mut self, changed: Vec<Seen>, gone: &[NodeId], now: Now) -> Vec<Action> {
+        for id in gone {
+            self.fleet.remove(id);
+        }
+        for seen in changed {
+            let old = self.fleet.remove(&seen.id);
             let (breaker, full_until) = old.map(|p| (p.breaker, p.full_until)).unwrap_or_default();
             self.fleet.insert(seen.id, Peer { seen, breaker, full_until });
         }
@@ -666,7 +668,7 @@ mod tests {
     fn core(up: &[bool]) -> Core {
         let mut core = Core::new(node(0), Vec::new());
         core.release(at(0));
-        core.fleet(up.iter().enumerate().map(|(n, up)| seen(n as u8, *up)).collect(), at(0));
+        core.fleet(up.iter().enumerate().map(|(n, up)| seen(n as u8, *up)).collect(), &[], at(0));
         core
     }
 
@@ -688,9 +690,9 @@ mod tests {
     fn a_command_whose_node_dies_runs_elsewhere_and_the_old_attempt_is_stopped_when_the_node_is_back() {
         let mut core = core(&[true, true]);
         assert_eq!(placed_on(&submit(&mut core, 1, spec("true"))), [node(0)]);
-        let out = core.fleet(vec![seen(0, false), seen(1, true)], at(2));
+        let out = core.fleet(vec![seen(0, false), seen(1, true)], &[], at(2));
         assert_eq!(placed_on(&out), [node(1)]);
-        let out = core.fleet(vec![seen(0, true), seen(1, true)], at(3));
+        let out = core.fleet(vec![seen(0, true), seen(1, true)], &[], at(3));
         assert!(out.contains(&Action::Stop(node(0), Uuid::from_u128(1), 1, term())));
         assert!(
             core.moved(Uuid::from_u128(1), 1, term(), done(), at(4)).is_empty(),
@@ -705,7 +707,7 @@ mod tests {
         let mut core = core(&[true, true]);
         let forced = Spec { node: Some(node(1).to_string()), ..spec("true") };
         assert_eq!(placed_on(&submit(&mut core, 1, forced.clone())), [node(1)]);
-        core.fleet(vec![seen(0, true), seen(1, false)], at(2));
+        core.fleet(vec![seen(0, true), seen(1, false)], &[], at(2));
         let record = core.get(Uuid::from_u128(1)).unwrap();
         assert_eq!((record.state, record.error.as_deref()), (State::Failed, Some("node n1 died")));
         assert_eq!(core.admit(&forced), Err(ScheduleError::NodeDown("n1".into())));
@@ -742,7 +744,7 @@ mod tests {
         assert_eq!(core.tick(at(0)), [], "what others did meanwhile isn't known yet");
         assert_eq!(placed_on(&core.release(at(0))), [node(1)]);
         let unseen = Seen { ever_up: false, ..seen(1, false) };
-        core.fleet(vec![seen(0, true), unseen.clone()], at(0));
+        core.fleet(vec![seen(0, true), unseen.clone()], &[], at(0));
         core.ran(node(1), Uuid::from_u128(1), 1, Err(Refusal::Silent("down".into())), at(1));
         assert_eq!(placed_on(&core.tick(at(2))), [node(1)], "asked again, same attempt");
         assert_eq!(placed_on(&core.tick(at(16))), [node(0)], "the grace is over");
@@ -841,7 +843,7 @@ mod tests {
                             Err(_) => Vec::new(),
                         }
                     }
-                    Event::Members(up) => core.fleet(up.iter().enumerate().map(|(n, up)| seen(n as u8, *up)).collect(), now),
+                    Event::Members(up) => core.fleet(up.iter().enumerate().map(|(n, up)| seen(n as u8, *up)).collect(), &[], now),
                     Event::Ran(i, outcome) => {
                         let id = pick(i);
                         let outcome = [Ok(()), Err(Refusal::NoRoom), Err(Refusal::Silent("s".into())), Err(Refusal::Never("n".into()))][outcome as usize].clone();

@@ -55,6 +55,8 @@ pub(super) struct Desk {
 /// What the lock guards.
 pub(super) struct State {
     pub core: Core,
+    /// What the core was told of membership.
+    fleet: Fleet,
     pub runs: Runs,
     /// What other nodes own.
     pub wards: Wards,
@@ -102,6 +104,7 @@ impl Desk {
         let (journal, entries) = mpsc::channel(ENTRIES_MAX);
         let state = State {
             core,
+            fleet: Fleet::default(),
             runs,
             wards,
             arriving: BTreeSet::new(),
@@ -258,11 +261,10 @@ impl Desk {
     /// Tells the core what membership sees, and that time passes.
     async fn watch(self: Arc<Self>) {
         let mut members = self.context.members.changes();
-        let mut fleet = Fleet::default();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.survey(&mut fleet).await;
+            self.survey().await;
             loop {
                 tokio::select! {
                     alive = members.changed() => match alive {
@@ -279,9 +281,12 @@ impl Desk {
     }
 
     /// Tells the core what membership sees now.
-    pub(super) async fn survey(&self, fleet: &mut Fleet) {
-        let seen = fleet.look(&self.context.members);
-        self.change(|state, now| ((), state.core.fleet(seen, now), Also::default())).await;
+    pub(super) async fn survey(&self) {
+        let look = |state: &mut State, now| {
+            let (changed, gone) = state.fleet.look(&self.context.members);
+            ((), state.core.fleet(changed, &gone, now), Also::default())
+        };
+        self.change(look).await;
     }
 
     async fn tick(&self) {

@@ -1,25 +1,37 @@
-//! The nodes as the scheduler's core sees them, out of membership's picture. Cards are decoded once a version.
+//! The nodes as the scheduler's core sees them, out of membership's picture: what has changed since it looked last. Cards
+//! are decoded once a version.
 
 use super::core::Seen;
 use crate::node::{Card, card};
-use skep_runtime::{Member, Members, NodeId, member::State};
+use skep_runtime::{
+    Member, Members, NodeId,
+    member::{Picture, State},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Decodes members' cards and remembers the result.
+/// Remembers what was seen, and what members' cards say.
 #[derive(Default)]
 pub(super) struct Fleet {
     cards: BTreeMap<NodeId, (Arc<Vec<u8>>, u16, u64)>,
+    before: Picture,
 }
 
 impl Fleet {
-    /// Everyone on the roster, by key.
-    pub(super) fn look(&mut self, members: &Members) -> Vec<Seen> {
+    /// Who changed since the last look, and who is no member any more.
+    pub(super) fn look(&mut self, members: &Members) -> (Vec<Seen>, Vec<NodeId>) {
         let picture = members.now();
-        self.cards.retain(|id, _| picture.contains_key(id));
-        picture.values().map(|member| self.seen(member)).collect()
+        let before = std::mem::replace(&mut self.before, picture.clone());
+        let gone: Vec<NodeId> = before.keys().filter(|id| !picture.contains_key(id)).copied().collect();
+        for id in &gone {
+            self.cards.remove(id);
+        }
+        let known = |id: &NodeId, now: &Arc<Member>| before.get(id).is_some_and(|old| Arc::ptr_eq(old, now));
+        let changed = picture.iter().filter(|(id, now)| !known(id, now));
+        (changed.map(|(_, member)| self.seen(member)).collect(), gone)
     }
 
-    fn seen(&mut self, member: &Member) -> Seen {
+    /// One member as placement sees it.
+    pub(super) fn seen(&mut self, member: &Member) -> Seen {
         let (cpus, memory_bytes) = self.capacity(member);
         let free = 1000 - u64::from(member.load.memory_permille.min(1000));
         Seen {

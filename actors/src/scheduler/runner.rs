@@ -294,7 +294,7 @@ impl Desk {
     /// This node, as placement sees it, with nothing promised yet.
     fn myself(&self) -> Candidate {
         let me = self.context.directory.id();
-        let seen = Fleet::default().look(&self.context.members).into_iter().find(|s| s.id == me);
+        let seen = self.context.members.get(&me).map(|member| Fleet::default().seen(&member));
         Candidate {
             id: me,
             up: true,

@@ -28,8 +28,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
-/// How often what is overdue (cards, exchanges) is looked at.
-const CHORES_PERIOD: Duration = Duration::from_millis(500);
+/// How often silent connections are looked for: calls wait for what one of them doesn't deliver.
+const SILENCE_PERIOD: Duration = Duration::from_millis(500);
+/// How often what is overdue (cards, exchanges) is looked at for every member.
+const CHORES_PERIOD: Duration = Duration::from_secs(1);
 /// How far ahead of this machine's a member's clock may be.
 const CLOCKS_APART_MAX_MS: u64 = 24 * 3_600_000;
 /// How long gossip's goodbye may take to leave the socket before connections close.
@@ -60,6 +62,8 @@ pub(super) struct Driver {
     /// The same for those of whom nothing changed but how busy they are and when they were heard: that can wait for
     /// [`CHORES_PERIOD`].
     aged: BTreeSet<NodeId>,
+    /// Members of whom something was heard that may be a reason to pull a card or to exchange greetings.
+    touched: BTreeSet<NodeId>,
 }
 
 impl Driver {
@@ -87,6 +91,7 @@ impl Driver {
             swarm,
             stale,
             aged: BTreeSet::new(),
+            touched: BTreeSet::new(),
         };
         // The picture is complete before anyone can ask for it.
         driver.roster_changed();
@@ -98,7 +103,9 @@ impl Driver {
     pub(super) async fn run(mut self, mut incoming: Incoming, mut commands: mpsc::Receiver<Command>) {
         let mut rosters = self.ground.keeper.changes();
         let mut chores = interval(CHORES_PERIOD);
+        let mut silence = interval(SILENCE_PERIOD);
         chores.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        silence.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.start + self.core.wake_at().min(self.start.elapsed() + SLEEP_MAX);
             // In an order, so that a seed replays a run. What others can send without end comes last, and what can't
@@ -110,6 +117,7 @@ impl Driver {
                     Err(_) => return,
                 },
                 () = sleep_until(wake) => self.input(Input::Tick, None),
+                _ = silence.tick() => self.mesh.close_silent(),
                 _ = chores.tick() => self.chores(),
                 command = commands.recv() => match command {
                     Some(command) => self.command(command).await,
@@ -173,7 +181,6 @@ impl Driver {
                     face.wants_exchange |= first;
                     (face.exchange_after, face.exchanges_failed) = (None, 0);
                 });
-                self.exchanges();
             }
             Event::Down { peer, cause } => {
                 tracing::debug!(?peer, ?cause, "disconnected");
@@ -248,12 +255,12 @@ impl Driver {
             self.faces.entry(*id).or_default();
         }
         self.stale.extend(&members);
+        self.touched.extend(&members);
         if std::mem::replace(&mut self.swarm, roster.swarm()) != roster.swarm() {
             self.input(Input::Renew, None);
         }
         self.input(Input::Roster(members, start_of(&roster)), None);
         self.input(Input::Tick, None);
-        self.exchanges();
     }
 
     /// Closes whatever connection there is to who is no member, known here or not.
@@ -287,6 +294,7 @@ impl Driver {
     fn pulled(&mut self, id: NodeId, card: Option<Card>) {
         let Some(face) = self.faces.get_mut(&id) else { return };
         face.pulling = false;
+        self.touched.insert(id);
         match card {
             Some(card) if card.version > face.card.version => {
                 face.card = card;
@@ -333,6 +341,7 @@ impl Driver {
             State::Down | State::Left => self.mesh.close(&id, Reason::Down),
         }
         self.stale.insert(id);
+        self.touched.insert(id);
     }
 
     fn heard(&mut self, pulse: Pulse) {
@@ -343,19 +352,22 @@ impl Driver {
         let turned = face.load.draining != pulse.load.draining;
         face.load = pulse.load;
         face.seen_ms = now_ms;
-        face.card_heard = face.card_heard.max(pulse.card);
+        if pulse.card > face.card_heard {
+            face.card_heard = pulse.card;
+            self.touched.insert(pulse.node);
+        }
         face.heard_roster(pulse.roster == mine, Instant::now());
         if turned { &mut self.stale } else { &mut self.aged }.insert(pulse.node);
     }
 
     fn chores(&mut self) {
-        self.mesh.close_silent();
         self.close_others(&self.ground.keeper.now());
         self.own_card();
         self.doubt();
         self.hints();
         self.compare();
         self.stale.append(&mut self.aged);
+        self.touched.extend(self.faces.keys());
     }
 
     /// Members that don't answer may have evicted this node while it could not be told.
@@ -418,66 +430,65 @@ impl Driver {
         }
     }
 
-    /// Compares rosters with those for whom there is a reason.
-    fn exchanges(&mut self) {
+    /// Exchanges greetings and compares rosters with a member, if there is a reason and it is time.
+    fn exchange(&mut self, id: NodeId) {
         let now = Instant::now();
-        for (id, face) in &mut self.faces {
-            let due = face.exchange_after.is_none_or(|at| at <= now);
-            if *id == self.ground.me() || face.exchanging || !face.wants_exchange || !due {
-                continue;
-            }
-            if !self.mesh.is_up(id) && !face.answers() {
-                continue;
-            }
-            face.wants_exchange = false;
-            face.exchanging = true;
-            face.exchange_after = Some(now + EXCHANGE_PAUSE);
-            face.differs_since = None;
-            let (ground, id) = (self.ground.clone(), *id);
-            self.ground.spawner.spawn(async move {
-                let met = exchange::offer(&ground, id, Vec::new()).await;
-                if let Err(error) = &met {
-                    tracing::debug!(peer = ?id, %error, "no exchange");
-                }
-                let _ = ground.commands.send(Command::Exchanged(id, met.is_ok())).await;
-            });
+        let Some(face) = self.faces.get_mut(&id).filter(|_| id != self.ground.me()) else { return };
+        if face.exchanging || !face.wants_exchange || face.exchange_after.is_some_and(|at| at > now) {
+            return;
         }
+        if !self.mesh.is_up(&id) && !face.answers() {
+            return;
+        }
+        face.wants_exchange = false;
+        face.exchanging = true;
+        face.exchange_after = Some(now + EXCHANGE_PAUSE);
+        face.differs_since = None;
+        let ground = self.ground.clone();
+        self.ground.spawner.spawn(async move {
+            let met = exchange::offer(&ground, id, Vec::new()).await;
+            if let Err(error) = &met {
+                tracing::debug!(peer = ?id, %error, "no exchange");
+            }
+            let _ = ground.commands.send(Command::Exchanged(id, met.is_ok())).await;
+        });
     }
 
-    /// Pulls the cards that are newer than what is here.
-    fn pulls(&mut self) {
-        let now = Instant::now();
-        for (id, face) in &mut self.faces {
-            let due = face.pull_after.is_none_or(|at| at <= now);
-            if !face.answers() || face.pulling || !due || face.card_heard <= face.card.version {
-                continue;
-            }
-            face.pulling = true;
-            let (ground, mesh, id) = (self.ground.clone(), self.mesh.clone(), *id);
-            self.ground.spawner.spawn(async move {
-                let pull = async {
-                    let (to, mut from) = mesh.control(id, Protocol::Card).await.ok()?;
-                    let card = cards::pull(&mut from).await.ok();
-                    drop(to);
-                    card
-                };
-                let card = timeout(CARD_PAUSE, pull).await.ok().flatten();
-                let _ = ground.commands.send(Command::Pulled(id, card)).await;
-            });
+    /// Pulls the card of a member that has a newer one than what is here.
+    fn pull(&mut self, id: NodeId) {
+        let Some(face) = self.faces.get_mut(&id) else { return };
+        let due = face.pull_after.is_none_or(|at| at <= Instant::now());
+        if !face.answers() || face.pulling || !due || face.card_heard <= face.card.version {
+            return;
         }
+        face.pulling = true;
+        let (ground, mesh) = (self.ground.clone(), self.mesh.clone());
+        self.ground.spawner.spawn(async move {
+            let pull = async {
+                let (to, mut from) = mesh.control(id, Protocol::Card).await.ok()?;
+                let card = cards::pull(&mut from).await.ok();
+                drop(to);
+                card
+            };
+            let card = timeout(CARD_PAUSE, pull).await.ok().flatten();
+            let _ = ground.commands.send(Command::Pulled(id, card)).await;
+        });
     }
 
     fn face(&mut self, id: NodeId, change: impl FnOnce(&mut Face)) {
         if let Some(face) = self.faces.get_mut(&id) {
             change(face);
             self.stale.insert(id);
+            self.touched.insert(id);
         }
     }
 
     /// After each input: what others read is brought up to date, and what became due is started.
     fn settle(&mut self) {
-        self.pulls();
-        self.exchanges();
+        for id in std::mem::take(&mut self.touched) {
+            self.pull(id);
+            self.exchange(id);
+        }
         let own = (self.core.me(), self.core.pulse());
         let mut shown = self.ground.own.write().unwrap_or_else(PoisonError::into_inner);
         if *shown != own {
@@ -498,6 +509,8 @@ impl Driver {
             self.aged.remove(id);
             if let Some(face) = self.faces.get_mut(id) {
                 face.addresses = self.mesh.addresses(id);
+                // Who couldn't be dialled may answer now.
+                self.touched.insert(*id);
             }
         }
         let own = || Face {
