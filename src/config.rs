@@ -1,6 +1,6 @@
 //! What a node is started with, checked as a whole before any port is bound: all mistakes are told together.
 
-use skep_actors::runtime::store::Kind;
+use skep_actors::{node::labels, runtime::store::Kind};
 use skep_transport::join;
 use std::{
     fmt,
@@ -135,10 +135,11 @@ impl Config {
         expect(self.peers.iter().all(|p| p.port() != 0), "--peer: a port is needed, as in 192.168.1.7:4892");
         expect(self.guests.is_none_or(|at| at.ip().is_loopback()), "--guests: a loopback address, as in 127.0.0.1:0");
         expect(self.peers.len() <= 64, "--peer: at most 64");
-        expect(
-            self.labels.iter().all(|(k, v)| !k.is_empty() && k.len() <= 63 && v.len() <= 255),
-            "--label: KEY=VALUE, the key 1 to 63 characters, the value at most 255",
-        );
+        expect(self.labels.len() <= labels::LABELS_MAX, &format!("--label: at most {} of them", labels::LABELS_MAX));
+        for (key, value) in &self.labels {
+            let sound = labels::check(key, value);
+            expect(sound.is_ok(), &format!("--label: {}", sound.err().unwrap_or_default()));
+        }
         if let Some(models) = &self.models {
             expect(!models.is_file(), "--models: names a file, a folder is needed");
         }

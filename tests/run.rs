@@ -24,6 +24,27 @@ async fn a_command_runs_on_the_chosen_machine_and_its_exit_code_is_ours() {
 }
 
 #[tokio::test]
+async fn a_command_finds_the_machine_with_its_label() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    let shown = alder.skep(&["label", "birch", "room=attic", "quiet="]).await;
+    assert_eq!(shown, json!({ "room": "attic", "quiet": "" }));
+    let attic = |nodes: &serde_json::Value| bee::list(nodes, "nodes").iter().any(|n| n["labels"]["room"] == "attic");
+    alder.until("alder has heard of it", "/api/nodes", attic).await;
+    for condition in ["quiet", "room=attic"] {
+        let task = alder.skep(&["run", "--detach", "--where", condition, "--where", "os=linux", "true"]).await;
+        let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+        let task = alder.until("it is done", &path, |t| t["status"] == "completed").await;
+        assert_eq!(task["assigned_node"], birch.id(), "{task}");
+    }
+    let refused = alder.try_skep(&["run", "--where", "room=cellar", "true"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("birch is not room=cellar"), "{said}");
+    assert_eq!(alder.skep(&["label", "birch", "quiet-"]).await, json!({ "room": "attic" }));
+}
+
+#[tokio::test]
 async fn a_cancelled_command_leaves_no_orphan() {
     let hive = Hive::new();
     let alder = hive.start("alder").await;

@@ -34,6 +34,7 @@ impl From<NodeError> for Problem {
         let (status, code) = match &error {
             NodeError::NoSuchNode(_) => (S::NOT_FOUND, "no_such_node"),
             NodeError::Ambiguous(_) => (S::CONFLICT, "ambiguous"),
+            NodeError::Label(_) => (S::BAD_REQUEST, "invalid_field"),
             NodeError::Swarm(e) => of_swarm(e),
             _ => (S::INTERNAL_SERVER_ERROR, "store"),
         };

@@ -17,7 +17,7 @@ use rand::{Rng, RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use skep_actors::model::synthetic::{Options, tiny_llama};
 use skep_runtime::{
-    Member, Members, NodeId, Tasks,
+    Members, NodeId, Tasks,
     member::{Picture, State},
     store::{Medium, Tear},
 };
@@ -543,10 +543,7 @@ async fn watch(by: usize, members: Members, beliefs: Arc<Mutex<Beliefs>>) {
     loop {
         let picture = changes.borrow_and_update().clone();
         // Most changes are how busy somebody is, which no row shows.
-        let same = |(old, now): ((&NodeId, &Arc<Member>), (&NodeId, &Arc<Member>))| {
-            old.0 == now.0 && old.1.state == now.1.state
-        };
-        let unchanged = before.len() == picture.len() && before.iter().zip(picture.iter()).all(same);
+        let unchanged = states(&before).eq(states(&picture));
         before = picture.clone();
         let shade = |id: &NodeId| match picture.get(id).map(|member| member.state) {
             Some(State::Up) => Shade::Up,
@@ -563,6 +560,10 @@ async fn watch(by: usize, members: Members, beliefs: Arc<Mutex<Beliefs>>) {
     }
     // Nobody runs there any more who could believe anything.
     locked(&beliefs).note(by, |_| Shade::None);
+}
+
+fn states(picture: &Picture) -> impl Iterator<Item = (NodeId, State)> {
+    picture.iter().map(|(id, member)| (*id, member.state))
 }
 
 impl Beliefs {

@@ -16,6 +16,7 @@ mod drain;
 mod evict;
 mod invite;
 mod join;
+mod label;
 mod leave;
 mod logs;
 mod models;
@@ -75,6 +76,8 @@ enum Command {
     Nodes(nodes::Nodes),
     /// Give a node no new work, or give it work again.
     Drain(drain::Drain),
+    /// Show, give or take away what `skep run --where` asks about.
+    Label(label::Label),
     /// Run a command where there is room, and follow its output.
     Run(run::Run),
     /// The commands of the swarm.
@@ -132,6 +135,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Status(c) => c.run(&here).await,
         Command::Nodes(c) => c.run(&here).await,
         Command::Drain(c) => c.run(&here).await,
+        Command::Label(c) => c.run(&here).await,
         Command::Run(c) => return c.run(&here).await.unwrap_or_else(failed),
         Command::Tasks(c) => c.run(&here).await,
         Command::Logs(c) => c.run(&here).await,

@@ -26,6 +26,27 @@ pub(crate) struct Run {
     #[arg(long, value_name = "MIB", default_value_t = 0)]
     memory: u64,
 
+    /// Graphics processors that it needs.
+    #[arg(long, default_value_t = 0)]
+    gpus: u16,
+
+    /// Memory that each of them must have, in MiB; alone it asks for one.
+    #[arg(long, value_name = "MIB", default_value_t = 0)]
+    vram: u64,
+
+    /// Free room that it needs on the disk, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 0)]
+    disk: u64,
+
+    /// A model whose weights must lie there.
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+
+    /// A condition on the machine's labels: KEY, !KEY, KEY=VALUE or KEY!=VALUE, such as arch=aarch64; several must all
+    /// hold.
+    #[arg(long = "where", value_name = "CONDITION")]
+    labels: Vec<String>,
+
     /// Seconds after which it is ended.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     timeout: u64,
@@ -65,7 +86,12 @@ impl Run {
             "idempotency_key": self.key,
             "timeout_s": self.timeout,
             "cpus": self.cpus,
-            "memory_bytes": self.memory << 20,
+            "memory_bytes": mib(self.memory),
+            "gpus": self.gpus,
+            "vram_bytes": mib(self.vram),
+            "disk_bytes": mib(self.disk),
+            "model": self.model,
+            "labels": self.labels,
         });
         let task = client.post("/api/tasks", &body).await?;
         let id = screen::text(&task["id"]);
@@ -99,4 +125,9 @@ impl Run {
             }
         }
     }
+}
+
+/// Bytes. More than there can be stays more than there can be.
+fn mib(mib: u64) -> u64 {
+    mib.saturating_mul(1 << 20).min(i64::MAX as u64)
 }

@@ -4,9 +4,10 @@ use super::{
     NAME,
     card::{self, differs},
     hardware, health,
+    labels::{self, LABELS_MAX},
     load::{self, Sample, Sampler},
     lookup,
-    messages::{Card, Listed, Message, NodeError, Status, Summary},
+    messages::{Card, Labelling, Listed, Message, NodeError, Status, Summary},
     probe,
 };
 use crate::Context;
@@ -19,6 +20,7 @@ use skep_runtime::{
     swarm::{self, Finding},
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -32,7 +34,11 @@ const DISK_SAMPLES: u32 = 60;
 const SWARM_TIMEOUT: Duration = Duration::from_secs(120);
 /// What this node was told to be, by the setting's name. It survives restarts.
 const SETTINGS: Table<String, bool> = Table::new("node_settings");
-/// The one setting so far.
+/// The labels that its owner gave it while it ran, or took away, which count more than those that it was started with.
+/// One row, under [`LABELS_ROW`].
+const LABELS: Table<String, Labelling> = Table::new("node_labels");
+const LABELS_ROW: &str = "labels";
+/// Whether it takes no new work, among the settings.
 const DRAINING: &str = "draining";
 
 /// One machine.
@@ -61,7 +67,7 @@ struct Face {
 }
 
 /// What other nodes may ask of this one. The rest is its owner's, through API and command line.
-const REMOTE: Reach = Reach::Only(&["Status", "Summary", "List", "Get", "Health", "Metrics", "Drain"]);
+const REMOTE: Reach = Reach::Only(&["Status", "Summary", "List", "Get", "Health", "Metrics", "Drain", "Label"]);
 
 /// Starts the actor of this machine. Draining goes on over a restart.
 ///
@@ -88,6 +94,7 @@ impl Actor for NodeActor {
         };
         card.started_ms = context.env.now_ms();
         card.labels = context.labels.clone();
+        relabel(&mut card.labels, &context.store.get(LABELS, &LABELS_ROW.to_string())?.unwrap_or_default());
         let load = Load { draining, ..Load::default() };
         let face = Face { card, load, told_card: None, told_load: None, gpus: None };
         let node = Arc::new(Node { context, start: Instant::now(), face: Mutex::new(face) });
@@ -136,6 +143,7 @@ impl Actor for NodeActor {
                 let _ = reply.send(Wire(node.context.metrics.text()));
             }
             Message::Drain(Wire(draining), reply) => drop(reply.send(Wire(node.drain(draining).await))),
+            Message::Label(Wire(labels), reply) => drop(reply.send(Wire(node.label(labels).await))),
             Message::Invite(reply) => answer(&state.tasks, reply, async move { swarm.invite().await }),
             Message::Opens(Wire(line), reply) => drop(reply.send(Wire(swarm.opens(&line)))),
             Message::Join(Wire(invite), reply) => answer(&state.tasks, reply, async move { swarm.join(invite).await }),
@@ -203,6 +211,28 @@ impl Node {
         self.context.store.commit(batch).await.map_err(unwritten)?;
         self.change(|face| face.load.draining = draining);
         Ok(())
+    }
+
+    async fn label(&self, changes: Labelling) -> Result<BTreeMap<String, String>, NodeError> {
+        for (key, value) in &changes {
+            labels::check(key, value.as_deref().unwrap_or_default()).map_err(NodeError::Label)?;
+        }
+        let row = LABELS_ROW.to_string();
+        let unwritten = |e: skep_runtime::store::Error| NodeError::Store(e.to_string());
+        let mut told = self.context.store.get(LABELS, &row).map_err(unwritten)?.unwrap_or_default();
+        told.extend(changes);
+        // That one is gone is worth remembering of those that it is started with.
+        told.retain(|key, value| value.is_some() || self.context.labels.contains_key(key));
+        let mut labels = self.context.labels.clone();
+        relabel(&mut labels, &told);
+        if labels.len() > LABELS_MAX {
+            return Err(NodeError::Label(format!("a machine has at most {LABELS_MAX} labels, not {}", labels.len())));
+        }
+        let mut batch = Batch::new();
+        batch.put(LABELS, &row, &told).map_err(unwritten)?;
+        self.context.store.commit(batch).await.map_err(unwritten)?;
+        self.change(|face| face.card.labels = labels.clone());
+        Ok(labels)
     }
 
     fn status(&self) -> Status {
@@ -287,6 +317,15 @@ impl Node {
             }
             Err(e) => face.gpus = Some(health::finding("gpus", false, e.to_string())),
         });
+    }
+}
+
+fn relabel(labels: &mut BTreeMap<String, String>, told: &Labelling) {
+    for (key, value) in told {
+        match value {
+            Some(value) => drop(labels.insert(key.clone(), value.clone())),
+            None => drop(labels.remove(key)),
+        }
     }
 }
 
@@ -375,6 +414,35 @@ mod tests {
         assert!(first.ask(DEADLINE, Message::Status).await.unwrap().load.draining);
         first.ask(DEADLINE, |reply| Message::Drain(Wire(false), reply)).await.unwrap().unwrap();
         assert!(!swarm.context(1).members.get(&swarm.id(0)).unwrap().load.draining);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn labels_are_seen_by_others_and_survive_a_restart() {
+        let mut swarm = Swarm::new(2).await;
+        let first = node(&swarm, 0).await;
+        let label = async |node: &Handle<Message>, changes: &[(&str, Option<&str>)]| {
+            let changes = changes.iter().map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned))).collect();
+            node.ask(DEADLINE, |reply| Message::Label(Wire(changes), reply)).await.unwrap()
+        };
+        label(&first, &[("room", Some("attic")), ("gpu", Some(""))]).await.unwrap();
+        let labels = label(&first, &[("gpu", None), ("never", None)]).await.unwrap();
+        assert_eq!(labels, BTreeMap::from([("room".to_owned(), "attic".to_owned())]));
+        let seen = |swarm: &Swarm| {
+            let member = swarm.context(1).members.get(&swarm.id(0)).unwrap();
+            card::decode(&member.card).unwrap().labels
+        };
+        assert_eq!(seen(&swarm), labels);
+        // All or none.
+        let refused = label(&first, &[("a", Some("1")), ("os", Some("mine"))]).await.unwrap_err();
+        assert!(refused.to_string().starts_with("os: "), "{refused}");
+        assert_eq!(seen(&swarm), labels);
+        let many: Vec<String> = (0..LABELS_MAX).map(|n| format!("l{n}")).collect();
+        let many: Vec<(&str, Option<&str>)> = many.iter().map(|key| (key.as_str(), Some(""))).collect();
+        assert!(label(&first, &many).await.unwrap_err().to_string().contains("at most 64"));
+        swarm.kill(0).await;
+        swarm.restart(0).await;
+        node(&swarm, 0).await;
+        assert_eq!(seen(&swarm), labels);
     }
 
     #[tokio::test(start_paused = true)]

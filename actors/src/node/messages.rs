@@ -36,6 +36,10 @@ pub enum Message {
     /// Take no new work (`true`), or take work again. Answered when the new state is announced.
     #[rpc]
     Drain(Wire<bool>, RpcReplyPort<Wire<Result<(), NodeError>>>),
+    /// Give this machine labels, or take them away (`None`), all or none of them; they survive restarts. Answered with its
+    /// owner's labels once they are saved and announced; others pull them a moment later.
+    #[rpc]
+    Label(Wire<Labelling>, RpcReplyPort<Wire<Result<BTreeMap<String, String>, NodeError>>>),
     /// Open an invitation. Only for this node's owner: refused when it comes from another node.
     #[rpc]
     Invite(RpcReplyPort<Wire<Result<Invite, NodeError>>>),
@@ -68,6 +72,9 @@ pub enum Message {
     Work(Wire<(u16, u16)>),
 }
 
+/// Labels by key; without a value, one that is to go.
+pub type Labelling = BTreeMap<String, Option<String>>;
+
 /// A node's card: what others need to know to give it work. Pulled when its version changes; a few KiB.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Card {
@@ -99,7 +106,7 @@ pub struct Card {
     pub models: Vec<CardModel>,
     /// Models that are served from here.
     pub pipelines: Vec<CardPipeline>,
-    /// Free labels for placement.
+    /// What its owner says of it, for placement.
     pub labels: BTreeMap<String, String>,
     /// When the node started, in milliseconds since 1970.
     pub started_ms: u64,
@@ -228,6 +235,9 @@ pub enum NodeError {
     /// Membership said no.
     #[error(transparent)]
     Swarm(#[from] swarm::Error),
+    /// A label is out of bounds, or not the owner's to give.
+    #[error("{0}")]
+    Label(String),
     /// It could not be written, so nothing changed: it would not survive a restart.
     #[error("it could not be saved: {0}")]
     Store(String),

@@ -12,6 +12,7 @@ mod actor;
 pub mod card;
 mod hardware;
 mod health;
+pub mod labels;
 mod load;
 pub mod lookup;
 pub mod messages;

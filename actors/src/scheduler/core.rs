@@ -12,6 +12,7 @@
 
 use super::{
     breaker::Breaker,
+    demand::Offer,
     messages::{Ending, Priority, Record, Run, ScheduleError, Spec, State, Stats, Term},
     placement::{Candidate, Need, place},
     queue::{CLASSES, Queue},
@@ -19,6 +20,7 @@ use super::{
 use skep_runtime::NodeId;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 use uuid::Uuid;
@@ -33,6 +35,8 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(15);
 /// Attempts taken from an unreachable node that are remembered, to be stopped when it is back.
 const REVOKED_MAX: usize = 1000;
+/// Nodes of which a refusal says what they lack: a few lines on a screen.
+const LACKING_MAX: usize = 8;
 
 /// Both clocks at an event: the wall's for records, the time since start for decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct Seen {
     pub free_bytes: u64,
     /// What it says that it runs.
     pub running: u32,
+    /// What else it has.
+    pub offer: Arc<Offer>,
 }
 
 /// What is to be done, in this order.
@@ -213,17 +219,19 @@ impl Core {
             Some(id) => self.fleet.get(&id).map(|p| &p.seen).into_iter().collect(),
             None => self.fleet.values().map(|p| &p.seen).collect(),
         };
-        // A node whose card was not pulled yet may turn out large enough.
-        if fleet.iter().any(|s| s.cpus == 0 || (need.cpus <= s.cpus && need.memory_bytes <= s.memory_bytes)) {
+        // A node whose card was not pulled yet may turn out to have it all.
+        let lack = |seen: &&Seen| if seen.cpus > 0 { lacks(seen, &need) } else { Vec::new() };
+        if fleet.iter().any(|seen| lack(seen).is_empty()) {
             return Ok(());
         }
-        let cpus = fleet.iter().map(|s| s.cpus).max().unwrap_or(0);
-        let mib = fleet.iter().map(|s| s.memory_bytes).max().unwrap_or(0) >> 20;
-        Err(ScheduleError::Impossible(format!(
-            "{} cores and {} MiB of memory; the largest have {cpus} cores and {mib} MiB",
-            need.cpus,
-            need.memory_bytes >> 20
-        )))
+        let mut lines: Vec<String> =
+            fleet.iter().map(|seen| format!("{} {}", seen.name, lack(seen).join(", "))).collect();
+        if lines.len() > LACKING_MAX {
+            let more = lines.len() - LACKING_MAX;
+            lines.truncate(LACKING_MAX);
+            lines.push(format!("and {more} more"));
+        }
+        Err(ScheduleError::Impossible(lines.join("; ")))
     }
 
     /// A new command's record, as it is to be saved before [`Core::submit`].
@@ -579,7 +587,16 @@ pub(crate) fn need(spec: &Spec) -> Need {
         preferred: key(&spec.preferred_node),
         cpus: spec.cpus,
         memory_bytes: spec.memory_bytes,
+        demand: spec.demand.clone(),
     }
+}
+
+/// What a node whose card is known could never give.
+fn lacks(seen: &Seen, need: &Need) -> Vec<String> {
+    let cpus = (need.cpus > seen.cpus).then(|| format!("has {} of {} cores", seen.cpus, need.cpus));
+    let memory = (need.memory_bytes > seen.memory_bytes)
+        .then(|| format!("has {} of {} MiB of memory", seen.memory_bytes >> 20, need.memory_bytes >> 20));
+    cpus.into_iter().chain(memory).chain(seen.offer.shortfalls(&need.demand)).collect()
 }
 
 fn candidate(peer: &Peer, now: Now) -> Candidate {
@@ -595,6 +612,8 @@ fn candidate(peer: &Peer, now: Now) -> Candidate {
         running: seen.running,
         taken_cpus: 0,
         taken_bytes: 0,
+        taken_gpus: 0,
+        offer: seen.offer.clone(),
     }
 }
 
@@ -602,6 +621,7 @@ fn take(candidate: &mut Candidate, need: &Need) {
     candidate.running += 1;
     candidate.taken_cpus += u32::from(need.cpus);
     candidate.taken_bytes += need.memory_bytes;
+    candidate.taken_gpus += u32::from(need.demand.gpus());
 }
 
 fn run(record: &Record) -> Run {
@@ -611,7 +631,7 @@ fn run(record: &Record) -> Run {
 
 fn bytes(spec: &Spec) -> usize {
     let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len()).sum();
-    spec.command.len() + spec.args.iter().map(String::len).sum::<usize>() + env
+    spec.command.len() + spec.args.iter().map(String::len).sum::<usize>() + env + spec.demand.bytes()
 }
 
 fn failed(why: String) -> Ending {
@@ -637,6 +657,7 @@ pub(crate) fn spec(command: &str) -> Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduler::demand::Demand;
     use proptest::prelude::*;
 
     fn node(n: u8) -> NodeId {
@@ -654,6 +675,7 @@ mod tests {
             memory_bytes: 1 << 30,
             free_bytes: 1 << 30,
             running: 0,
+            offer: Arc::default(),
         }
     }
 
@@ -700,6 +722,28 @@ mod tests {
         );
         core.moved(Uuid::from_u128(1), 2, term(), done(), at(4));
         assert_eq!(core.get(Uuid::from_u128(1)).unwrap().state, State::Completed);
+    }
+
+    #[test]
+    fn a_command_goes_where_its_demands_are_met_and_nowhere_else() {
+        let mut core = core(&[true, true]);
+        let offer = Offer { gpus: vec![8 << 30], labels: [("fast".into(), String::new())].into(), ..Offer::default() };
+        core.fleet(vec![Seen { offer: Arc::new(offer), ..seen(1, true) }], &[], at(0));
+        let wants = |labels: &[&str], gpus| Spec {
+            demand: Demand { labels: labels.iter().map(|l| l.parse().unwrap()).collect(), gpus, ..Demand::default() },
+            ..spec("true")
+        };
+        assert_eq!(placed_on(&submit(&mut core, 1, wants(&["fast"], 1))), [node(1)]);
+        assert_eq!(placed_on(&submit(&mut core, 2, wants(&["!fast"], 0))), [node(0)]);
+        // The only one is taken, until it is free again.
+        assert_eq!(placed_on(&submit(&mut core, 3, wants(&[], 1))), []);
+        assert_eq!(placed_on(&core.moved(Uuid::from_u128(1), 1, term(), done(), at(1))), [node(1)]);
+        let refused = core.admit(&wants(&["fast", "room=attic"], 2)).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "no node has what this needs: n0 has 0 of 2 GPUs, has no label fast, is not room=attic; n1 has 1 of 2 GPUs, is \
+             not room=attic"
+        );
     }
 
     #[test]

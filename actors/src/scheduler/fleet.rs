@@ -1,18 +1,26 @@
 //! The nodes as the scheduler's core sees them, out of membership's picture: what has changed since it looked last. Cards
 //! are decoded once a version.
 
-use super::core::Seen;
-use crate::node::{Card, card};
+use super::{core::Seen, demand::Offer};
+use crate::node::card;
 use skep_runtime::{
     Member, Members, NodeId,
     member::{Picture, State},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
+/// What a card says that placement wants to know.
+#[derive(Clone, Default)]
+struct Known {
+    cpus: u16,
+    memory_bytes: u64,
+    offer: Arc<Offer>,
+}
+
 /// Remembers what was seen, and what members' cards say.
 #[derive(Default)]
 pub(super) struct Fleet {
-    cards: BTreeMap<NodeId, (Arc<Vec<u8>>, u16, u64)>,
+    cards: BTreeMap<NodeId, (Arc<Vec<u8>>, Known)>,
     before: Picture,
 }
 
@@ -32,7 +40,7 @@ impl Fleet {
 
     /// One member as placement sees it.
     pub(super) fn seen(&mut self, member: &Member) -> Seen {
-        let (cpus, memory_bytes) = self.capacity(member);
+        let Known { cpus, memory_bytes, offer } = self.known(member);
         let free = 1000 - u64::from(member.load.memory_permille.min(1000));
         Seen {
             id: member.id,
@@ -44,17 +52,19 @@ impl Fleet {
             memory_bytes,
             free_bytes: memory_bytes / 1000 * free,
             running: u32::from(member.load.running),
+            offer,
         }
     }
 
-    fn capacity(&mut self, member: &Member) -> (u16, u64) {
-        if let Some((card, cpus, memory)) = self.cards.get(&member.id)
+    fn known(&mut self, member: &Member) -> Known {
+        if let Some((card, known)) = self.cards.get(&member.id)
             && Arc::ptr_eq(card, &member.card)
         {
-            return (*cpus, *memory);
+            return known.clone();
         }
-        let Card { cpus, memory_bytes, .. } = card::decode(&member.card).unwrap_or_default();
-        self.cards.insert(member.id, (member.card.clone(), cpus, memory_bytes));
-        (cpus, memory_bytes)
+        let card = card::decode(&member.card).unwrap_or_default();
+        let known = Known { cpus: card.cpus, memory_bytes: card.memory_bytes, offer: Arc::new(Offer::of(&card)) };
+        self.cards.insert(member.id, (member.card.clone(), known.clone()));
+        known
     }
 }

@@ -1,5 +1,6 @@
 //! What the SchedulerActor can be told and asked, and the record that it keeps of each command.
 
+use super::demand::Demand;
 use crate::{node::NodeError, task::output::TAIL_BYTES_MAX};
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
@@ -108,6 +109,8 @@ pub struct Spec {
     pub cpus: u16,
     /// Bytes of memory that it needs.
     pub memory_bytes: u64,
+    /// What else its node must have.
+    pub demand: Demand,
     /// Seconds after which it is ended; 0 is never.
     pub timeout_s: u64,
     /// `urgent`, `critical`, `high`, `normal`, `low`.
@@ -130,6 +133,7 @@ impl Spec {
             preferred_node: None,
             cpus: 0,
             memory_bytes: 0,
+            demand: Demand::default(),
             timeout_s: 0,
             priority: Priority::Normal,
             idempotency_key: None,
@@ -334,7 +338,7 @@ pub enum ScheduleError {
     /// The named node does not answer.
     #[error("node {0} is down: choose another, or leave the choice to the scheduler")]
     NodeDown(String),
-    /// No node could ever run it: it asks for more than any has.
+    /// No node could ever run it: what each lacks.
     #[error("no node has what this needs: {0}")]
     Impossible(String),
     /// No room now, on the node that was asked.

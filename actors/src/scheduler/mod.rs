@@ -8,7 +8,7 @@
 //!   record <- journal <- core <---------------- Moved <------ runs <- journal <- ending
 //! ```
 //!
-//! `core`, `queue`, `placement`, `breaker`, `runs` and `wards` decide and do no I/O; `desk` holds them and executes what
+//! `core`, `queue`, `demand`, `placement`, `breaker`, `runs` and `wards` decide and do no I/O; `desk` holds them and executes what
 //! they say; `owner`, `runner` and `heir` are its three parts. Records lie in the [ledger](crate::ledger): when an owner
 //! dies, the next node in a command's order takes it over. A command runs at least once: after a failure it may run
 //! twice.
@@ -18,6 +18,7 @@
 mod actor;
 pub mod breaker;
 pub mod core;
+pub mod demand;
 mod desk;
 mod fleet;
 mod follow;
@@ -33,6 +34,7 @@ pub mod spec;
 pub mod wards;
 
 pub use actor::start;
+pub use demand::{Condition, Demand};
 pub use messages::{Message, Record, ScheduleError, Spec, State, Stats};
 
 /// The published name of a node's SchedulerActor.

@@ -2,7 +2,9 @@
 //!
 //! A pure function of what is known of the nodes; equal knowledge gives an equal answer on every node.
 
+use super::demand::{Demand, Offer};
 use skep_runtime::NodeId;
+use std::sync::Arc;
 
 /// Commands that a node runs at once even if nobody knows its cores.
 const SLOTS_MIN: u32 = 8;
@@ -20,6 +22,8 @@ pub struct Need {
     pub cpus: u16,
     /// Bytes of memory; 0 is "whatever there is".
     pub memory_bytes: u64,
+    /// What else it must have.
+    pub demand: Demand,
 }
 
 /// What is known of a node.
@@ -45,6 +49,10 @@ pub struct Candidate {
     pub taken_cpus: u32,
     /// Bytes of memory that those were promised, as far as known.
     pub taken_bytes: u64,
+    /// Graphics processors that those were promised, as far as known.
+    pub taken_gpus: u32,
+    /// What else it has.
+    pub offer: Arc<Offer>,
 }
 
 impl Candidate {
@@ -55,7 +63,9 @@ impl Candidate {
             let memory = need.memory_bytes == 0
                 || (need.memory_bytes <= self.free_bytes
                     && self.taken_bytes.saturating_add(need.memory_bytes) <= self.memory_bytes);
-            cpus && memory
+            let gpus = need.demand.gpus() == 0
+                || self.taken_gpus + u32::from(need.demand.gpus()) <= self.offer.gpus.len() as u32;
+            cpus && memory && gpus && need.demand.disk_bytes <= self.offer.disk_free_bytes
         }
     }
 
@@ -66,7 +76,10 @@ impl Candidate {
 
     /// Whether it could take the command if it had nothing else to do.
     pub fn could_ever(&self, need: &Need) -> bool {
-        need.forced.is_none_or(|id| id == self.id) && need.cpus <= self.cpus && need.memory_bytes <= self.memory_bytes
+        need.forced.is_none_or(|id| id == self.id)
+            && need.cpus <= self.cpus
+            && need.memory_bytes <= self.memory_bytes
+            && self.offer.satisfies(&need.demand)
     }
 }
 
@@ -94,11 +107,17 @@ mod tests {
     prop_compose! {
         fn candidate(n: u8)(
             (up, draining, shut) in any::<(bool, bool, bool)>(), cpus in 0u16..4, memory in 0u64..4, free in 0u64..4,
-            running in 0u32..10, taken_cpus in 0u32..4, taken_bytes in 0u64..4,
+            running in 0u32..10, taken_cpus in 0u32..4, taken_bytes in 0u64..4, taken_gpus in 0u32..3,
+            gpus in prop::collection::vec(0u64..3, 0..3), disk_bytes in 0u64..4, disk_free_bytes in 0u64..4,
+            fast in any::<bool>(),
         ) -> Candidate {
             let (draining, shut) = (draining && shut, shut && !draining && !up);
             Candidate {
                 id: id(n), up, draining, shut, cpus, memory_bytes: memory, free_bytes: free, running, taken_cpus, taken_bytes,
+                taken_gpus, offer: Arc::new(Offer {
+                    gpus, disk_bytes, disk_free_bytes, labels: fast.then(|| ("fast".into(), String::new())).into_iter().collect(),
+                    ..Offer::default()
+                }),
             }
         }
     }
@@ -125,6 +144,17 @@ mod tests {
             {
                 continue;
             }
+            let gpus = need.demand.gpus() as usize;
+            let good = c.offer.gpus.iter().filter(|g| **g >= need.demand.vram_bytes).count();
+            if gpus > 0 && (good < gpus || c.taken_gpus as usize + gpus > c.offer.gpus.len()) {
+                continue;
+            }
+            if need.demand.disk_bytes > c.offer.disk_bytes.min(c.offer.disk_free_bytes) {
+                continue;
+            }
+            if !need.demand.labels.is_empty() && !c.offer.labels.contains_key("fast") {
+                continue;
+            }
             if need.preferred == Some(c.id) {
                 return Some(c.id);
             }
@@ -138,9 +168,12 @@ mod tests {
         #[test]
         fn the_choice_is_what_the_rules_say_one_by_one(
             fleet in fleet(), forced in prop::option::weighted(0.2, 0u8..7), preferred in prop::option::of(0u8..7),
-            cpus in 0u16..4, memory_bytes in 0u64..4,
+            cpus in 0u16..4, memory_bytes in 0u64..4, gpus in 0u16..3, vram_bytes in 0u64..3, disk_bytes in 0u64..3,
+            fast in any::<bool>(),
         ) {
-            let need = Need { forced: forced.map(id), preferred: preferred.map(id), cpus, memory_bytes };
+            let labels = fast.then(|| "fast".parse().unwrap()).into_iter().collect();
+            let demand = Demand { gpus, vram_bytes, disk_bytes, labels, model: None };
+            let need = Need { forced: forced.map(id), preferred: preferred.map(id), cpus, memory_bytes, demand };
             prop_assert_eq!(place(&need, &fleet), brute(&need, &fleet));
         }
     }

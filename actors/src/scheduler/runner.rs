@@ -306,6 +306,8 @@ impl Desk {
             running: 0,
             taken_cpus: 0,
             taken_bytes: 0,
+            taken_gpus: 0,
+            offer: seen.map(|s| s.offer).unwrap_or_default(),
         }
     }
 

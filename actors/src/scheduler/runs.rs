@@ -3,6 +3,7 @@
 //! No I/O: the desk starts and ends processes and keeps [`Row`]s on disk.
 
 use super::{
+    core::need,
     messages::{Ending, Record, Run, ScheduleError, State, Term},
     placement::{Candidate, Need},
 };
@@ -27,6 +28,8 @@ pub struct Row {
     pub cpus: u16,
     /// Bytes of memory that it was promised.
     pub memory_bytes: u64,
+    /// Graphics processors that it was promised.
+    pub gpus: u16,
     /// How it ended; `None` while it runs.
     pub ending: Option<Ending>,
     /// Its owner knows how it ended.
@@ -84,6 +87,7 @@ impl Runs {
             attempt: run.attempt,
             cpus: run.spec.cpus,
             memory_bytes: run.spec.memory_bytes,
+            gpus: run.spec.demand.gpus(),
             ending: None,
             heard: false,
         };
@@ -103,8 +107,9 @@ impl Runs {
             node.running += 1;
             node.taken_cpus += u32::from(active.cpus);
             node.taken_bytes += active.memory_bytes;
+            node.taken_gpus += u32::from(active.gpus);
         }
-        let need = Need { forced: None, preferred: None, cpus: row.cpus, memory_bytes: row.memory_bytes };
+        let need = Need { forced: None, preferred: None, ..need(&run.spec) };
         if node.has_room(&need) { Ok(Order::Start(Box::new(row))) } else { Err(ScheduleError::NoRoom) }
     }
 
@@ -207,6 +212,8 @@ mod tests {
             running: 0,
             taken_cpus: 0,
             taken_bytes: 0,
+            taken_gpus: 0,
+            offer: std::sync::Arc::default(),
         }
     }
 

@@ -1,6 +1,10 @@
 //! The bounds of what may be asked for. Everything behind this file trusts a [`Spec`] that passed it.
 
-use super::messages::{ScheduleError, Spec};
+use super::{
+    demand::{CONDITIONS_MAX, Condition},
+    messages::{ScheduleError, Spec},
+};
+use crate::node::labels;
 use sha2::{Digest, Sha256};
 use std::fmt::Display;
 use uuid::Uuid;
@@ -17,6 +21,8 @@ const ENV_BYTES_MAX: usize = 64 << 10;
 const PATH_BYTES_MAX: usize = 4096;
 /// Bytes of a node's key, prefix or name: 63 characters of four bytes, and room for the key's 64.
 const NODE_BYTES_MAX: usize = 252;
+/// Bytes of a model's name.
+const MODEL_BYTES_MAX: usize = 256;
 /// Bytes of a key that tells submissions apart: two UUIDs and some words.
 const KEY_BYTES_MAX: usize = 128;
 /// Seconds of the longest time limit: 30 days. Longer is a service, and 0 (never) is for that.
@@ -51,6 +57,7 @@ pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
         ("node", &spec.node, NODE_BYTES_MAX),
         ("preferred_node", &spec.preferred_node, NODE_BYTES_MAX),
         ("idempotency_key", &spec.idempotency_key, KEY_BYTES_MAX),
+        ("model", &spec.demand.model, MODEL_BYTES_MAX),
     ] {
         let Some(text) = text else { continue };
         if text.is_empty() || text.len() > max {
@@ -58,6 +65,7 @@ pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
         }
         no_nul(field, text)?;
     }
+    conditions(spec)?;
     if spec.timeout_s > TIMEOUT_S_MAX {
         return bad("timeout_s", format!("is {}; at most {TIMEOUT_S_MAX} (30 days), or 0 for never", spec.timeout_s));
     }
@@ -87,6 +95,23 @@ fn environment(spec: &Spec) -> Result<(), ScheduleError> {
         }
         no_nul("env", name)?;
         no_nul("env", value)?;
+    }
+    Ok(())
+}
+
+/// They may come from another node, so not through the parser that knows their bounds.
+fn conditions(spec: &Spec) -> Result<(), ScheduleError> {
+    let labels = &spec.demand.labels;
+    if labels.len() > CONDITIONS_MAX {
+        return bad("labels", format!("has {} conditions; at most {CONDITIONS_MAX}", labels.len()));
+    }
+    for condition in labels {
+        let (key, value) = match condition {
+            Condition::Has(key) | Condition::Lacks(key) => (key, None),
+            Condition::Is(key, value) | Condition::IsNot(key, value) => (key, Some(value)),
+        };
+        let sound = labels::check_key(key).and_then(|()| value.map_or(Ok(()), |value| labels::check_value(value)));
+        sound.or_else(|why| bad("labels", why))?;
     }
     Ok(())
 }
@@ -126,6 +151,10 @@ mod tests {
         check_field("dir", |s| s.dir = Some(String::new()));
         check_field("node", |s| s.node = Some("x".repeat(253)));
         check_field("idempotency_key", |s| s.idempotency_key = Some("k".repeat(129)));
+        check_field("model", |s| s.demand.model = Some(String::new()));
+        check_field("labels", |s| s.demand.labels = vec![Condition::Has("a b".into())]);
+        check_field("labels", |s| s.demand.labels = vec![Condition::Is("a".into(), "v".repeat(256))]);
+        check_field("labels", |s| s.demand.labels = vec![Condition::Has("a".into()); CONDITIONS_MAX + 1]);
         check_field("timeout_s", |s| s.timeout_s = TIMEOUT_S_MAX + 1);
         assert_eq!(check(&spec("true")), Ok(()));
     }

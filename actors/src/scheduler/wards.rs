@@ -118,6 +118,7 @@ mod tests {
             draining: false,
             cpus: 1,
             memory_bytes: 1,
+            offer: std::sync::Arc::default(),
             free_bytes: 1,
             running: 0,
         }

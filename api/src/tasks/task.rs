@@ -2,7 +2,7 @@
 
 use crate::{Problem, when::rfc3339};
 use poem_openapi::{Enum, Object};
-use skep_actors::scheduler::{self, Record, Spec};
+use skep_actors::scheduler::{self, Condition, Demand, Record, Spec};
 use std::collections::BTreeMap;
 
 /// Where a command stands.
@@ -63,11 +63,22 @@ pub struct Task {
 
 /// What a command needs.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct Requirements {
     /// Cores; 0 is whatever there is.
     pub cpus: u16,
     /// Bytes of memory; 0 is whatever there is.
     pub memory_bytes: u64,
+    /// Graphics processors.
+    pub gpus: u16,
+    /// Bytes of memory of each of them.
+    pub vram_bytes: u64,
+    /// Bytes free on the machine's disk.
+    pub disk_bytes: u64,
+    /// A model whose weights lie there.
+    pub model: Option<String>,
+    /// Conditions on the machine's labels.
+    pub labels: Vec<String>,
     /// Seconds after which it is ended; 0 is never.
     pub timeout_s: u64,
 }
@@ -96,6 +107,22 @@ pub struct NewTask {
     /// Bytes of memory that it needs.
     #[oai(validator(minimum(value = "0")))]
     pub memory_bytes: Option<u64>,
+    /// Graphics processors that it needs. They are counted: which of them it uses is its own affair.
+    #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
+    pub gpus: Option<u16>,
+    /// Bytes of memory that each of those has at least; alone it asks for one.
+    #[oai(validator(minimum(value = "0")))]
+    pub vram_bytes: Option<u64>,
+    /// Bytes that are free on the machine's disk.
+    #[oai(validator(minimum(value = "0")))]
+    pub disk_bytes: Option<u64>,
+    /// A model whose weights lie there, by its name.
+    #[oai(validator(min_length = 1, max_length = 256))]
+    pub model: Option<String>,
+    /// Conditions on the machine's labels, which all have to hold: `key`, `!key`, `key=value` or `key!=value`. Every
+    /// machine has `os`, `arch` and `device` beside those that its owner gave it.
+    #[oai(validator(max_items = 32))]
+    pub labels: Option<Vec<String>>,
     /// Seconds after which it is ended.
     #[oai(validator(minimum(value = "0")))]
     pub timeout_s: Option<u64>,
@@ -144,11 +171,22 @@ impl TryFrom<NewTask> for Spec {
             preferred_node: new.preferred_node,
             cpus: new.cpus.unwrap_or(0),
             memory_bytes: memory.unwrap_or(0),
+            demand: Demand {
+                gpus: new.gpus.unwrap_or(0),
+                vram_bytes: new.vram_bytes.unwrap_or(0),
+                disk_bytes: new.disk_bytes.unwrap_or(0),
+                model: new.model,
+                labels: conditions(new.labels.unwrap_or_default())?,
+            },
             timeout_s: new.timeout_s.unwrap_or(0),
             priority: priority(new.priority.or(hints.priority))?,
             idempotency_key: new.idempotency_key,
         })
     }
+}
+
+fn conditions(texts: Vec<String>) -> Result<Vec<Condition>, Problem> {
+    texts.into_iter().map(|text| text.parse().map_err(|why: String| Problem::invalid("labels", &why))).collect()
 }
 
 fn environment(pairs: Vec<String>) -> Result<BTreeMap<String, String>, Problem> {
@@ -200,7 +238,16 @@ impl From<Record> for Task {
             output: record.output,
             output_bytes: record.output_bytes,
             error: record.error,
-            requirements: Requirements { cpus: spec.cpus, memory_bytes: spec.memory_bytes, timeout_s: spec.timeout_s },
+            requirements: Requirements {
+                cpus: spec.cpus,
+                memory_bytes: spec.memory_bytes,
+                gpus: spec.demand.gpus(),
+                vram_bytes: spec.demand.vram_bytes,
+                disk_bytes: spec.demand.disk_bytes,
+                labels: spec.demand.labels.iter().map(ToString::to_string).collect(),
+                model: spec.demand.model,
+                timeout_s: spec.timeout_s,
+            },
             submitted_at: rfc3339(record.submitted_ms),
             started_at: record.started_ms.map(rfc3339),
             finished_at: record.finished_ms.map(rfc3339),

@@ -42,7 +42,8 @@ fn act(context: Context) -> impl FnMut(Message) + Send {
     let spec = || {
         serde_json::from_value(json!({
             "command": "echo hi", "args": [], "env": {}, "dir": null, "node": null, "preferred_node": null,
-            "cpus": 0, "memory_bytes": 0, "timeout_s": 0, "priority": "normal",
+            "cpus": 0, "memory_bytes": 0, "timeout_s": 0,
+            "demand": {"gpus": 0, "vram_bytes": 0, "disk_bytes": 0, "model": null, "labels": []}, "priority": "normal",
         }))
     };
     move |message| match message {
@@ -98,6 +99,13 @@ async fn a_command_is_taken_with_all_its_wishes() {
     assert_eq!((&task["id"], &task["status"]), (&json!(ID.to_string()), &json!("running")));
     assert_eq!((&task["env"], &task["priority"]), (&json!(["A=1=2"]), &json!("low")));
     assert_eq!(task["requirements"]["memory_bytes"], 2 << 20);
+    let body = json!({"command": "make", "vram_bytes": 9, "model": "tiny", "labels": ["arch=arm", "!battery"]});
+    let (_, task) = json(stage.post_json("/api/tasks", body).await).await;
+    let needs = &task["requirements"];
+    assert_eq!((&needs["gpus"], &needs["vram_bytes"], &needs["model"]), (&json!(1), &json!(9), &json!("tiny")));
+    assert_eq!(needs["labels"], json!(["arch=arm", "!battery"]));
+    let (status, problem) = json(stage.post_json("/api/tasks", json!({"command": "x", "labels": ["a b"]})).await).await;
+    assert_eq!((status, &problem["field"]), (400, &json!("labels")), "{problem}");
     assert_eq!(task["submitted_at"], "2023-11-14T22:13:20Z");
     assert_eq!(task.get("finished_at"), None);
 }
