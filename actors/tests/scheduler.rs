@@ -228,6 +228,40 @@ async fn cancelling_ends_what_runs_and_what_waits_from_any_node() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancel_outlives_the_node_that_was_told() {
+    for restarts in [false, true] {
+        let (mut swarm, mut schedulers) = swarm(3).await;
+        let long = Spec { preferred_node: Some("n1".into()), ..spec("sleep 1000") };
+        let id = submit(&schedulers[0], long).await.unwrap().id;
+        running(&schedulers[2], id).await;
+        // It can't reach the node that runs it, and dies before it can.
+        swarm.part(0, 1);
+        let (told, witness) = (schedulers[0].clone(), &schedulers[2]);
+        let dies = async {
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(get(witness, id).await.state, State::Running);
+            swarm.kill(0).await;
+        };
+        let (cancelled, ()) = tokio::join!(told.ask(DEADLINE, |reply| Message::Cancel(Wire(id), reply)), dies);
+        assert!(!matches!(cancelled, Ok(Ok(_))), "nobody was told that it has ended");
+        swarm.meet(0, 1);
+        if restarts {
+            swarm.restart(0).await;
+            schedulers[0] = boot(&swarm, 0).await;
+        }
+        let record = ended(&schedulers[2], id).await;
+        assert_eq!((record.state, record.attempts), (State::Cancelled, 1), "{record:?}");
+        // Nothing of it runs on.
+        let scheduler = &schedulers[1];
+        let deadline = Instant::now() + DEADLINE;
+        while scheduler.ask(DEADLINE, Message::Stats).await.unwrap().running_here > 0 {
+            assert!(Instant::now() < deadline, "it runs on");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_owner_that_restarts_goes_on_with_its_records() {
     let (mut swarm, schedulers) = swarm(2).await;
     let there = submit(&schedulers[0], on("n1", "sleep 20; echo there")).await.unwrap();

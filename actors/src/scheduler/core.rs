@@ -118,7 +118,6 @@ pub struct Core {
     running: BTreeMap<Uuid, NodeId>,
     /// Given before a restart to a node that doesn't answer yet: asked again at each tick.
     unsure: BTreeSet<Uuid>,
-    cancelling: BTreeSet<Uuid>,
     /// In order of their ends.
     ended: VecDeque<Uuid>,
     fleet: BTreeMap<NodeId, Peer>,
@@ -139,7 +138,6 @@ impl Core {
             queue: Queue::default(),
             running: BTreeMap::new(),
             unsure: BTreeSet::new(),
-            cancelling: BTreeSet::new(),
             ended: VecDeque::new(),
             fleet: BTreeMap::new(),
             revoked: BTreeMap::new(),
@@ -166,6 +164,11 @@ impl Core {
     pub fn adopt(&mut self, record: Record, now: Now) -> Vec<Action> {
         let mut out = vec![Action::Save(Box::new(record.clone()))];
         let (id, node) = (record.id, record.assigned.filter(|_| record.state == State::Running));
+        if let Some(node) = node.filter(|_| record.cancelling) {
+            self.enter(record);
+            self.recant(id, node, now, &mut out);
+            return out;
+        }
         if let Some(node) = node {
             out.push(Action::Run(node, Box::new(run(&record))));
         }
@@ -186,7 +189,6 @@ impl Core {
         self.queue.remove(record.spec.priority, id);
         self.running.remove(&id);
         self.unsure.remove(&id);
-        self.cancelling.remove(&id);
         self.ended.retain(|ended| *ended != id);
         vec![Action::Disowned(id)]
     }
@@ -275,8 +277,10 @@ impl Core {
             }
         }
         for id in std::mem::take(&mut self.unsure) {
-            if let (Some(node), Some(record)) = (self.running.get(&id), self.records.get(&id)) {
-                out.push(Action::Run(*node, Box::new(run(record))));
+            match (self.running.get(&id).copied(), self.records.get(&id)) {
+                (Some(node), Some(record)) if record.cancelling => self.recant(id, node, now, &mut out),
+                (Some(node), Some(record)) => out.push(Action::Run(node, Box::new(run(record)))),
+                _ => {}
             }
         }
         self.forced_on_the_dead(now, &mut out);
@@ -352,12 +356,14 @@ impl Core {
     /// # Errors
     /// [`ScheduleError::NoSuchTask`]; [`ScheduleError::Over`] if it has ended.
     pub fn cancel(&mut self, id: Uuid, now: Now) -> Result<Vec<Action>, ScheduleError> {
-        let record = self.records.get(&id).ok_or(ScheduleError::NoSuchTask(id))?;
+        let record = self.records.get_mut(&id).ok_or(ScheduleError::NoSuchTask(id))?;
         let mut out = Vec::new();
         match (record.state, self.running.get(&id)) {
             (State::Running, Some(node)) => {
+                if !std::mem::replace(&mut record.cancelling, true) {
+                    out.push(Action::Save(Box::new(record.clone())));
+                }
                 out.push(Action::Stop(*node, id, record.attempts, record.term));
-                self.cancelling.insert(id);
             }
             (State::Pending | State::Running, _) => self.end(id, cancelled(None), now, &mut out),
             (state, _) => return Err(ScheduleError::Over(word(state).into())),
@@ -467,10 +473,21 @@ impl Core {
         fleet
     }
 
+    /// Somebody wanted it ended, and who told its node so is gone: it is told again, and not waited for.
+    fn recant(&mut self, id: Uuid, node: NodeId, now: Now, out: &mut Vec<Action>) {
+        let stop = self.records.get(&id).map(|record| Action::Stop(node, id, record.attempts, record.term));
+        match self.is_up(node) {
+            true => out.extend(stop),
+            false => self.revoke(node, id),
+        }
+        let why = format!("who was to end it on node {} went away; it is told once more", self.name(node));
+        self.end(id, cancelled(Some(why)), now, out);
+    }
+
     /// Its node is gone: somewhere else, unless it must be there or was tried often enough.
     fn lost(&mut self, id: Uuid, why: &str, now: Now, out: &mut Vec<Action>) {
         let Some(record) = self.records.get(&id) else { return };
-        if self.cancelling.contains(&id) {
+        if record.cancelling {
             self.end(id, cancelled(Some(why.into())), now, out);
         } else if record.spec.node.is_some() || record.attempts >= ATTEMPTS_MAX {
             self.end(id, failed(why.into()), now, out);
@@ -480,7 +497,7 @@ impl Core {
     }
 
     fn requeue(&mut self, id: Uuid, now: Now, out: &mut Vec<Action>) {
-        if self.cancelling.contains(&id) {
+        if self.records.get(&id).is_some_and(|record| record.cancelling) {
             return self.end(id, cancelled(None), now, out);
         }
         self.running.remove(&id);
@@ -498,7 +515,6 @@ impl Core {
         self.queue.remove(record.spec.priority, id);
         self.running.remove(&id);
         self.unsure.remove(&id);
-        self.cancelling.remove(&id);
         record.state = ending.state;
         record.exit_code = ending.exit_code;
         record.error = ending.error;

@@ -217,6 +217,8 @@ pub struct Record {
     pub assigned: Option<NodeId>,
     /// Where it stands.
     pub state: State,
+    /// Somebody wants it ended while it runs: whoever decides about it next ends it, and nobody runs it once more.
+    pub cancelling: bool,
     /// Exit status, if it exited by itself.
     pub exit_code: Option<i32>,
     /// The last part of its output, standard output and error as they came; the whole (as far as it is kept) by `Follow`.
@@ -244,6 +246,7 @@ impl Record {
             attempts: 0,
             assigned: None,
             state: State::Pending,
+            cancelling: false,
             exit_code: None,
             output: String::new(),
             output_bytes: 0,

@@ -26,6 +26,7 @@ fn record(spec: Spec, owner: NodeId) -> Record {
         attempts: 1,
         assigned: Some(owner),
         state: State::Running,
+        cancelling: false,
         exit_code: None,
         output: "hi\n".into(),
         output_bytes: 3,

@@ -2,6 +2,7 @@
 
 use crate::{World, clock, log};
 use anyhow::{Result, ensure};
+use futures::future::join_all;
 use skep_actors::scheduler::{self, Message, Record, ScheduleError, Spec, State};
 use skep_runtime::{Error, Wire};
 use std::time::Duration;
@@ -12,6 +13,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long after the last fault the last command may take to end: three attempts, each of whose nodes has to be missed.
 const END_TIMEOUT: Duration = Duration::from_secs(180);
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
+/// How long an owner has to tell others that a command is to end, on a bad link.
+const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The commands that nodes have acknowledged, and how they ended as far as that was seen.
 #[derive(Default)]
@@ -24,6 +27,8 @@ struct Promise {
     id: Uuid,
     /// The record as it was first seen ended, and when.
     ended: Option<(Record, Duration)>,
+    /// Since when its cancel is on the disks of those that its owner reaches.
+    withdrawn: Option<Duration>,
 }
 
 /// What came of a submission.
@@ -50,7 +55,31 @@ pub async fn submit(world: &World, owner: usize, spec: Spec) -> Result<Submitted
 impl Promises {
     /// A node has acknowledged this command.
     pub fn note(&mut self, owner: usize, id: Uuid) {
-        self.taken.push(Promise { owner, id, ended: None });
+        self.taken.push(Promise { owner, id, ended: None, withdrawn: None });
+    }
+
+    /// Wants everything ended that `owner` has given to `runner`, which can't be told any more. What is withdrawn is never
+    /// started again, whoever decides about it next.
+    pub async fn withdraw(&mut self, world: &World, owner: usize, runner: usize) -> Result<()> {
+        let desk = world.node(owner)?.directory().here::<Message>(scheduler::NAME);
+        let mut wanted = Vec::new();
+        for (at, promise) in self.taken.iter().enumerate() {
+            let known = desk.ask(ASK_TIMEOUT, |reply| Message::Find(Wire(promise.id), reply)).await;
+            let there = |record: &Record| record.state == State::Running && record.assigned == Some(world.id(runner));
+            if known.ok().flatten().as_ref().is_some_and(there) {
+                wanted.push(at);
+            }
+        }
+        // The answer would come with the end.
+        let asked = wanted
+            .iter()
+            .map(|at| desk.ask(WITHDRAW_TIMEOUT, |reply| Message::Cancel(Wire(self.taken[*at].id), reply)));
+        join_all(asked).await;
+        world.note(&format!("{owner} was told to end {} commands of {runner}, which is gone", wanted.len()));
+        for at in wanted {
+            self.taken[at].withdrawn = Some(clock::now());
+        }
+        Ok(())
     }
 
     /// How many there are.
@@ -93,6 +122,10 @@ impl Promise {
     }
 
     async fn look(&mut self, world: &World) -> Result<()> {
+        if let Some(at) = self.withdrawn {
+            let again = log::starts(self.id).into_iter().find(|start| *start > at);
+            ensure!(again.is_none(), "{} was cancelled and runs again: {again:?}", self.id);
+        }
         // Whoever it was given to knows it, or has left the swarm in which others took it over.
         let given_to = world.node(self.owner).is_ok();
         let others = world.running().into_iter().filter(|number| *number != self.owner);
@@ -139,10 +172,7 @@ impl Promise {
             let said = record.output.lines().last().and_then(|line| line.parse().ok());
             let right = record.state != State::Completed || said == Some(record.attempts);
             ensure!(right, "a command was ended by an attempt that counted no more: {record:?}");
-            ensure!(
-                record.state == State::Completed || record.error.is_some(),
-                "it failed without a reason: {record:?}"
-            );
+            ensure!(record.state != State::Failed || record.error.is_some(), "it failed without a reason: {record:?}");
             let starts = log::starts(self.id).len();
             ensure!(
                 record.state != State::Completed || starts >= record.attempts.min(1) as usize,

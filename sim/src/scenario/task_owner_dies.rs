@@ -1,5 +1,6 @@
 //! The node that keeps the records of some commands dies, or is cut off, while they run elsewhere. It comes back, and
-//! every command that it had acknowledged ends once: an attempt that was taken back can't end it any more.
+//! every command that it had acknowledged ends once: an attempt that was taken back can't end it any more, and one that was
+//! cancelled isn't run again.
 
 use crate::{
     World,
@@ -29,7 +30,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
         }
         world.pass_up_to(Duration::from_secs(5)).await;
         let runner = nodes[world.rng().random_range(1..nodes.len())];
-        match world.rng().random_range(0..4) {
+        match world.rng().random_range(0..5) {
             0 => {
                 world.crash(owner)?;
                 world.pass_up_to(Duration::from_secs(20)).await;
@@ -37,6 +38,14 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
             }
             1 => world.partition(&[&[owner], &nodes[1..]]),
             2 => world.partition(&[&[runner], &[owner]]),
+            3 => {
+                world.crash(runner)?;
+                promises.withdraw(world, owner, runner).await?;
+                world.crash(owner)?;
+                world.pass_up_to(Duration::from_secs(20)).await;
+                world.start(runner).await?;
+                world.start(owner).await?;
+            }
             _ => {
                 world.crash(runner)?;
                 world.pass_up_to(Duration::from_secs(10)).await;
