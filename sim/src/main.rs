@@ -22,6 +22,9 @@ use std::{
 };
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Plays whole swarms from a seed. Without arguments it lists the scenarios.
 #[derive(Parser)]
 #[command(name = "skep-sim", version)]

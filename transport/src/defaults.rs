@@ -48,8 +48,12 @@ pub const HANDSHAKES_MAX: usize = 128;
 /// Silence after which a connection is dead. Membership notices sooner; handshakes are dear, so this is long.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A packet at least this often keeps a connection, and what lies between, awake: several fit [`IDLE_TIMEOUT`].
-pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// A packet at least this often keeps a connection, and what lies between, awake: some fit [`IDLE_TIMEOUT`], of which
+/// two may be lost. It is not how a crash is noticed, and in a large idle swarm it is most of the traffic.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(9);
+
+/// Packets that may wait for their acknowledgement for some milliseconds; the next one asks for it at once.
+pub const UNACKED_PACKETS: u32 = 4;
 
 /// The round trip assumed before one was measured: a lost first packet is sent again after three of these.
 pub const INITIAL_RTT: Duration = Duration::from_millis(100);

@@ -3,10 +3,7 @@
 use crate::{World, clock};
 use anyhow::{Result, bail, ensure};
 use skep_runtime::{NodeId, member::State};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 /// How long after the last fault the views may take: a crash is known after 8 s at the latest, and members that were
 /// down are greeted every 5 s, three at a time.
@@ -86,31 +83,28 @@ pub fn these_see(world: &World, watchers: &[usize], watched: &[usize]) -> Result
 
 fn differences(world: &World) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
-    for number in world.running() {
-        let truth = truth(world, number);
+    let (running, present) = (world.running(), world.present());
+    // Looked at for every pair, ten times a second.
+    let others: Vec<(usize, NodeId, bool)> =
+        present.into_iter().map(|other| (other, world.id(other), running.contains(&other))).collect();
+    let machines: BTreeSet<NodeId> = (0..world.count()).map(|machine| world.id(machine)).collect();
+    for number in running {
         let picture = world.node(number)?.members().now();
-        let seen: BTreeMap<NodeId, State> = picture.iter().map(|(id, member)| (*id, member.state)).collect();
-        for other in world.present() {
-            let (is, sees) = (truth.get(&world.id(other)).copied(), seen.get(&world.id(other)).copied());
+        for (other, id, runs) in &others {
+            // Everyone who is in this machine's swarm, and whether it should see them up.
+            let is = world.together(number, *other).then(|| *runs && world.reaches(number, *other));
+            let sees = picture.get(id).map(|member| member.state);
             if is != sees.map(|state| state == State::Up) {
                 let is = is.map_or("no member", |up| if up { "up" } else { "down" });
                 let sees = sees.map_or("no member".into(), |state| format!("{state:?}").to_lowercase());
                 wrong.push(format!("{number} sees {other} as {sees}, it is {is}"));
             }
         }
-        let machines: BTreeSet<NodeId> = (0..world.count()).map(|machine| world.id(machine)).collect();
-        for ghost in seen.keys().filter(|id| !machines.contains(id)) {
+        for ghost in picture.keys().filter(|id| !machines.contains(id)) {
             wrong.push(format!("{number} sees {ghost}, which no machine has"));
         }
     }
     Ok(wrong)
-}
-
-/// Everyone who is in this machine's swarm, and whether it should see them up.
-fn truth(world: &World, number: usize) -> BTreeMap<NodeId, bool> {
-    let running = world.running();
-    let members = world.present().into_iter().filter(|other| world.together(number, *other));
-    members.map(|other| (world.id(other), running.contains(&other) && world.reaches(number, other))).collect()
 }
 
 #[cfg(test)]

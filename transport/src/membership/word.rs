@@ -18,6 +18,13 @@ pub(super) const WORD_BYTES_MAX: usize = 100;
 /// Accusers of this node that wait for its answer: one answer reaches everyone in the end, these hear it first.
 const CHARGES_MAX: usize = 8;
 
+/// Members up to which everyone passes every word on: fourteen each, to a few, is little.
+const CHATTER_MAX: usize = 16;
+/// Of more, one in so many passes on what a node only repeats. Gossip of `k` tellings by each that tells misses a
+/// member with a probability of about exp(-k): with a third of some fourteen that is one in a hundred, who hears the
+/// next one. What is new is passed on by all.
+const REPEATERS: u64 = 3;
+
 /// One thing that a node has to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Word {
@@ -35,10 +42,38 @@ pub(super) struct Inbox(Arc<Mutex<State>>);
 struct State {
     /// Words of others are dropped: a member could otherwise fill our memory with nodes that don't exist.
     members: BTreeSet<NodeId>,
-    latest: BTreeMap<NodeId, u64>,
+    latest: BTreeMap<NodeId, Pulse>,
     fresh: Vec<Pulse>,
     accusers: Accusers,
     charges: Vec<Accusation>,
+}
+
+/// What a pulse says beside the one before it.
+enum Standing {
+    /// It has another card, or takes or leaves work now, or goes.
+    New,
+    /// How busy it is, and that its roster is as it is: it will say so again.
+    Repeated,
+}
+
+impl State {
+    /// Keeps a member's newest pulse; `None` if it is not newer.
+    fn note(&mut self, pulse: Pulse) -> Option<Standing> {
+        let known = self.latest.get(&pulse.node);
+        if known.is_some_and(|known| pulse.stamp <= known.stamp) || !self.members.contains(&pulse.node) {
+            return None;
+        }
+        let what = |pulse: &Pulse| (pulse.card, pulse.left, pulse.load.draining);
+        let repeated = known.is_some_and(|known| what(known) == what(&pulse));
+        self.latest.insert(pulse.node, pulse);
+        self.fresh.push(pulse);
+        Some(if repeated { Standing::Repeated } else { Standing::New })
+    }
+}
+
+/// Whether `me` is among those who repeat this pulse: others each time.
+fn repeats(pulse: &Pulse, me: NodeId) -> bool {
+    pulse.stamp.wrapping_add(me.as_bytes()[0].into()).is_multiple_of(REPEATERS)
 }
 
 /// foca's side of the inbox.
@@ -77,16 +112,19 @@ impl Inbox {
         self.lock().accusers.count(&suspect.id, suspect.epoch, incarnation)
     }
 
-    /// Notes a pulse that came another way; says whether it was news.
-    pub(super) fn note(&self, pulse: Pulse) -> bool {
+    /// Notes a pulse that came another way.
+    pub(super) fn note(&self, pulse: Pulse) {
+        self.lock().note(pulse);
+    }
+
+    /// Notes a pulse that came by gossip; says whether `me` passes it on.
+    fn heard(&self, pulse: Pulse, me: NodeId) -> bool {
         let mut state = self.lock();
-        let known = state.latest.get(&pulse.node).copied().unwrap_or(0);
-        if pulse.stamp <= known || !state.members.contains(&pulse.node) {
-            return false;
+        let crowd = state.members.len() > CHATTER_MAX;
+        match state.note(pulse) {
+            Some(Standing::Repeated) if crowd => repeats(&pulse, me),
+            standing => standing.is_some(),
         }
-        state.latest.insert(pulse.node, pulse.stamp);
-        state.fresh.push(pulse);
-        true
     }
 
     fn accused(&self, accusation: Accusation, me: NodeId) -> bool {
@@ -120,7 +158,7 @@ impl foca::BroadcastHandler<Peer> for Words {
         let news = match word {
             // What others say in this node's name is old news or forged.
             _ if speaker == self.me => sender.is_none(),
-            Word::Pulse(pulse) => self.inbox.note(pulse),
+            Word::Pulse(pulse) => self.inbox.heard(pulse, self.me),
             Word::Accusation(accusation) => self.inbox.accused(accusation, self.me),
         };
         Ok(news.then(|| match word {
@@ -183,6 +221,28 @@ mod tests {
             assert!(!hear(Word::Pulse(old)));
         }
         assert_eq!(inbox.take(), [pulse(1, 5), pulse(1, 6)]);
+    }
+
+    #[test]
+    fn in_a_crowd_one_in_three_passes_on_what_is_only_repeated_and_everyone_what_is_new() {
+        let crowd: BTreeSet<NodeId> = (0..=CHATTER_MAX).map(|n| id(u8::try_from(n).unwrap())).collect();
+        let passed_on = |stamps: std::ops::Range<u64>, change: fn(&mut Pulse)| {
+            let passed = |me: &NodeId| {
+                let inbox = Inbox::default();
+                inbox.members(crowd.clone());
+                let said = stamps.clone().filter(|stamp| {
+                    let mut pulse = Pulse { left: false, card: 7, ..pulse(1, *stamp) };
+                    change(&mut pulse);
+                    inbox.heard(pulse, *me)
+                });
+                said.count()
+            };
+            crowd.iter().map(passed).collect::<Vec<_>>()
+        };
+        // The first is new; of the others each passes on its share, and not all the same ones.
+        assert!(passed_on(1..31, |_| {}).iter().all(|count| *count == 10 || *count == 11));
+        assert!(passed_on(1..31, |pulse| pulse.card = pulse.stamp).iter().all(|count| *count == 30));
+        assert!(passed_on(1..31, |pulse| pulse.left = pulse.stamp % 2 == 0).iter().all(|count| *count == 30));
     }
 
     #[test]

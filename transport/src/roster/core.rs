@@ -74,6 +74,8 @@ pub struct Roster {
     swarm: SwarmId,
     founded_ms: u64,
     records: BTreeMap<RecordId, Record>,
+    /// Of the ids of all records. Every greeting tells it.
+    digest: [u8; 32],
     members: BTreeMap<NodeId, Membership>,
     /// With the record that did it, the first of those that count.
     evicted: BTreeMap<NodeId, RecordId>,
@@ -100,11 +102,14 @@ impl Roster {
             swarm: SwarmId(id.0),
             founded_ms: at_ms,
             records: BTreeMap::from([(id, founding)]),
+            digest: [0; 32],
             members: BTreeMap::new(),
             evicted: BTreeMap::new(),
         };
-        roster.merge(rest);
-        roster.derive();
+        // Whatever is added derives who is a member.
+        if roster.merge(rest).added.is_empty() {
+            roster.derive();
+        }
         Ok(roster)
     }
 
@@ -213,9 +218,7 @@ impl Roster {
 
     /// The ids of all records, hashed: equal digests are equal rosters.
     pub fn digest(&self) -> [u8; 32] {
-        let mut hash = Context::new(&SHA256);
-        self.records.keys().for_each(|id| hash.update(&id.0));
-        hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+        self.digest
     }
 
     /// What stands for each record where another roster is compared with this one.
@@ -391,6 +394,9 @@ impl Roster {
         let evicted = out.iter().filter_map(|(member, evictions)| Some((*member, first(evictions)?))).collect();
         self.evicted = evicted;
         self.members = members;
+        let mut hash = Context::new(&SHA256);
+        self.records.keys().for_each(|id| hash.update(&id.0));
+        self.digest = hash.finish().as_ref().try_into().expect("SHA-256 has 32 bytes");
     }
 
     /// The evictions that count, by whom they are aimed at.

@@ -28,6 +28,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
+/// How long a member that was just reached may take to say its first words, which hold its card, until that is asked for.
+const FIRST_WORDS_PAUSE: Duration = Duration::from_secs(1);
 /// How often silent connections are looked for: calls wait for what one of them doesn't deliver.
 const SILENCE_PERIOD: Duration = Duration::from_millis(500);
 /// How often what is overdue (cards, exchanges) is looked at for every member.
@@ -180,6 +182,7 @@ impl Driver {
                 self.face(peer, |face| {
                     face.wants_exchange |= first;
                     (face.exchange_after, face.exchanges_failed) = (None, 0);
+                    face.pull_after = Some(Instant::now() + FIRST_WORDS_PAUSE);
                 });
             }
             Event::Down { peer, cause } => {
@@ -222,6 +225,7 @@ impl Driver {
         self.face(id, |face| {
             face.name = Some(name);
             face.seen_ms = now_ms;
+            face.has_card(greeting.card.clone());
         });
         // Runs are counted by clocks: nobody can know this one under a number that its clock will never reach.
         let ahead_max = now_ms.saturating_add(CLOCKS_APART_MAX_MS);
@@ -295,13 +299,11 @@ impl Driver {
         let Some(face) = self.faces.get_mut(&id) else { return };
         face.pulling = false;
         self.touched.insert(id);
-        match card {
-            Some(card) if card.version > face.card.version => {
-                face.card = card;
-                self.stale.insert(id);
-            }
+        if face.has_card(card) {
+            self.stale.insert(id);
+        } else {
             // It has no newer one: what others said of it was wrong, or will be true in a moment.
-            Some(_) | None => face.pull_after = Some(Instant::now() + CARD_PAUSE),
+            face.pull_after = Some(Instant::now() + CARD_PAUSE);
         }
     }
 
@@ -335,7 +337,9 @@ impl Driver {
         match state {
             State::Up => {
                 face.seen_ms = now_ms;
-                face.pull_after = None;
+                if !self.mesh.is_up(&id) {
+                    face.pull_after = None;
+                }
             }
             // Calls to it fail at once instead of waiting for its connection to time out.
             State::Down | State::Left => self.mesh.close(&id, Reason::Down),
@@ -454,7 +458,7 @@ impl Driver {
         });
     }
 
-    /// Pulls the card of a member that has a newer one than what is here.
+    /// Pulls the card of a member that has a newer one than what is here, or reaches it first: it will say.
     fn pull(&mut self, id: NodeId) {
         let Some(face) = self.faces.get_mut(&id) else { return };
         let due = face.pull_after.is_none_or(|at| at <= Instant::now());
@@ -465,6 +469,10 @@ impl Driver {
         let (ground, mesh) = (self.ground.clone(), self.mesh.clone());
         self.ground.spawner.spawn(async move {
             let pull = async {
+                if !mesh.is_up(&id) {
+                    mesh.connect(id).await.ok()?;
+                    return None;
+                }
                 let (to, mut from) = mesh.control(id, Protocol::Card).await.ok()?;
                 let card = cards::pull(&mut from).await.ok();
                 drop(to);

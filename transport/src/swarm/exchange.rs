@@ -14,7 +14,10 @@
 use super::ground::{Command, Ground};
 use crate::{
     defaults::EXCHANGE_TIMEOUT,
-    membership::{Peer, Pulse},
+    membership::{
+        Peer, Pulse,
+        cards::{CARD_BYTES_MAX, Card},
+    },
     mesh::{Protocol, Streams},
     roster::{Mark, Record},
 };
@@ -39,6 +42,8 @@ pub(super) struct Greeting {
     pub(super) epoch: u64,
     /// Its word on itself.
     pub(super) pulse: Pulse,
+    /// Its card, where these are the first words over a connection: everyone who is met for the first time needs it.
+    pub(super) card: Option<Card>,
     /// The name that its owner gives it now.
     pub(super) name: String,
     /// Where it says that it listens.
@@ -68,12 +73,13 @@ impl Greeting {
         Peer { id: self.id, epoch: self.epoch }
     }
 
-    /// Cuts what is longer than it may be, and refuses another's name.
+    /// Cuts or leaves out what is longer than it may be, and refuses another's name.
     fn checked(mut self, from: NodeId) -> Result<Greeting, Error> {
         if self.id != from {
             return Err(Error::WrongPeer);
         }
         self.version.truncate(self.version.char_indices().nth(32).map_or(self.version.len(), |(at, _)| at));
+        self.card = self.card.filter(|card| card.bytes.len() <= CARD_BYTES_MAX);
         self.addresses.truncate(ADDRESSES_MAX);
         self.others.truncate(HINTS_MAX);
         self.lacks.truncate(HINTS_MAX);

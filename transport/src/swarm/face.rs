@@ -43,6 +43,14 @@ impl Face {
         self.state.filter(|state| *state != State::Up || self.answers()).unwrap_or(State::Down)
     }
 
+    /// Takes its card; says whether it is a newer one.
+    pub(super) fn has_card(&mut self, card: Option<Card>) -> bool {
+        let newer = card.filter(|card| card.version > self.card.version);
+        let news = newer.is_some();
+        self.card = newer.unwrap_or_else(|| std::mem::take(&mut self.card));
+        news
+    }
+
     /// Gossip tells whether it has this node's roster.
     pub(super) fn heard_roster(&mut self, same: bool, now: Instant) {
         self.differs_since = if same { None } else { self.differs_since.or(Some(now)) };

@@ -267,6 +267,7 @@ impl Ground {
             id: peer.id,
             epoch: peer.epoch,
             pulse,
+            card: first_words.then(|| self.card.now()),
             name: self.name(),
             addresses: self.addresses(),
             others: others.take(exchange::HINTS_MAX).map(|m| (m.id, m.addresses.clone())).collect(),
