@@ -13,8 +13,9 @@
 use super::{
     breaker::Breaker,
     demand::Offer,
+    given::Given,
     messages::{Ending, Priority, Record, Run, ScheduleError, Spec, State, Stats, Term},
-    placement::{Candidate, Need, place},
+    placement::{Candidate, Need, Taken, place},
     queue::{CLASSES, Queue},
 };
 use skep_runtime::NodeId;
@@ -35,6 +36,9 @@ const FULL_PAUSE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(15);
 /// Attempts taken from an unreachable node that are remembered, to be stopped when it is back.
 const REVOKED_MAX: usize = 1000;
+/// Kinds of commands that fit nowhere now which are tried before the rest waits for the next event: each costs a look at
+/// every node.
+const LINES_TRIED_MAX: usize = 256;
 /// Nodes of which a refusal says what they lack: a few lines on a screen.
 const LACKING_MAX: usize = 8;
 
@@ -115,7 +119,7 @@ pub struct Core {
     me: NodeId,
     records: BTreeMap<Uuid, Record>,
     queue: Queue,
-    running: BTreeMap<Uuid, NodeId>,
+    running: Given,
     /// Given before a restart to a node that doesn't answer yet: asked again at each tick.
     unsure: BTreeSet<Uuid>,
     /// In order of their ends.
@@ -136,7 +140,7 @@ impl Core {
             me,
             records: BTreeMap::new(),
             queue: Queue::default(),
-            running: BTreeMap::new(),
+            running: Given::default(),
             unsure: BTreeSet::new(),
             ended: VecDeque::new(),
             fleet: BTreeMap::new(),
@@ -185,9 +189,11 @@ impl Core {
 
     /// Another node decides about it now: this one forgets it.
     pub fn disown(&mut self, id: Uuid) -> Vec<Action> {
-        let Some(record) = self.records.remove(&id) else { return Vec::new() };
-        self.queue.remove(record.spec.priority, id);
-        self.running.remove(&id);
+        if self.records.remove(&id).is_none() {
+            return Vec::new();
+        }
+        self.queue.remove(id);
+        self.running.take_back(&id);
         self.unsure.remove(&id);
         self.ended.retain(|ended| *ended != id);
         vec![Action::Disowned(id)]
@@ -195,13 +201,15 @@ impl Core {
 
     fn enter(&mut self, record: Record) {
         match (record.state, record.assigned) {
-            (State::Running, Some(node)) => drop(self.running.insert(record.id, node)),
-            (State::Pending | State::Running, _) => {
-                self.queue.join(record.spec.priority, record.id, bytes(&record.spec));
-            }
+            (State::Running, Some(node)) => self.running.give(record.id, node, &need(&record.spec)),
+            (State::Pending | State::Running, _) => self.join(&record),
             _ => self.ended.push_back(record.id),
         }
         self.records.insert(record.id, record);
+    }
+
+    fn join(&mut self, record: &Record) {
+        self.queue.join(record.spec.priority, need(&record.spec), record.id, bytes(&record.spec));
     }
 
     /// Whether a command may be taken: room in the queue, and a node that could ever run it.
@@ -243,7 +251,7 @@ impl Core {
 
     /// A saved command enters the queue, and leaves it at once if there is room.
     pub fn submit(&mut self, record: Record, now: Now) -> Vec<Action> {
-        self.queue.join(record.spec.priority, record.id, bytes(&record.spec));
+        self.join(&record);
         self.records.insert(record.id, record);
         let mut out = Vec::new();
         self.place(now, &mut out);
@@ -269,15 +277,14 @@ impl Core {
         if self.held {
             return out;
         }
-        for (id, node) in self.running.clone() {
-            if self.is_dead(node, now) {
-                let why = format!("node {} died", self.name(node));
-                self.revoke(node, id);
-                self.lost(id, &why, now, &mut out);
-            }
+        let dead: Vec<NodeId> = self.running.nodes().filter(|node| self.is_dead(*node, now)).collect();
+        for (id, node) in self.running.on(&dead) {
+            let why = format!("node {} died", self.name(node));
+            self.revoke(node, id);
+            self.lost(id, &why, now, &mut out);
         }
         for id in std::mem::take(&mut self.unsure) {
-            match (self.running.get(&id).copied(), self.records.get(&id)) {
+            match (self.running.node(&id), self.records.get(&id)) {
                 (Some(node), Some(record)) if record.cancelling => self.recant(id, node, now, &mut out),
                 (Some(node), Some(record)) => out.push(Action::Run(node, Box::new(run(record)))),
                 _ => {}
@@ -298,7 +305,7 @@ impl Core {
         let mut out = Vec::new();
         let uptime = now.uptime;
         let waits =
-            self.running.get(&id) == Some(&node) && self.records.get(&id).is_some_and(|r| r.attempts == attempt);
+            self.running.node(&id) == Some(node) && self.records.get(&id).is_some_and(|r| r.attempts == attempt);
         if !waits {
             return out;
         }
@@ -339,7 +346,7 @@ impl Core {
         let mut out = Vec::new();
         let current = self.records.get(&id).map(|r| (r.attempts, r.term));
         let counts = cfg!(feature = "mutant-unfenced") || current == Some((attempt, term));
-        if let Some(node) = self.running.get(&id).copied().filter(|_| counts) {
+        if let Some(node) = self.running.node(&id).filter(|_| counts) {
             // Its answer to the order may come later, when nobody waits for it any more.
             self.fleet.entry(node).and_modify(|p| p.breaker.succeeded());
             match ending.lost {
@@ -358,12 +365,12 @@ impl Core {
     pub fn cancel(&mut self, id: Uuid, now: Now) -> Result<Vec<Action>, ScheduleError> {
         let record = self.records.get_mut(&id).ok_or(ScheduleError::NoSuchTask(id))?;
         let mut out = Vec::new();
-        match (record.state, self.running.get(&id)) {
+        match (record.state, self.running.node(&id)) {
             (State::Running, Some(node)) => {
                 if !std::mem::replace(&mut record.cancelling, true) {
                     out.push(Action::Save(Box::new(record.clone())));
                 }
-                out.push(Action::Stop(*node, id, record.attempts, record.term));
+                out.push(Action::Stop(node, id, record.attempts, record.term));
             }
             (State::Pending | State::Running, _) => self.end(id, cancelled(None), now, &mut out),
             (state, _) => return Err(ScheduleError::Over(word(state).into())),
@@ -393,7 +400,7 @@ impl Core {
 
     /// Whether this attempt is still the one that counts, and runs.
     pub fn is_running(&self, id: Uuid, attempt: u32) -> bool {
-        self.running.contains_key(&id) && self.records.get(&id).is_some_and(|r| r.attempts == attempt)
+        self.running.node(&id).is_some() && self.records.get(&id).is_some_and(|r| r.attempts == attempt)
     }
 
     /// Numbers, but for what runs on this node.
@@ -401,8 +408,8 @@ impl Core {
         let count = |word| self.tally.get(word).copied().unwrap_or(0);
         let touched = self.fleet.iter().filter(|(_, p)| p.breaker != Breaker::default());
         Stats {
-            queued: CLASSES.iter().map(|c| (class_word(*c).to_string(), self.queue.of(*c).count() as u32)).collect(),
-            in_flight: self.running.len() as u32,
+            queued: CLASSES.iter().map(|c| (class_word(*c).to_string(), self.queue.count_of(*c) as u32)).collect(),
+            in_flight: self.running.count() as u32,
             running_here: 0,
             completed: count("completed"),
             failed: count("failed"),
@@ -428,49 +435,38 @@ impl Core {
 
     /// Gives to nodes whatever has room now. A command that fits nowhere now lets those behind it pass.
     fn place(&mut self, now: Now, out: &mut Vec<Action>) {
-        if self.held {
+        if self.held || self.queue.count() == 0 {
             return;
         }
         let mut fleet = self.candidates(now);
         let mut hopeless: BTreeSet<Need> = BTreeSet::new();
-        let waiting: Vec<Uuid> = if self.queue.count() > 0 { self.queue.in_order().collect() } else { Vec::new() };
-        for id in waiting {
-            if !fleet.values().any(Candidate::takes_any) {
-                return;
-            }
-            let Some(record) = self.records.get_mut(&id) else { continue };
-            let need = need(&record.spec);
-            if hopeless.contains(&need) {
-                continue;
-            }
+        while hopeless.len() < LINES_TRIED_MAX && fleet.values().any(Candidate::takes_any) {
+            let Some((need, id)) = self.queue.heads().find(|(need, _)| !hopeless.contains(need)) else { return };
+            let need = need.clone();
             let Some(node) = place(&need, fleet.values()) else {
                 hopeless.insert(need);
                 continue;
             };
+            self.queue.remove(id);
+            let Some(record) = self.records.get_mut(&id) else { continue };
             record.state = State::Running;
             record.assigned = Some(node);
             record.attempts += 1;
             out.push(Action::Save(Box::new(record.clone())));
             out.push(Action::Run(node, Box::new(run(record))));
-            self.queue.remove(record.spec.priority, id);
-            self.running.insert(id, node);
-            fleet.entry(node).and_modify(|c| take(c, &need));
+            self.running.give(id, node, &need);
+            fleet.entry(node).and_modify(|c| c.taken.add(Taken::by(&need)));
         }
     }
 
     fn candidates(&self, now: Now) -> BTreeMap<NodeId, Candidate> {
-        let mut fleet: BTreeMap<NodeId, Candidate> =
-            self.fleet.values().map(|p| (p.seen.id, candidate(p, now))).collect();
-        let said: BTreeMap<NodeId, u32> = fleet.iter().map(|(id, c)| (*id, c.running)).collect();
-        fleet.values_mut().for_each(|c| c.running = 0);
-        for (id, node) in &self.running {
-            if let (Some(record), Some(candidate)) = (self.records.get(id), fleet.get_mut(node)) {
-                take(candidate, &need(&record.spec));
-            }
-        }
-        // What it says includes ours and lags behind; what we gave it may not include others'.
-        fleet.values_mut().for_each(|c| c.running = c.running.max(said[&c.id]));
-        fleet
+        let candidate = |peer: &Peer| {
+            let mut taken = self.running.of(&peer.seen.id);
+            // What it says includes ours and lags behind; what we gave it may not include others'.
+            taken.commands = taken.commands.max(peer.seen.running);
+            (peer.seen.id, candidate(peer, taken, now))
+        };
+        self.fleet.values().map(candidate).collect()
     }
 
     /// Somebody wanted it ended, and who told its node so is gone: it is told again, and not waited for.
@@ -500,20 +496,20 @@ impl Core {
         if self.records.get(&id).is_some_and(|record| record.cancelling) {
             return self.end(id, cancelled(None), now, out);
         }
-        self.running.remove(&id);
+        self.running.take_back(&id);
         self.unsure.remove(&id);
         let Some(record) = self.records.get_mut(&id) else { return };
         record.state = State::Pending;
         record.assigned = None;
         record.started_ms = None;
-        self.queue.come_back(record.spec.priority, id, bytes(&record.spec));
+        self.queue.come_back(record.spec.priority, need(&record.spec), id, bytes(&record.spec));
         out.push(Action::Save(Box::new(record.clone())));
     }
 
     fn end(&mut self, id: Uuid, ending: Ending, now: Now, out: &mut Vec<Action>) {
         let Some(record) = self.records.get_mut(&id) else { return };
-        self.queue.remove(record.spec.priority, id);
-        self.running.remove(&id);
+        self.queue.remove(id);
+        self.running.take_back(&id);
         self.unsure.remove(&id);
         record.state = ending.state;
         record.exit_code = ending.exit_code;
@@ -536,14 +532,9 @@ impl Core {
 
     /// What must run on a node that died fails instead of waiting for ever.
     fn forced_on_the_dead(&mut self, now: Now, out: &mut Vec<Action>) {
-        let waiting: Vec<(Uuid, NodeId)> = self
-            .queue
-            .in_order()
-            .filter_map(|id| Some((id, need(&self.records.get(&id)?.spec).forced?)))
-            .filter(|(_, node)| self.is_dead(*node, now))
-            .collect();
-        for (id, node) in waiting {
-            let why = format!("node {} died", self.name(node));
+        for id in self.queue.that_need(|need| need.forced.is_some_and(|node| self.is_dead(node, now))) {
+            let forced = self.records.get(&id).and_then(|record| need(&record.spec).forced);
+            let why = format!("node {} died", forced.map(|node| self.name(node)).unwrap_or_default());
             self.end(id, failed(why), now, out);
         }
     }
@@ -615,7 +606,7 @@ fn lacks(seen: &Seen, need: &Need) -> Vec<String> {
     cpus.into_iter().chain(memory).chain(seen.offer.shortfalls(&need.demand)).collect()
 }
 
-fn candidate(peer: &Peer, now: Now) -> Candidate {
+fn candidate(peer: &Peer, taken: Taken, now: Now) -> Candidate {
     let seen = &peer.seen;
     Candidate {
         id: seen.id,
@@ -625,19 +616,9 @@ fn candidate(peer: &Peer, now: Now) -> Candidate {
         cpus: seen.cpus,
         memory_bytes: seen.memory_bytes,
         free_bytes: seen.free_bytes,
-        running: seen.running,
-        taken_cpus: 0,
-        taken_bytes: 0,
-        taken_gpus: 0,
+        taken,
         offer: seen.offer.clone(),
     }
-}
-
-fn take(candidate: &mut Candidate, need: &Need) {
-    candidate.running += 1;
-    candidate.taken_cpus += u32::from(need.cpus);
-    candidate.taken_bytes += need.memory_bytes;
-    candidate.taken_gpus += u32::from(need.demand.gpus());
 }
 
 fn run(record: &Record) -> Run {
@@ -907,7 +888,7 @@ mod tests {
                     Event::Ran(i, outcome) => {
                         let id = pick(i);
                         let outcome = [Ok(()), Err(Refusal::NoRoom), Err(Refusal::Silent("s".into())), Err(Refusal::Never("n".into()))][outcome as usize].clone();
-                        match core.running.get(&id).copied() {
+                        match core.running.node(&id) {
                             Some(node) => core.ran(node, id, attempt(&core, id), outcome, now),
                             None => Vec::new(),
                         }
@@ -935,14 +916,14 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(&saved, &core.records);
-                let queued: BTreeSet<Uuid> = core.queue.in_order().collect();
+                let queued: BTreeSet<Uuid> = CLASSES.iter().flat_map(|class| core.queue.of(*class)).collect();
                 for (id, record) in &core.records {
-                    let places = [queued.contains(id), core.running.contains_key(id), core.ended.contains(id)];
+                    let places = [queued.contains(id), core.running.node(id).is_some(), core.ended.contains(id)];
                     prop_assert_eq!(places.iter().filter(|p| **p).count(), 1);
                     prop_assert_eq!(record.state, match places { [true, ..] => State::Pending, [_, true, _] => State::Running, _ => record.state });
                 }
                 for candidate in core.candidates(now).values() {
-                    prop_assert!(candidate.taken_cpus <= 2);
+                    prop_assert!(candidate.taken.cpus <= 2);
                 }
             }
         }

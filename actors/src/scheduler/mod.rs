@@ -8,7 +8,7 @@
 //!   record <- journal <- core <---------------- Moved <------ runs <- journal <- ending
 //! ```
 //!
-//! `core`, `queue`, `demand`, `placement`, `breaker`, `runs` and `wards` decide and do no I/O; `desk` holds them and executes what
+//! `core`, `queue`, `given`, `demand`, `placement`, `breaker`, `runs` and `wards` decide and do no I/O; `desk` holds them and executes what
 //! they say; `owner`, `runner` and `heir` are its three parts. Records lie in the [ledger](crate::ledger): when an owner
 //! dies, the next node in a command's order takes it over. A command runs at least once: after a failure it may run
 //! twice.
@@ -22,6 +22,7 @@ pub mod demand;
 mod desk;
 mod fleet;
 mod follow;
+pub mod given;
 mod heir;
 mod journal;
 pub mod messages;

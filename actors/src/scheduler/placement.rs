@@ -43,35 +43,65 @@ pub struct Candidate {
     pub memory_bytes: u64,
     /// Bytes of it that are free.
     pub free_bytes: u64,
-    /// Commands that run there.
-    pub running: u32,
-    /// Cores that those were promised, as far as known.
-    pub taken_cpus: u32,
-    /// Bytes of memory that those were promised, as far as known.
-    pub taken_bytes: u64,
-    /// Graphics processors that those were promised, as far as known.
-    pub taken_gpus: u32,
+    /// What the commands that run there take, as far as known.
+    pub taken: Taken,
     /// What else it has.
     pub offer: Arc<Offer>,
+}
+
+/// What commands take of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// How many they are.
+    pub commands: u32,
+    /// Cores that they were promised.
+    pub cpus: u32,
+    /// Bytes of memory that they were promised.
+    pub memory_bytes: u64,
+    /// Graphics processors that they were promised.
+    pub gpus: u32,
+}
+
+impl Taken {
+    /// What one command takes.
+    pub fn by(need: &Need) -> Taken {
+        Taken { commands: 1, cpus: need.cpus.into(), memory_bytes: need.memory_bytes, gpus: need.demand.gpus().into() }
+    }
+
+    /// These as well.
+    pub fn add(&mut self, more: Taken) {
+        self.commands += more.commands;
+        self.cpus += more.cpus;
+        self.memory_bytes = self.memory_bytes.saturating_add(more.memory_bytes);
+        self.gpus += more.gpus;
+    }
+
+    /// These no more.
+    pub fn subtract(&mut self, less: Taken) {
+        self.commands = self.commands.saturating_sub(less.commands);
+        self.cpus = self.cpus.saturating_sub(less.cpus);
+        self.memory_bytes = self.memory_bytes.saturating_sub(less.memory_bytes);
+        self.gpus = self.gpus.saturating_sub(less.gpus);
+    }
 }
 
 impl Candidate {
     /// Whether it could take the command now.
     pub fn has_room(&self, need: &Need) -> bool {
         self.takes_any() && self.could_ever(need) && {
-            let cpus = need.cpus == 0 || self.taken_cpus + u32::from(need.cpus) <= u32::from(self.cpus);
+            let cpus = need.cpus == 0 || self.taken.cpus + u32::from(need.cpus) <= u32::from(self.cpus);
             let memory = need.memory_bytes == 0
                 || (need.memory_bytes <= self.free_bytes
-                    && self.taken_bytes.saturating_add(need.memory_bytes) <= self.memory_bytes);
+                    && self.taken.memory_bytes.saturating_add(need.memory_bytes) <= self.memory_bytes);
             let gpus = need.demand.gpus() == 0
-                || self.taken_gpus + u32::from(need.demand.gpus()) <= self.offer.gpus.len() as u32;
+                || self.taken.gpus + u32::from(need.demand.gpus()) <= self.offer.gpus.len() as u32;
             cpus && memory && gpus && need.demand.disk_bytes <= self.offer.disk_free_bytes
         }
     }
 
     /// Whether it could take a command that needs nothing.
     pub fn takes_any(&self) -> bool {
-        self.up && !self.draining && !self.shut && self.running < slots(self.cpus)
+        self.up && !self.draining && !self.shut && self.taken.commands < slots(self.cpus)
     }
 
     /// Whether it could take the command if it had nothing else to do.
@@ -91,7 +121,7 @@ pub fn slots(cpus: u16) -> u32 {
 /// The node that runs it, if one has room: the preferred one, else the one that runs the fewest commands; of
 /// equals, the lowest key.
 pub fn place<'a>(need: &Need, fleet: impl IntoIterator<Item = &'a Candidate>) -> Option<NodeId> {
-    let rank = |c: &Candidate| (need.preferred != Some(c.id), c.running, c.id);
+    let rank = |c: &Candidate| (need.preferred != Some(c.id), c.taken.commands, c.id);
     fleet.into_iter().filter(|c| c.has_room(need)).map(rank).min().map(|(_, _, id)| id)
 }
 
@@ -113,8 +143,9 @@ mod tests {
         ) -> Candidate {
             let (draining, shut) = (draining && shut, shut && !draining && !up);
             Candidate {
-                id: id(n), up, draining, shut, cpus, memory_bytes: memory, free_bytes: free, running, taken_cpus, taken_bytes,
-                taken_gpus, offer: Arc::new(Offer {
+                id: id(n), up, draining, shut, cpus, memory_bytes: memory, free_bytes: free,
+                taken: Taken { commands: running, cpus: taken_cpus, memory_bytes: taken_bytes, gpus: taken_gpus },
+                offer: Arc::new(Offer {
                     gpus, disk_bytes, disk_free_bytes, labels: fast.then(|| ("fast".into(), String::new())).into_iter().collect(),
                     ..Offer::default()
                 }),
@@ -130,23 +161,23 @@ mod tests {
     fn brute(need: &Need, fleet: &[Candidate]) -> Option<NodeId> {
         let mut fit = Vec::new();
         for c in fleet {
-            if !c.up || c.draining || c.shut || c.running >= 8.max(4 * u32::from(c.cpus)) {
+            if !c.up || c.draining || c.shut || c.taken.commands >= 8.max(4 * u32::from(c.cpus)) {
                 continue;
             }
             if need.forced.is_some() && need.forced != Some(c.id) {
                 continue;
             }
-            if need.cpus > 0 && u32::from(need.cpus) + c.taken_cpus > u32::from(c.cpus) {
+            if need.cpus > 0 && u32::from(need.cpus) + c.taken.cpus > u32::from(c.cpus) {
                 continue;
             }
             if need.memory_bytes > 0
-                && (need.memory_bytes + c.taken_bytes > c.memory_bytes || need.memory_bytes > c.free_bytes)
+                && (need.memory_bytes + c.taken.memory_bytes > c.memory_bytes || need.memory_bytes > c.free_bytes)
             {
                 continue;
             }
             let gpus = need.demand.gpus() as usize;
             let good = c.offer.gpus.iter().filter(|g| **g >= need.demand.vram_bytes).count();
-            if gpus > 0 && (good < gpus || c.taken_gpus as usize + gpus > c.offer.gpus.len()) {
+            if gpus > 0 && (good < gpus || c.taken.gpus as usize + gpus > c.offer.gpus.len()) {
                 continue;
             }
             if need.demand.disk_bytes > c.offer.disk_bytes.min(c.offer.disk_free_bytes) {
@@ -158,7 +189,7 @@ mod tests {
             if need.preferred == Some(c.id) {
                 return Some(c.id);
             }
-            fit.push((c.running, c.id));
+            fit.push((c.taken.commands, c.id));
         }
         fit.sort();
         fit.first().map(|(_, id)| *id)

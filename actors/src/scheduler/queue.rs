@@ -1,11 +1,17 @@
 //! The commands that wait: five classes, a higher one strictly first, in order of arrival within a class.
+//!
+//! Commands that need the same of a node wait in one line: where the first of them has no room now, none of the others
+//! has, so that choosing the next one costs as much with ten waiting as with a hundred thousand.
 
-use super::messages::Priority;
-use std::collections::{BTreeMap, VecDeque};
+use super::{messages::Priority, placement::Need};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use uuid::Uuid;
 
-/// Commands that may wait on one node. More is a flood, and its sender shall know.
-pub const QUEUE_TASKS_MAX: usize = 10_000;
+/// Commands that may wait on one node, some 1.5 KiB each with their records. More is a flood, and its sender shall know.
+pub const QUEUE_TASKS_MAX: usize = 100_000;
 /// Bytes of their specs together, for the same reason.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
@@ -16,86 +22,180 @@ pub const CLASSES: [Priority; 5] =
 /// The waiting commands of one scheduler.
 #[derive(Debug, Default)]
 pub struct Queue {
-    classes: BTreeMap<Priority, VecDeque<(Uuid, usize)>>,
+    classes: BTreeMap<Priority, Class>,
+    places: BTreeMap<Uuid, Place>,
     bytes: usize,
-    len: usize,
+    /// Numbers go up for who joins and down for who comes back.
+    last: i64,
+    first: i64,
+}
+
+/// One class. Whoever has the lower number is served first.
+#[derive(Debug, Default)]
+struct Class {
+    waiting: BTreeMap<i64, Uuid>,
+    lines: BTreeMap<Arc<Need>, BTreeSet<i64>>,
+    /// The first number of each line.
+    heads: BTreeMap<i64, Arc<Need>>,
+}
+
+#[derive(Debug)]
+struct Place {
+    priority: Priority,
+    number: i64,
+    need: Arc<Need>,
+    bytes: usize,
 }
 
 impl Queue {
     /// Whether a command with a spec of so many bytes may join. One that comes back to its place always may.
     pub fn has_room_for(&self, bytes: usize) -> bool {
-        self.len < QUEUE_TASKS_MAX && self.bytes + bytes <= QUEUE_BYTES_MAX
+        self.places.len() < QUEUE_TASKS_MAX && self.bytes + bytes <= QUEUE_BYTES_MAX
     }
 
     /// Adds one behind those of its class.
-    pub fn join(&mut self, priority: Priority, id: Uuid, bytes: usize) {
-        self.classes.entry(priority).or_default().push_back((id, bytes));
-        self.grow(bytes);
+    pub fn join(&mut self, priority: Priority, need: Need, id: Uuid, bytes: usize) {
+        self.last += 1;
+        self.enter(priority, need, id, bytes, self.last);
     }
 
     /// Adds one before those of its class: it was served already, in vain.
-    pub fn come_back(&mut self, priority: Priority, id: Uuid, bytes: usize) {
-        self.classes.entry(priority).or_default().push_front((id, bytes));
-        self.grow(bytes);
+    pub fn come_back(&mut self, priority: Priority, need: Need, id: Uuid, bytes: usize) {
+        self.first -= 1;
+        self.enter(priority, need, id, bytes, self.first);
+    }
+
+    fn enter(&mut self, priority: Priority, need: Need, id: Uuid, bytes: usize, number: i64) {
+        self.remove(id);
+        let class = self.classes.entry(priority).or_default();
+        let need = class.lines.get_key_value(&need).map_or_else(|| Arc::new(need), |(known, _)| known.clone());
+        class.waiting.insert(number, id);
+        let line = class.lines.entry(need.clone()).or_default();
+        let head = line.first().copied();
+        line.insert(number);
+        if head.is_none_or(|head| number < head) {
+            head.map(|head| class.heads.remove(&head));
+            class.heads.insert(number, need.clone());
+        }
+        self.bytes += bytes;
+        self.places.insert(id, Place { priority, number, need, bytes });
     }
 
     /// Takes one out. `false` if it doesn't wait.
-    pub fn remove(&mut self, priority: Priority, id: Uuid) -> bool {
-        let Some(class) = self.classes.get_mut(&priority) else { return false };
-        let Some(at) = class.iter().position(|(other, _)| *other == id) else { return false };
-        if let Some((_, bytes)) = class.remove(at) {
-            self.bytes -= bytes;
-            self.len -= 1;
+    pub fn remove(&mut self, id: Uuid) -> bool {
+        let Some(Place { priority, number, need, bytes }) = self.places.remove(&id) else { return false };
+        self.bytes -= bytes;
+        let class = self.classes.entry(priority).or_default();
+        class.waiting.remove(&number);
+        let line = class.lines.entry(need.clone()).or_default();
+        line.remove(&number);
+        let next = line.first().copied();
+        if next.is_none() {
+            class.lines.remove(&need);
+        }
+        if class.heads.remove(&number).is_some()
+            && let Some(next) = next
+        {
+            class.heads.insert(next, need);
         }
         true
     }
 
-    /// All that wait, the first one first.
-    pub fn in_order(&self) -> impl Iterator<Item = Uuid> + '_ {
-        CLASSES.iter().flat_map(|class| self.of(*class))
+    /// The first of every line, in the order in which they are to be served.
+    pub fn heads(&self) -> impl Iterator<Item = (&Need, Uuid)> {
+        let class = |priority| self.classes.get(priority).into_iter();
+        let heads = CLASSES.iter().flat_map(class).flat_map(|class| class.heads.iter().map(move |head| (class, head)));
+        heads.filter_map(|(class, (number, need))| Some((&**need, *class.waiting.get(number)?)))
     }
 
-    /// Those of one class.
+    /// All that need something that is so.
+    pub fn that_need(&self, so: impl Fn(&Need) -> bool) -> Vec<Uuid> {
+        let lines = self.classes.values().flat_map(|class| class.lines.iter().map(move |line| (class, line)));
+        let such = lines.filter(|(_, (need, _))| so(need));
+        such.flat_map(|(class, (_, line))| line.iter().filter_map(|n| class.waiting.get(n).copied())).collect()
+    }
+
+    /// Those of one class, the first one first.
     pub fn of(&self, class: Priority) -> impl Iterator<Item = Uuid> + '_ {
-        self.classes.get(&class).into_iter().flatten().map(|(id, _)| *id)
+        self.classes.get(&class).into_iter().flat_map(|class| class.waiting.values().copied())
+    }
+
+    /// How many of one class wait.
+    pub fn count_of(&self, class: Priority) -> usize {
+        self.classes.get(&class).map_or(0, |class| class.waiting.len())
     }
 
     /// How many wait.
     pub fn count(&self) -> usize {
-        self.len
-    }
-
-    fn grow(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        self.len += 1;
+        self.places.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduler::demand::Demand;
     use proptest::prelude::*;
 
+    fn need(cpus: u16) -> Need {
+        Need { forced: None, preferred: None, cpus, memory_bytes: 0, demand: Demand::default() }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Join(usize, u16),
+        Leave(usize),
+        ComeBack(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0usize..5, 0u16..3).prop_map(|(class, cpus)| Step::Join(class, cpus)),
+            1 => any::<usize>().prop_map(Step::Leave),
+            1 => any::<usize>().prop_map(Step::ComeBack),
+        ]
+    }
+
     proptest! {
+        /// What a sorted list does: classes strictly, each in order of arrival, whoever comes back in front; and of each
+        /// need in a class the first one is a head.
         #[test]
-        fn it_serves_classes_strictly_and_each_in_order_of_arrival(
-            arrivals in prop::collection::vec((0usize..5, any::<bool>()), 0..60),
-        ) {
+        fn it_serves_as_a_sorted_list_would(steps in prop::collection::vec(step(), 0..60)) {
             let mut queue = Queue::default();
-            let mut model: Vec<(usize, Uuid)> = Vec::new();
-            for (n, (class, stays)) in arrivals.into_iter().enumerate() {
-                let id = Uuid::from_u128(n as u128);
-                queue.join(CLASSES[class], id, 10);
-                model.push((class, id));
-                if !stays {
-                    let (class, gone) = model.remove(n % model.len());
-                    prop_assert!(queue.remove(CLASSES[class], gone));
-                    prop_assert!(!queue.remove(CLASSES[class], gone));
+            let mut model: Vec<(usize, i64, u16, Uuid)> = Vec::new();
+            for (n, step) in steps.into_iter().enumerate() {
+                let (id, n) = (Uuid::from_u128(n as u128), n as i64 + 1);
+                match step {
+                    Step::Join(class, cpus) => {
+                        queue.join(CLASSES[class], need(cpus), id, 10);
+                        model.push((class, n, cpus, id));
+                    }
+                    Step::Leave(which) if !model.is_empty() => {
+                        let (_, _, _, id) = model.remove(which % model.len());
+                        prop_assert!(queue.remove(id) && !queue.remove(id));
+                    }
+                    Step::ComeBack(which) if !model.is_empty() => {
+                        let at = which % model.len();
+                        let (class, _, cpus, id) = model[at];
+                        queue.come_back(CLASSES[class], need(cpus), id, 10);
+                        model[at].1 = -n;
+                    }
+                    Step::Leave(_) | Step::ComeBack(_) => {}
                 }
+                model.sort();
+                let ids = |class| model.iter().filter(move |m| m.0 == class).map(|m| m.3).collect::<Vec<_>>();
+                for (n, class) in CLASSES.into_iter().enumerate() {
+                    prop_assert_eq!(queue.of(class).collect::<Vec<_>>(), ids(n));
+                    prop_assert_eq!(queue.count_of(class), ids(n).len());
+                }
+                let mut seen = BTreeSet::new();
+                let heads = model.iter().filter(|(class, _, cpus, _)| seen.insert((*class, *cpus)));
+                let heads: Vec<(u16, Uuid)> = heads.map(|(_, _, cpus, id)| (*cpus, *id)).collect();
+                prop_assert_eq!(queue.heads().map(|(need, id)| (need.cpus, id)).collect::<Vec<_>>(), heads);
+                let two = model.iter().filter(|(_, _, cpus, _)| *cpus == 2).count();
+                prop_assert_eq!(queue.that_need(|need| need.cpus == 2).len(), two);
+                prop_assert_eq!((queue.count(), queue.bytes), (model.len(), model.len() * 10));
             }
-            model.sort_by_key(|(class, _)| *class);
-            prop_assert_eq!(queue.in_order().collect::<Vec<_>>(), model.iter().map(|(_, id)| *id).collect::<Vec<_>>());
-            prop_assert_eq!((queue.count(), queue.bytes), (model.len(), model.len() * 10));
         }
     }
 
@@ -104,7 +204,7 @@ mod tests {
         let mut queue = Queue::default();
         for n in 0..QUEUE_TASKS_MAX {
             assert!(queue.has_room_for(1));
-            queue.join(Priority::Normal, Uuid::from_u128(n as u128), 1);
+            queue.join(Priority::Normal, need(0), Uuid::from_u128(n as u128), 1);
         }
         assert!(!queue.has_room_for(1));
         assert!(!Queue::default().has_room_for(QUEUE_BYTES_MAX + 1));

@@ -6,7 +6,7 @@ use super::{
     journal::Write,
     messages::{Ending, Message, Run, ScheduleError, State, Tap, Term},
     owner::STOP_TIMEOUT,
-    placement::Candidate,
+    placement::{Candidate, Taken},
     runs::{Order, Row, lost},
     spec,
 };
@@ -303,10 +303,7 @@ impl Desk {
             cpus: seen.as_ref().map_or(0, |s| s.cpus),
             memory_bytes: seen.as_ref().map_or(0, |s| s.memory_bytes),
             free_bytes: seen.as_ref().map_or(0, |s| s.free_bytes),
-            running: 0,
-            taken_cpus: 0,
-            taken_bytes: 0,
-            taken_gpus: 0,
+            taken: Taken::default(),
             offer: seen.map(|s| s.offer).unwrap_or_default(),
         }
     }

@@ -5,7 +5,7 @@
 use super::{
     core::need,
     messages::{Ending, Record, Run, ScheduleError, State, Term},
-    placement::{Candidate, Need},
+    placement::{Candidate, Need, Taken},
 };
 use serde::{Deserialize, Serialize};
 use skep_runtime::NodeId;
@@ -104,10 +104,12 @@ impl Runs {
             _ => {}
         }
         for active in self.rows.values().filter(|r| r.ending.is_none()) {
-            node.running += 1;
-            node.taken_cpus += u32::from(active.cpus);
-            node.taken_bytes += active.memory_bytes;
-            node.taken_gpus += u32::from(active.gpus);
+            node.taken.add(Taken {
+                commands: 1,
+                cpus: active.cpus.into(),
+                memory_bytes: active.memory_bytes,
+                gpus: active.gpus.into(),
+            });
         }
         let need = Need { forced: None, preferred: None, ..need(&run.spec) };
         if node.has_room(&need) { Ok(Order::Start(Box::new(row))) } else { Err(ScheduleError::NoRoom) }
@@ -209,10 +211,7 @@ mod tests {
             cpus,
             memory_bytes: 100,
             free_bytes: 100,
-            running: 0,
-            taken_cpus: 0,
-            taken_bytes: 0,
-            taken_gpus: 0,
+            taken: Taken::default(),
             offer: std::sync::Arc::default(),
         }
     }
