@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next().as_ref().and_then(|word| word.to_str()) {
         Some(probe::SUBCOMMAND) => return probe::print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
-        Some(keeper::SUBCOMMAND) => return keeper::main(arguments),
+        Some(keeper::SUBCOMMAND) => return keeper::main(),
         _ => {}
     }
     let cli = skep::cli::Cli::parse();

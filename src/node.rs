@@ -20,6 +20,7 @@ use skep_actors::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks, store,
         supervise::{self, Supervisor},
     },
+    task::kept::Keepers,
     tree,
 };
 use skep_transport::{
@@ -352,6 +353,7 @@ impl Builder {
             home: home.path().into(),
             models,
             exe: program,
+            keepers: Keepers::default(),
             labels: config.labels.iter().cloned().collect(),
         };
         let supervisor = match Actor::spawn(None, Supervisor, tree::children(&context)).await {

@@ -1,6 +1,6 @@
 //! What every actor of a node is given when it starts: its way to everything else.
 
-use crate::ledger::Ledger;
+use crate::{ledger::Ledger, task::kept::Keepers};
 use skep_runtime::{Directory, Env, Members, Metrics, Swarm, store::Store, tasks::Spawner};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -33,6 +33,8 @@ pub struct Context {
     /// [`crate::task::keeper::SUBCOMMAND`]. `None` in a program that embeds a node: graphics processors are
     /// not looked for then, and commands outlive a node that is killed without a chance to end them.
     pub exe: Option<PathBuf>,
+    /// What stands between this node and its commands, if there is such a program.
+    pub keepers: Keepers,
     /// Labels that the owner gave this machine, for its card.
     pub labels: BTreeMap<String, String>,
 }

@@ -5,7 +5,7 @@
 //! loses its links by [`Swarm::cut`] or one of them by [`Swarm::part`], and comes back by [`Swarm::restart`],
 //! [`Swarm::heal`] and [`Swarm::meet`].
 
-use crate::{Context, ledger::Ledger};
+use crate::{Context, ledger::Ledger, task::kept::Keepers};
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use skep_runtime::{
@@ -175,6 +175,7 @@ impl Swarm {
             models: home.join("models"),
             home,
             exe: None,
+            keepers: Keepers::default(),
             labels: BTreeMap::new(),
         };
         Node { context, medium, root: root.get_cell(), _tasks: tasks }

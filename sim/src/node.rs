@@ -16,6 +16,7 @@ use skep_actors::{
         supervise::{self, Supervisor},
         tasks::Spawner,
     },
+    task::kept::Keepers,
     tree,
 };
 use skep_transport::{Env, Identity, Transport, TransportConfig};
@@ -96,6 +97,7 @@ impl Node {
             models: parts.home.join("models"),
             home: parts.home,
             exe: None,
+            keepers: Keepers::default(),
             labels: BTreeMap::new(),
         };
         let (supervisor, _) = Actor::spawn(None, Supervisor, tree::children(&context)).await?;

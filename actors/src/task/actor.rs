@@ -76,7 +76,7 @@ impl Actor for TaskActor {
         tasks.spawn(async move {
             let Start { context, run, scratch, mut sink } = start;
             let ending = job::work(&context, &run, &scratch, &mut sink, &stopped).await;
-            let ending = sink.end(ending);
+            let ending = sink.end(ending).await;
             finished.send_replace(true);
             tell(&context, &run, ending).await;
             me.stop(None);

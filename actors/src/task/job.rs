@@ -4,6 +4,7 @@
 use super::{
     family::Family,
     imitation::imitate,
+    kept::First,
     launch::{Launched, launch},
     mark::Mark,
     output::Sink,
@@ -18,7 +19,6 @@ use std::{os::unix::process::ExitStatusExt, path::Path, process::ExitStatus, tim
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
-    process::Child,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -53,16 +53,16 @@ pub(super) async fn work(
     }
     let started = {
         let mark = Mark { node: context.directory.id(), task: run.id, attempt: run.attempt };
-        launch(mark, &run.spec, scratch, context.exe.as_deref())
+        launch(mark, &run.spec, scratch, (context.exe.as_deref(), &context.keepers)).await
     };
-    let Launched { mut child, output, family, _alive } = match started {
+    let Launched { mut first, output, family } = match started {
         Ok(launched) => launched,
         Err(e) => return failed(None, format!("it could not be started: {e}")),
     };
     let mut guard = Guard(Some(family));
     let life = async {
-        let over = over(&mut child, stop, deadline).await;
-        let left = end(&mut child, family, &over, &context.tasks).await;
+        let over = over(&mut first, stop, deadline).await;
+        let left = !first.is_whole() && end(&mut first, family, &over, &context.tasks).await;
         (over, left)
     };
     let (over, left) = pump_beside(life, output, sink).await;
@@ -70,6 +70,7 @@ pub(super) async fn work(
         tracing::error!(task = %run.id, "processes of a command could not be killed");
     } else {
         guard.0 = None;
+        first.retire(&context.keepers, &context.tasks).await;
     }
     ending(over, run.spec.timeout_s)
 }
@@ -79,7 +80,7 @@ pub(crate) fn sweep(mark: Mark) -> bool {
     Family::of_mark(mark).signal(Signal::KILL)
 }
 
-async fn over(child: &mut Child, stop: &CancellationToken, deadline: Option<Instant>) -> Over {
+async fn over(first: &mut First, stop: &CancellationToken, deadline: Option<Instant>) -> Over {
     let timed_out = async {
         match deadline {
             Some(at) => sleep_until(at).await,
@@ -88,14 +89,14 @@ async fn over(child: &mut Child, stop: &CancellationToken, deadline: Option<Inst
     };
     tokio::select! {
         biased;
-        status = child.wait() => Over::Exited(status),
+        status = first.ended() => Over::Exited(status),
         () = stop.cancelled() => Over::Stopped,
         () = timed_out => Over::TimedOut,
     }
 }
 
 /// Ends the family: politely if it still runs, then by force. `true` if something could not be killed.
-async fn end(child: &mut Child, family: Family, over: &Over, tasks: &Spawner) -> bool {
+async fn end(first: &mut First, family: Family, over: &Over, tasks: &Spawner) -> bool {
     let signal = |signal| {
         let sent = tasks.compute(move || family.signal(signal));
         async move { sent.await.unwrap_or(true) }
@@ -103,7 +104,7 @@ async fn end(child: &mut Child, family: Family, over: &Over, tasks: &Spawner) ->
     if !matches!(over, Over::Exited(_)) {
         signal(Signal::TERM).await;
         let by = Instant::now() + GRACE;
-        while timeout_at(by, child.wait()).await.is_ok() {
+        while timeout_at(by, first.ended()).await.is_ok() {
             let gone = tasks.compute(move || family.is_gone()).await.unwrap_or(false);
             if gone || Instant::now() >= by {
                 break;
@@ -114,13 +115,13 @@ async fn end(child: &mut Child, family: Family, over: &Over, tasks: &Spawner) ->
     let by = Instant::now() + KILL_TIMEOUT;
     while signal(Signal::KILL).await {
         // A zombie is no process of the family, but it is ours to reap.
-        let _ = timeout(KILL_PAUSE, child.wait()).await;
+        let _ = timeout(KILL_PAUSE, first.ended()).await;
         if Instant::now() >= by {
             return true;
         }
         sleep(KILL_PAUSE).await;
     }
-    timeout(KILL_TIMEOUT, child.wait()).await.is_err()
+    timeout(KILL_TIMEOUT, first.ended()).await.is_err()
 }
 
 /// Reads the output while the command lives, and to the pipe's end after it. A process that got away may hold

@@ -1,77 +1,205 @@
 //! The hidden subcommand that stands between a node and a command: it ends the command with the node.
 //!
-//! A keeper is this same program as a small process of its own, one a command. It adopts every orphan that the
-//! command leaves (`PR_SET_CHILD_SUBREAPER`), kills all of it when the command's first process ends or when its
-//! standard input closes, and reports that process's status as its own. The input is a pipe whose other end only the
-//! node holds, so the kernel closes it however the node ends, `kill -9` included. A parent-death signal would not
+//! A keeper is this same program as a small process of its own, one for each command that runs at a time. It adopts
+//! every orphan that the command leaves (`PR_SET_CHILD_SUBREAPER`), kills all of it when the command's first process
+//! ends or when its standard input closes, and reports that process's status. Its input is a socket whose other end only
+//! the node holds, so the kernel closes it however the node ends, `kill -9` included. A parent-death signal would not
 //! do: it is tied to the thread that started the command, and it spares grandchildren.
+//!
+//! When nothing of a command is left, its keeper takes the next one: to start this program costs more than most commands
+//! do. Not here: the node's side of the socket ([`super::kept`]).
 
-use super::{
-    family::Family,
-    mark::{MARK, Mark},
+use super::{family::Family, mark::Mark};
+use rustix::{
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+    process::{Pid, Signal, WaitOptions, WaitStatus, wait},
 };
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
+use serde::{Deserialize, Serialize};
+use skep_runtime::wire;
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
-    io::{Read, Write},
-    os::unix::process::CommandExt,
+    fs::File,
+    io::{IoSliceMut, Write},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStringExt, process::CommandExt},
+    },
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
 };
 
-/// The subcommand: `skep exec-task PROGRAM [ARGUMENT...]`. Nobody types it.
-pub const SUBCOMMAND: &str = "exec-task";
+/// The subcommand: `skep exec-tasks`. Nobody types it.
+pub const SUBCOMMAND: &str = "exec-tasks";
+
+/// Bytes of one order: the largest command with its arguments and environment, and to spare.
+pub(super) const ORDER_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the length before it; the output's writing end comes with them.
+pub(super) const LENGTH_BYTES: usize = 4;
 
 /// Exit status if the program can't be started, as shells have it.
 const NOT_STARTED: u8 = 127;
 /// What is added to the number of the signal that ended a process, as shells do.
 const SIGNALLED: i32 = 128;
 
-/// Runs the command to its end, in this process's environment and folder. `arguments` is what follows
-/// [`SUBCOMMAND`]. To be called before anything else is set up: no runtime, no log.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut arguments = arguments.into_iter();
-    let mark = std::env::var(MARK).ok().and_then(|mark| mark.parse::<Mark>().ok());
-    let (Some(program), Some(mark)) = (arguments.next(), mark) else {
-        say("this subcommand is Skep's own: it is told what to run by a node");
-        return ExitCode::from(NOT_STARTED);
-    };
-    #[cfg(target_os = "linux")]
-    if let Err(e) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-        say(&format!("can't adopt the processes of the command: {e}"));
+/// What a keeper is to run. Bytes, as names of files and variables need not be text.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Order {
+    pub mark: String,
+    /// The program and its arguments.
+    pub line: Vec<Vec<u8>>,
+    /// Its whole environment.
+    pub env: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub dir: Vec<u8>,
+}
+
+/// What runs now, and whether the node is gone: then nothing may.
+#[derive(Default)]
+struct State {
+    family: Option<Family>,
+    gone: bool,
+}
+
+/// Runs one command after the other, until the node closes the socket. To be called before anything else is set up: no
+/// runtime, no log.
+pub fn main() -> ExitCode {
+    let adopts = adopt();
+    let state = Arc::new(Mutex::new(State::default()));
+    let orders = watch(state.clone());
+    while let Ok((order, output)) = orders.recv() {
+        let status = keep(&order, output, &state, adopts);
+        if rustix::io::write(rustix::stdio::stdin(), &[status]).is_err() {
+            break;
+        }
     }
-    let spawned = Command::new(&program).args(arguments).stdin(Stdio::null()).process_group(0).spawn();
+    ExitCode::SUCCESS
+}
+
+/// Runs a command to its end. Nothing of it is left then.
+fn keep(order: &Order, output: OwnedFd, state: &Mutex<State>, adopts: bool) -> u8 {
+    let mut output = File::from(output);
+    // The command's own output is the only place where its reader looks.
+    let mut say = |text: &str| drop(writeln!(output, "skep: {text}"));
+    let Ok(mark) = order.mark.parse::<Mark>() else {
+        say("this subcommand is Skep's own: it is told what to run by a node");
+        return NOT_STARTED;
+    };
+    if !adopts {
+        say("this machine doesn't let processes be adopted: what the command leaves is looked for");
+    }
+    let text = |bytes: &Vec<u8>| OsString::from_vec(bytes.clone());
+    let mut line = order.line.iter().map(text);
+    let program = line.next().unwrap_or_default();
+    let mut command = Command::new(&program);
+    command.args(line).stdin(Stdio::null()).process_group(0).current_dir(PathBuf::from(text(&order.dir)));
+    command.env_clear().envs(order.env.iter().map(|(name, value)| (text(name), text(value))));
+    let spawned = output.try_clone().and_then(|errors| {
+        let output = output.try_clone()?;
+        command.stdout(output).stderr(errors).spawn()
+    });
+    // It holds copies of the pipe's writing end; without them the pipe ends with the command.
+    drop(command);
     let child = match spawned {
         Ok(child) => child.id().cast_signed(),
         Err(e) => {
-            say(&format!("{}: {e}", program.display()));
-            return ExitCode::from(NOT_STARTED);
+            let _ = writeln!(output, "skep: {}: {e}", program.display());
+            return NOT_STARTED;
         }
     };
+    drop(output);
     let family = Family::of_keeper(mark, std::process::id());
-    watch(family);
+    if lock(state).runs(Some(family)) {
+        family.signal(Signal::KILL);
+    }
     let status = reap(|pid| pid == child);
-    // A process that dies after this signal is followed by the next round, one that forked by then too.
-    loop {
+    // Its orphans are this process's children. Most commands leave none, and to look for their processes means to read
+    // about every process of the machine. One that dies after the signal is followed by the next round, one that forked
+    // by then too.
+    while !adopts || left() {
         family.signal(Signal::KILL);
         if reap(|_| true).is_none() {
             break;
         }
     }
-    ExitCode::from(status.and_then(code).unwrap_or(u8::MAX))
+    lock(state).runs(None);
+    status.and_then(code).unwrap_or(u8::MAX)
 }
 
-/// Kills the command when the node is gone. The thread ends with this process.
+impl State {
+    /// Whether it must end at once.
+    fn runs(&mut self, family: Option<Family>) -> bool {
+        self.family = family;
+        self.gone
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes orders off the socket, and kills what runs when the node is gone. The thread ends with this process.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a one-shot program without a runtime; the thread blocks on the pipe alone"
+    reason = "a small program without a runtime; the thread blocks on the socket alone"
 )]
-fn watch(family: Family) {
+fn watch(state: Arc<Mutex<State>>) -> mpsc::Receiver<(Order, OwnedFd)> {
+    let (sender, orders) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
-        let mut byte = [0];
-        // The node never writes: any answer but an interruption means that it is gone.
-        while std::io::stdin().read(&mut byte).is_err_and(|e| e.kind() == std::io::ErrorKind::Interrupted) {}
-        family.signal(Signal::KILL);
+        while let Some(order) = receive() {
+            if sender.send(order).is_err() {
+                return;
+            }
+        }
+        let mut state = lock(&state);
+        state.gone = true;
+        state.family.map(|family| family.signal(Signal::KILL));
     });
+    orders
+}
+
+/// One order and the writing end of its output; `None` when the node is gone, or isn't one.
+fn receive() -> Option<(Order, OwnedFd)> {
+    let mut length = [0; LENGTH_BYTES];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let first = loop {
+        let into = &mut [IoSliceMut::new(&mut length)];
+        match recvmsg(rustix::stdio::stdin(), into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(message) if message.bytes > 0 => break message.bytes,
+            Ok(_) | Err(_) => return None,
+        }
+    };
+    let output = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    })?;
+    read(&mut length[first..])?;
+    let length = usize::try_from(u32::from_le_bytes(length)).ok().filter(|length| *length <= ORDER_BYTES_MAX)?;
+    let mut order = vec![0; length];
+    read(&mut order)?;
+    Some((wire::decode(&order, ORDER_BYTES_MAX).ok()?, output))
+}
+
+fn read(mut into: &mut [u8]) -> Option<()> {
+    while !into.is_empty() {
+        match rustix::io::read(rustix::stdio::stdin().as_fd(), &mut *into) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(read @ 1..) => into = &mut into[read..],
+            Ok(_) | Err(_) => return None,
+        }
+    }
+    Some(())
+}
+
+/// From now on orphans of the command are this process's children, where there is such a thing.
+fn adopt() -> bool {
+    #[cfg(target_os = "linux")]
+    return rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_ok();
+    #[cfg(not(target_os = "linux"))]
+    false
 }
 
 /// Waits for children, born here or adopted, until one that `wanted`. `None` when there are none left.
@@ -85,12 +213,18 @@ fn reap(wanted: impl Fn(i32) -> bool) -> Option<WaitStatus> {
     }
 }
 
+/// Whether this process has children: of a command whose orphans it adopts, all that is left.
+fn left() -> bool {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CHILD) => return false,
+            Ok(None) | Err(_) => return true,
+        }
+    }
+}
+
 fn code(status: WaitStatus) -> Option<u8> {
     let code = status.exit_status().or_else(|| status.terminating_signal().map(|s| SIGNALLED + s))?;
     u8::try_from(code).ok()
-}
-
-/// The command's own output is the only place where its reader looks.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "skep: {text}");
 }

@@ -2,38 +2,44 @@
 
 use super::{
     family::Family,
-    keeper,
+    keeper::Order,
+    kept::{First, Keepers},
     mark::{MARK, Mark},
 };
 use crate::scheduler::Spec;
 use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
     fs, io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStringExt, process::CommandExt},
+    },
     path::Path,
     process::{Command, Stdio},
 };
-use tokio::{
-    net::unix::pipe,
-    process::{Child, ChildStdin},
-};
+use tokio::net::unix::pipe;
 
 /// Where programs are looked for if the node itself has no `PATH`.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// A command's first process.
+/// A command that was started.
 pub(super) struct Launched {
-    /// The keeper, or the command itself.
-    pub child: Child,
+    /// Its first process.
+    pub first: First,
     /// All that it and its children write.
     pub output: pipe::Receiver,
     /// All that it starts.
     pub family: Family,
-    /// The keeper's sign that this node lives.
-    pub _alive: Option<ChildStdin>,
 }
 
 /// Starts `spec` in `scratch`, which is made if it isn't there. With `exe`, a keeper stands between.
-pub(super) fn launch(mark: Mark, spec: &Spec, scratch: &Path, exe: Option<&Path>) -> io::Result<Launched> {
+pub(super) async fn launch(
+    mark: Mark,
+    spec: &Spec,
+    scratch: &Path,
+    (exe, keepers): (Option<&Path>, &Keepers),
+) -> io::Result<Launched> {
     fs::create_dir_all(scratch)?;
     let dir = scratch.join(spec.dir.as_deref().unwrap_or(""));
     if !dir.is_dir() {
@@ -46,37 +52,35 @@ pub(super) fn launch(mark: Mark, spec: &Spec, scratch: &Path, exe: Option<&Path>
         true => vec!["/bin/sh", "-c", &spec.command],
         false => std::iter::once(spec.command.as_str()).chain(spec.args.iter().map(String::as_str)).collect(),
     };
+    let mut env: BTreeMap<OsString, OsString> = BTreeMap::from([
+        ("PATH".into(), std::env::var_os("PATH").unwrap_or_else(|| PATH.into())),
+        ("HOME".into(), scratch.into()),
+        ("LANG".into(), "C.UTF-8".into()),
+    ]);
+    env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
+    env.insert(MARK.into(), mark.to_string().into());
     let (reader, writer) = io::pipe()?;
-    let mut command = match exe {
+    let first = match exe {
         Some(exe) => {
-            let mut keeper = Command::new(exe);
-            keeper.arg(keeper::SUBCOMMAND).args(&line).stdin(Stdio::piped());
-            keeper
+            let bytes = |text: &OsStr| text.to_owned().into_vec();
+            let order = Order {
+                mark: mark.to_string(),
+                line: line.into_iter().map(|word| word.as_bytes().to_vec()).collect(),
+                env: env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+                dir: bytes(dir.as_os_str()),
+            };
+            First::Kept(keepers.order(exe, &order, writer.into()).await?, None)
         }
         None => {
-            let mut direct = Command::new(line[0]);
-            direct.args(&line[1..]).stdin(Stdio::null());
-            direct
+            let mut command = Command::new(line[0]);
+            command.args(&line[1..]).env_clear().envs(&env).current_dir(&dir).process_group(0);
+            command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+            let mut command = tokio::process::Command::from(command);
+            // The command holds our copies of the pipe's writing end; without them the pipe ends with the process.
+            First::Bare(command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", spec.command)))?)
         }
     };
-    command
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
-        .env("HOME", scratch)
-        .env("LANG", "C.UTF-8")
-        .envs(&spec.env)
-        .env(MARK, mark.to_string())
-        .current_dir(&dir)
-        .process_group(0)
-        .stdout(writer.try_clone()?)
-        .stderr(writer);
-    let mut command = tokio::process::Command::from(command);
-    let mut child = command.spawn().map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", spec.command)))?;
-    // It holds our copies of the pipe's writing end; without them the pipe ends with the command.
-    drop(command);
-    let pid = child.id().ok_or_else(|| io::Error::other("the process ended before it had begun"))?;
-    let family = if exe.is_some() { Family::of_keeper(mark, pid) } else { Family::of_leader(mark, pid) };
-    let alive = child.stdin.take();
+    let family = first.family(mark)?;
     let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
-    Ok(Launched { child, output, family, _alive: alive })
+    Ok(Launched { first, output, family })
 }

@@ -13,6 +13,7 @@ pub mod family;
 mod imitation;
 mod job;
 pub mod keeper;
+pub mod kept;
 mod launch;
 pub mod mark;
 pub mod messages;

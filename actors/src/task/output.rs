@@ -1,5 +1,8 @@
 //! A command's output, as far as it is kept: the first MiB and the last six to seven, in segments of a MiB on disk.
 //!
+//! What fits the record's tail is in the record, and on disk only if it is no text: most commands say little, and a file
+//! for each of them costs more than running it.
+//!
 //! One [`Sink`] writes and never waits for a reader; any number of [`Output`]s read at their own pace, and are told
 //! what was dropped before they came to it. In simulation, and if the disk fails, only the tail is kept.
 
@@ -53,15 +56,15 @@ pub struct Output {
 }
 
 impl Sink {
-    /// An empty output in this folder, which is made anew; in memory without one.
+    /// An empty output in this folder, which is removed now and made when there is much to keep; in memory without one.
     ///
     /// # Errors
-    /// The folder can't be made.
+    /// The folder can't be removed.
     pub async fn new(dir: Option<PathBuf>) -> std::io::Result<Sink> {
         if let Some(dir) = &dir {
             match fs::remove_dir_all(dir).await {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-                _ => fs::create_dir_all(dir).await?,
+                _ => {}
             }
         }
         let (progress, watched) = watch::channel(Progress::default());
@@ -75,8 +78,25 @@ impl Sink {
 
     /// Adds what the command wrote.
     pub async fn append(&mut self, bytes: &[u8]) {
-        let mut at = self.progress.borrow().bytes;
-        let mut rest = bytes;
+        let at = self.progress.borrow().bytes;
+        let after = at + bytes.len() as u64;
+        if self.segment.is_none() && after > TAIL_BYTES_MAX as u64 {
+            self.keep_tail().await;
+        }
+        if self.segment.is_some() || after > TAIL_BYTES_MAX as u64 {
+            self.keep(at, bytes).await;
+        }
+        self.output.push_tail(bytes);
+        self.progress.send_modify(|p| p.bytes = after);
+    }
+
+    /// Puts on disk what only the tail has so far, which is all of it.
+    async fn keep_tail(&mut self) {
+        let tail = self.output.tail.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.keep(0, &tail).await;
+    }
+
+    async fn keep(&mut self, mut at: u64, mut rest: &[u8]) {
         while !rest.is_empty() {
             let room = (SEGMENT_BYTES - at % SEGMENT_BYTES) as usize;
             let (now, later) = rest.split_at(rest.len().min(room));
@@ -89,12 +109,15 @@ impl Sink {
             at += now.len() as u64;
             rest = later;
         }
-        self.output.push_tail(bytes);
-        self.progress.send_modify(|p| p.bytes = at);
     }
 
     /// Nothing follows. Answers with the ending, completed by the output's tail and size.
-    pub fn end(self, mut ending: Ending) -> Ending {
+    pub async fn end(mut self, mut ending: Ending) -> Ending {
+        let text = std::str::from_utf8(&self.output.tail.lock().unwrap_or_else(PoisonError::into_inner)).is_ok();
+        if self.segment.is_none() && !text {
+            // The record holds text: after a restart the bytes would be others.
+            self.keep_tail().await;
+        }
         let look = self.output.look();
         let silent = Ending { output: String::new(), output_bytes: look.output_bytes, ..ending.clone() };
         self.progress.send_modify(|p| p.ending = Some(Arc::new(silent)));
@@ -105,6 +128,9 @@ impl Sink {
     async fn write(&mut self, dir: &Path, at: u64, bytes: &[u8]) -> std::io::Result<()> {
         let number = at / SEGMENT_BYTES;
         if self.segment.as_ref().is_none_or(|(open, _)| *open != number) {
+            if self.segment.is_none() {
+                fs::create_dir_all(dir).await?;
+            }
             if number > SEGMENTS_MAX {
                 fs::remove_file(path(dir, number - SEGMENTS_MAX)).await?;
             }
@@ -287,7 +313,7 @@ mod tests {
                     total += chunk;
                 }
                 let output = sink.output();
-                let ending = sink.end(lost("x"));
+                let ending = sink.end(lost("x")).await;
                 assert_eq!(ending.output_bytes, total);
                 let (pieces, end) = follow(output, from.min(total)).await;
                 assert_eq!(end, total);
@@ -298,10 +324,25 @@ mod tests {
                 }
                 if on_disk {
                     assert!(seen + from >= total.min(7 * SEGMENT_BYTES), "{seen} of {total}");
-                    let files = std::fs::read_dir(dir.path().join("o")).unwrap().map(|f| f.unwrap().metadata().unwrap().len());
-                    assert!(files.sum::<u64>() <= 8 * SEGMENT_BYTES);
+                    let files = std::fs::read_dir(dir.path().join("o")).into_iter().flatten();
+                    let bytes = files.map(|f| f.unwrap().metadata().unwrap().len());
+                    assert!(bytes.sum::<u64>() <= 8 * SEGMENT_BYTES);
                 }
             });
+        }
+    }
+
+    #[tokio::test]
+    async fn little_text_makes_no_file_and_little_else_comes_back_after_a_restart_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        for (bytes, kept) in [(&b"hello\n"[..], false), (b"", false), (b"\xff\x00\xfe", true)] {
+            let at = dir.path().join("o");
+            let mut sink = Sink::new(Some(at.clone())).await.unwrap();
+            sink.append(bytes).await;
+            let ending = sink.end(lost("x")).await;
+            assert_eq!(at.exists(), kept, "{bytes:?}");
+            let (pieces, _) = follow(Output::ended(at, &ending), 0).await;
+            assert_eq!(pieces.into_iter().flat_map(|(_, piece)| piece).collect::<Vec<_>>(), bytes);
         }
     }
 
