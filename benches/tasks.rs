@@ -14,8 +14,9 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 use std::{
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// Commands of one round.
 const COMMANDS: usize = 4000;

@@ -13,11 +13,8 @@ use skep_actors::scheduler::{
     messages::{Ending, State},
 };
 use skep_runtime::NodeId;
-use std::{
-    hint::black_box,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, sync::Arc, time::Duration};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 const STEPS: usize = 20_000;
