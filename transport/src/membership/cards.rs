@@ -1,4 +1,5 @@
-//! Pulling a member's card on a stream of its own, when its pulse says that there is a newer one.
+//! Pulling a member's card on a stream of its own, when its pulse says that there is a newer one. The first
+//! one comes with a member's first words (`swarm/exchange.rs`).
 //!
 //! A card is opaque here. It comes from the member itself, never from a third, so nobody can forge another's.
 
