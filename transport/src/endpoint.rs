@@ -126,8 +126,8 @@ fn sizes() -> MtuDiscoveryConfig {
     sizes
 }
 
-/// Fewer acknowledgements (draft-ietf-quic-ack-frequency): those that a packet out of turn asks for at once are left to
-/// the sender's own measure of what is lost.
+/// Fewer acknowledgements (draft-ietf-quic-ack-frequency): only after [`UNACKED_PACKETS`], and for a packet out of turn only
+/// once it is further off than reordering explains.
 fn acks() -> AckFrequencyConfig {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(UNACKED_PACKETS));

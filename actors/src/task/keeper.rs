@@ -44,6 +44,13 @@ const NOT_STARTED: u8 = 127;
 /// What is added to the number of the signal that ended a process, as shells do.
 const SIGNALLED: i32 = 128;
 
+/// How the output's writing end is taken: closed when the command is executed, which has copies of its own.
+#[cfg(target_os = "linux")]
+const TAKEN: RecvFlags = RecvFlags::CMSG_CLOEXEC;
+/// Elsewhere there is no such flag, and the command holds its output once more.
+#[cfg(not(target_os = "linux"))]
+const TAKEN: RecvFlags = RecvFlags::empty();
+
 /// What a keeper is to run. Bytes, as names of files and variables need not be text.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Order {
@@ -166,7 +173,7 @@ fn receive() -> Option<(Order, OwnedFd)> {
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let first = loop {
         let into = &mut [IoSliceMut::new(&mut length)];
-        match recvmsg(rustix::stdio::stdin(), into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+        match recvmsg(rustix::stdio::stdin(), into, &mut ancillary, TAKEN) {
             Err(rustix::io::Errno::INTR) => {}
             Ok(message) if message.bytes > 0 => break message.bytes,
             Ok(_) | Err(_) => return None,

@@ -31,6 +31,11 @@ use tokio::{
 const WAITING_MAX: usize = 16;
 /// How long a keeper waits before it ends: a node that does nothing has none.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// A keeper that is gone is an error here, not a signal. Elsewhere Rust's programs ignore that signal anyway.
+#[cfg(target_os = "linux")]
+const SENT: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(not(target_os = "linux"))]
+const SENT: SendFlags = SendFlags::empty();
 /// How long a keeper may take to take its order: it only has to read it.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a keeper that nobody needs any more may take to end.
@@ -140,7 +145,7 @@ impl Keeper {
                 let mut ancillary = SendAncillaryBuffer::new(&mut space);
                 let files = [output.as_fd()];
                 ancillary.push(SendAncillaryMessage::ScmRights(&files));
-                Ok(sendmsg(&self.socket, &[IoSlice::new(&length)], &mut ancillary, SendFlags::NOSIGNAL)?)
+                Ok(sendmsg(&self.socket, &[IoSlice::new(&length)], &mut ancillary, SENT)?)
             });
             let sent = sent.await?;
             self.socket.write_all(&length[sent.min(LENGTH_BYTES)..]).await?;
