@@ -57,10 +57,23 @@ impl Lone {
         (text, skipped)
     }
 
+    async fn get(&self, id: uuid::Uuid) -> Record {
+        self.scheduler.ask(DEADLINE, |reply| Message::Get(Wire(id), reply)).await.unwrap().unwrap()
+    }
+
     async fn run(&self, spec: Spec) -> Record {
         let record = self.submit(spec).await;
         self.follow(&record, None).await;
-        self.scheduler.ask(DEADLINE, |reply| Message::Get(Wire(record.id), reply)).await.unwrap().unwrap()
+        self.get(record.id).await
+    }
+
+    /// The record of a command that has said "ready". Right after its submission it may wait, without an attempt.
+    async fn ready(&self, spec: Spec) -> Record {
+        let record = self.submit(spec).await;
+        self.follow(&record, Some("ready")).await;
+        let record = self.get(record.id).await;
+        assert!(left(&record), "it runs: {record:?}");
+        record
     }
 
     async fn cancel(&self, record: &Record) -> Record {
@@ -79,9 +92,7 @@ fn left(record: &Record) -> bool {
 
 async fn cancelled_leaves_nothing(command: &str) {
     let lone = Lone::new().await;
-    let record = lone.submit(spec(command)).await;
-    lone.follow(&record, Some("ready")).await;
-    assert!(left(&record), "{command}: it runs");
+    let record = lone.ready(spec(command)).await;
     assert_eq!(lone.cancel(&record).await.state, State::Cancelled);
     assert!(!left(&record), "{command}");
 }
@@ -116,7 +127,7 @@ async fn a_flood_is_counted_and_little_of_it_is_kept() {
     let record = lone.submit(spec("yes 0123456789abcde | head -c 32000000")).await;
     let record = loop {
         let (_, _) = lone.follow(&record, None).await;
-        let now = lone.scheduler.ask(DEADLINE, |reply| Message::Get(Wire(record.id), reply)).await.unwrap().unwrap();
+        let now = lone.get(record.id).await;
         if now.finished_ms.is_some() {
             break now;
         }
@@ -134,8 +145,7 @@ async fn a_flood_is_counted_and_little_of_it_is_kept() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endless_flood_can_be_cancelled() {
     let lone = Lone::new().await;
-    let record = lone.submit(spec("echo ready; exec yes")).await;
-    lone.follow(&record, Some("ready")).await;
+    let record = lone.ready(spec("echo ready; exec yes")).await;
     let record = lone.cancel(&record).await;
     assert!(record.state == State::Cancelled && !left(&record));
 }
@@ -174,8 +184,7 @@ async fn endings_say_what_happened() {
 async fn a_node_that_stops_ends_its_commands() {
     let lone = Lone::new().await;
     let (_alive, _) = watch::channel(());
-    let record = lone.submit(spec("echo ready; sleep 300 & sleep 300")).await;
-    lone.follow(&record, Some("ready")).await;
+    let record = lone.ready(spec("echo ready; sleep 300 & sleep 300")).await;
     lone.swarm.root(0).stop_children_and_wait(None, Some(DEADLINE)).await;
     assert!(!left(&record));
 }
@@ -183,8 +192,7 @@ async fn a_node_that_stops_ends_its_commands() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scheduler_that_dies_takes_its_commands_with_it() {
     let lone = Lone::new().await;
-    let record = lone.submit(spec("echo ready; sleep 300")).await;
-    lone.follow(&record, Some("ready")).await;
+    let record = lone.ready(spec("echo ready; sleep 300")).await;
     lone.swarm.root(0).kill();
     let (mut look, by) = (interval(Duration::from_millis(20)), Instant::now() + DEADLINE);
     while left(&record) {
