@@ -43,6 +43,9 @@ pub struct Task {
     pub owner_node: String,
     /// Where it stands.
     pub status: Status,
+    /// How often it was given to a machine. Each time after the first, one had died or fallen silent under it: it ran at
+    /// most this often.
+    pub attempts: u32,
     /// Its exit status, if it exited by itself.
     pub exit_code: Option<i32>,
     /// The last part of what it wrote, output and errors as they came.
@@ -234,6 +237,7 @@ impl From<Record> for Task {
             assigned_node: record.assigned.map(|node| node.to_string()),
             owner_node: record.owner.to_string(),
             status: record.state.into(),
+            attempts: record.attempts,
             exit_code: record.exit_code,
             output: record.output,
             output_bytes: record.output_bytes,
