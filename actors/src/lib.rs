@@ -5,6 +5,7 @@
 //! node       this machine: identity, capacity, health, drain; the swarm's door for the owner
 //! ledger     small shared state that survives a lost machine
 //! scheduler  commands placed on nodes; its record of them          task      one running command
+//! goal       graphs of commands
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
 //! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
 //! pipeline   one served model: batches requests, drives shards, samples
@@ -16,6 +17,7 @@ pub mod agent;
 pub mod budget;
 pub mod context;
 pub mod defaults;
+pub mod goal;
 pub mod ledger;
 pub mod model;
 pub mod node;

@@ -5,10 +5,11 @@
 
 use ractor::RpcReplyPort;
 use skep_actors::{
-    ledger, node,
+    ledger,
+    node::{self, messages::Duty},
     runtime::{Handle, Wire, frames, swarm::Finding},
     scheduler::{
-        self, Message, Record, ScheduleError, Spec, State,
+        self, Course, Message, Record, ScheduleError, Spec, State,
         messages::{Output, Priority},
     },
     task,
@@ -188,7 +189,7 @@ async fn a_draining_node_takes_no_new_work_and_ends_what_it_has() {
     let old = submit(&schedulers[0], on("n1", "sleep 30; echo old")).await.unwrap();
     running(&schedulers[0], old.id).await;
     let node: Handle<node::Message> = swarm.context(1).directory.here(node::NAME);
-    node.ask(DEADLINE, |reply| node::Message::Drain(Wire(true), reply)).await.unwrap().unwrap();
+    node.ask(DEADLINE, |reply| node::Message::Drain(Wire(Duty::NoNewWork), reply)).await.unwrap().unwrap();
     let findings: Vec<Finding> = node
         .ask(DEADLINE, node::Message::Health)
         .await
@@ -204,8 +205,44 @@ async fn a_draining_node_takes_no_new_work_and_ends_what_it_has() {
     let waits = submit(&schedulers[0], on("n1", "echo new")).await.unwrap();
     assert_eq!(waits.state, State::Pending);
     assert_eq!(ended(&schedulers[0], old.id).await.output, "old\n");
-    node.ask(DEADLINE, |reply| node::Message::Drain(Wire(false), reply)).await.unwrap().unwrap();
+    node.ask(DEADLINE, |reply| node::Message::Drain(Wire(Duty::Work), reply)).await.unwrap().unwrap();
     assert_eq!(ended(&schedulers[0], waits.id).await.output, "new\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_emptied_sends_its_work_to_others_but_for_what_must_run_there() {
+    let (swarm, schedulers) = swarm(2).await;
+    let away = Spec { preferred_node: Some("n1".into()), ..spec("sleep 20; echo done") };
+    let long = submit(&schedulers[0], away).await.unwrap();
+    let must = submit(&schedulers[0], on("n1", "sleep 300")).await.unwrap();
+    running(&schedulers[0], long.id).await;
+    running(&schedulers[0], must.id).await;
+    let node: Handle<node::Message> = swarm.context(1).directory.here(node::NAME);
+    node.ask(DEADLINE, |reply| node::Message::Drain(Wire(Duty::NoWork { within_s: 5 }), reply)).await.unwrap().unwrap();
+    let record = ended(&schedulers[0], long.id).await;
+    assert_eq!((record.state, record.assigned, record.attempts), (State::Completed, Some(swarm.id(0)), 2));
+    assert_eq!(record.strikes, 0, "that is no fault of the command's");
+    let record = ended(&schedulers[0], must.id).await;
+    assert_eq!((record.state, record.error.as_deref()), (State::Failed, Some("node n1 was drained")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_waits_for_another_nodes_task_and_goes_on_when_its_keeper_is_gone() {
+    let (mut swarm, schedulers) = swarm(3).await;
+    let first = submit(&schedulers[1], on("n2", "sleep 20; echo first")).await.unwrap();
+    let course = Course { after: vec![first.id], ..Course::default() };
+    let second = submit(&schedulers[0], Spec { course: course.clone(), ..on("n2", "echo second") }).await.unwrap();
+    assert_eq!(second.state, State::Pending);
+    let unknown = Course { after: vec![Uuid::from_u128(7)], ..Course::default() };
+    let refused = submit(&schedulers[0], Spec { course: unknown, ..spec("true") }).await.unwrap_err().to_string();
+    assert!(refused.contains("no task 00000000-0000-0000-0000-000000000007 is known"), "{refused}");
+    running(&schedulers[1], first.id).await;
+    // Both the owner of what it waits for and its own are gone: an heir knows what it waits for.
+    swarm.kill(0).await;
+    swarm.kill(1).await;
+    assert_eq!(ended(&schedulers[2], second.id).await.output, "second\n");
+    let late = submit(&schedulers[2], Spec { course, ..spec("echo late") }).await.unwrap();
+    assert_eq!(ended(&schedulers[2], late.id).await.output, "late\n");
 }
 
 #[tokio::test(start_paused = true)]

@@ -52,6 +52,9 @@ pub const SERVE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long joining another swarm may take: some dials to addresses that don't answer, then the exchange.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a goal's commands may take to be taken: ten thousand of them, each acknowledged, on a slow disk.
+pub const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// How long ending a command or a run may take: asked politely, then killed.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -69,6 +69,11 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
+    /// The same problem, said to be that of a part of the request.
+    pub fn of(self, part: &str) -> Problem {
+        Problem { detail: format!("{part}: {}", self.detail), ..self }
+    }
+
     /// The same problem, said to lie in `field`.
     pub fn in_field(self, field: impl Into<String>) -> Problem {
         Problem { field: Some(field.into()), ..self }

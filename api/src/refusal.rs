@@ -6,6 +6,7 @@ use poem::http::StatusCode as S;
 use skep_actors::{
     agent::AgentError,
     budget::BudgetError,
+    goal::GoalError,
     model::ModelError,
     node::NodeError,
     pipeline::GenerateError,
@@ -82,6 +83,20 @@ impl From<ScheduleError> for Problem {
             _ => (S::INTERNAL_SERVER_ERROR, "store"),
         };
         Problem::new(status, code, text)
+    }
+}
+
+impl From<GoalError> for Problem {
+    fn from(error: GoalError) -> Problem {
+        use GoalError as E;
+        let text = error.to_string();
+        match error {
+            E::Invalid { field, reason } => Problem::invalid(field, reason),
+            E::NoSuchGoal(_) => Problem::not_found(text),
+            E::Full(_) => Problem::new(S::SERVICE_UNAVAILABLE, "goals_full", text),
+            E::Step { step, error } => Problem::from(error).of(&format!("step {step}")),
+            _ => Problem::new(S::INTERNAL_SERVER_ERROR, "store", text),
+        }
     }
 }
 

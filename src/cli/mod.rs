@@ -14,6 +14,7 @@ mod demo;
 mod doctor;
 mod drain;
 mod evict;
+mod goal;
 mod invite;
 mod join;
 mod label;
@@ -74,12 +75,16 @@ enum Command {
     Status(status::Status),
     /// The machines of the swarm.
     Nodes(nodes::Nodes),
-    /// Give a node no new work, or give it work again.
+    /// Have a machine take no new work; what runs there goes on.
+    Cordon(drain::Cordon),
+    /// Empty a machine: it takes no new work, and what still runs there after a while runs elsewhere.
     Drain(drain::Drain),
     /// Show, give or take away what `skep run --where` asks about.
     Label(label::Label),
     /// Run a command where there is room, and follow its output.
     Run(run::Run),
+    /// Goals: graphs of commands, from a file, and how far they are.
+    Goal(goal::Goal),
     /// The commands of the swarm.
     Tasks(tasks::Tasks),
     /// The output of a command.
@@ -134,6 +139,8 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Evict(c) => c.run(&here).await,
         Command::Status(c) => c.run(&here).await,
         Command::Nodes(c) => c.run(&here).await,
+        Command::Goal(c) => return c.run(&here).await.unwrap_or_else(failed),
+        Command::Cordon(c) => c.run(&here).await,
         Command::Drain(c) => c.run(&here).await,
         Command::Label(c) => c.run(&here).await,
         Command::Run(c) => return c.run(&here).await.unwrap_or_else(failed),

@@ -1,8 +1,9 @@
 //! `skep run`: a command where there is room, its output followed, its exit code ours.
 
-use super::{Here, logs, screen};
+use super::{Here, goal, logs, screen};
+use crate::client::Client;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::process::ExitCode;
 
 /// What `timeout(1)` exits with, so that scripts know it.
@@ -47,9 +48,41 @@ pub(crate) struct Run {
     #[arg(long = "where", value_name = "CONDITION")]
     labels: Vec<String>,
 
+    /// The same, but only preferred.
+    #[arg(long = "rather", value_name = "CONDITION")]
+    prefers: Vec<String>,
+
+    /// A taint that it puts up with: a machine labelled taint.NAME takes no other commands. `*` is every one.
+    #[arg(long = "tolerate", value_name = "NAME")]
+    tolerates: Vec<String>,
+
+    /// A group whose commands never share a machine.
+    #[arg(long, value_name = "GROUP")]
+    apart: Option<String>,
+
+    /// How to choose among machines with room: spread, round_robin, weighted, resource_based, random or bin_pack.
+    #[arg(long, default_value = "spread")]
+    strategy: String,
+
     /// Seconds after which it is ended.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     timeout: u64,
+
+    /// How often it is run again if it fails, after growing pauses.
+    #[arg(long, value_name = "TIMES", default_value_t = 0)]
+    retries: u8,
+
+    /// Seconds from now by which it must have ended, or it fails.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    deadline: u64,
+
+    /// A task that must have completed before, by its id; several must all have.
+    #[arg(long, value_name = "TASK")]
+    after: Vec<String>,
+
+    /// If there is no room, commands of lower classes make way: they are ended and run again later.
+    #[arg(long)]
+    preempt: bool,
 
     /// urgent, critical, high, normal or low.
     #[arg(long, default_value = "normal")]
@@ -62,6 +95,11 @@ pub(crate) struct Run {
     /// Added to its environment, which is clean otherwise.
     #[arg(long = "env", value_name = "KEY=VALUE")]
     env: Vec<String>,
+
+    /// Run it so many times, at once where there is room: a goal of one step. Each finds its number, from 0, in
+    /// `SKEP_INDEX`.
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    array: Option<u32>,
 
     /// Print its id and don't wait for it.
     #[arg(long)]
@@ -92,7 +130,18 @@ impl Run {
             "disk_bytes": mib(self.disk),
             "model": self.model,
             "labels": self.labels,
+            "prefers": self.prefers,
+            "tolerates": self.tolerates,
+            "apart": self.apart,
+            "strategy": self.strategy,
+            "retries": self.retries,
+            "deadline_s": self.deadline,
+            "after": self.after,
+            "preempts": self.preempt,
         });
+        if let Some(count) = self.array {
+            return array(here, &client, count, body, self.detach).await;
+        }
         let task = client.post("/api/tasks", &body).await?;
         let id = screen::text(&task["id"]);
         if self.detach {
@@ -125,6 +174,21 @@ impl Run {
             }
         }
     }
+}
+
+/// The same command several times.
+async fn array(here: &Here, client: &Client, count: u32, mut run: Value, detach: bool) -> anyhow::Result<ExitCode> {
+    // The goal has the key: its commands' follow from it.
+    let key = run.as_object_mut().and_then(|run| run.remove("idempotency_key"));
+    let title: String = screen::text(&run["command"]).chars().filter(|c| !c.is_control()).take(60).collect();
+    let step = json!({ "task_id": "run", "count": count, "run": run });
+    let plan = json!({ "title": title, "tasks": [step], "idempotency_key": key });
+    let goal = client.post("/api/goals", &plan).await?;
+    if !detach {
+        return goal::follow(here, client, &goal).await;
+    }
+    goal::show_id(here, &goal);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Bytes. More than there can be stays more than there can be.

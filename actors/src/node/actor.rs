@@ -7,12 +7,13 @@ use super::{
     labels::{self, LABELS_MAX},
     load::{self, Sample, Sampler},
     lookup,
-    messages::{Card, Labelling, Listed, Message, NodeError, Status, Summary},
+    messages::{Card, Duty, Labelling, Listed, Message, NodeError, Status, Summary},
     probe,
 };
-use crate::Context;
+use crate::{Context, scheduler};
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
+use serde::{Deserialize, Serialize};
 use skep_runtime::{
     Load, Reach, Tasks, Wire,
     member::State as Liveness,
@@ -24,7 +25,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// How often the load is read.
 const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
@@ -32,14 +33,24 @@ const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
 const DISK_SAMPLES: u32 = 60;
 /// How long the swarm may take for what the owner asked: a join crosses machines and people.
 const SWARM_TIMEOUT: Duration = Duration::from_secs(120);
-/// What this node was told to be, by the setting's name. It survives restarts.
-const SETTINGS: Table<String, bool> = Table::new("node_settings");
+/// What this node was told to do. One row, under [`DUTY_ROW`]; it survives restarts.
+const DUTY: Table<String, Told> = Table::new("node_duty");
 /// The labels that its owner gave it while it ran, or took away, which count more than those that it was started with.
 /// One row, under [`LABELS_ROW`].
 const LABELS: Table<String, Labelling> = Table::new("node_labels");
 const LABELS_ROW: &str = "labels";
-/// Whether it takes no new work, among the settings.
-const DRAINING: &str = "draining";
+const DUTY_ROW: &str = "duty";
+/// The pause before the scheduler is told once more to send its work away: it may be being started again.
+const EMPTY_PAUSE: Duration = Duration::from_secs(1);
+/// How long it may take for that: the grace of its commands, and their killing.
+const EMPTY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A duty as it was told, and by when in milliseconds since 1970 what runs is to be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+struct Told {
+    draining: bool,
+    empty_by_ms: Option<u64>,
+}
 
 /// One machine.
 struct NodeActor;
@@ -55,6 +66,8 @@ struct Node {
     context: Context,
     start: Instant,
     face: Mutex<Face>,
+    /// Its duty.
+    told: Mutex<Told>,
 }
 
 /// The node as it shows itself.
@@ -84,7 +97,7 @@ impl Actor for NodeActor {
     type Arguments = Context;
 
     async fn pre_start(&self, _: ActorRef<Message>, context: Context) -> Result<State, ActorProcessingErr> {
-        let draining = context.store.get(SETTINGS, &DRAINING.to_string())?.unwrap_or(false);
+        let told = context.store.get(DUTY, &DUTY_ROW.to_string())?.unwrap_or_default();
         let mut card = match context.env.simulated() {
             true => hardware::simulated(),
             false => {
@@ -95,11 +108,14 @@ impl Actor for NodeActor {
         card.started_ms = context.env.now_ms();
         card.labels = context.labels.clone();
         relabel(&mut card.labels, &context.store.get(LABELS, &LABELS_ROW.to_string())?.unwrap_or_default());
-        let load = Load { draining, ..Load::default() };
+        let load = Load { draining: told.draining, ..Load::default() };
         let face = Face { card, load, told_card: None, told_load: None, gpus: None };
-        let node = Arc::new(Node { context, start: Instant::now(), face: Mutex::new(face) });
+        let node = Arc::new(Node { context, start: Instant::now(), face: Mutex::new(face), told: Mutex::new(told) });
         node.tell();
         let tasks = node.context.env.tasks();
+        if told.empty_by_ms.is_some() {
+            tasks.spawn(node.clone().empty(told));
+        }
         if !node.context.env.simulated() {
             tasks.spawn(node.clone().sample());
             tasks.spawn(node.clone().probe());
@@ -142,7 +158,13 @@ impl Actor for NodeActor {
                 node.gauge();
                 let _ = reply.send(Wire(node.context.metrics.text()));
             }
-            Message::Drain(Wire(draining), reply) => drop(reply.send(Wire(node.drain(draining).await))),
+            Message::Drain(Wire(duty), reply) => {
+                let told = node.drain(duty).await;
+                if let Ok(told) = told {
+                    state.tasks.spawn(node.clone().empty(told));
+                }
+                let _ = reply.send(Wire(told.map(drop)));
+            }
             Message::Label(Wire(labels), reply) => drop(reply.send(Wire(node.label(labels).await))),
             Message::Invite(reply) => answer(&state.tasks, reply, async move { swarm.invite().await }),
             Message::Opens(Wire(line), reply) => drop(reply.send(Wire(swarm.opens(&line)))),
@@ -204,13 +226,37 @@ impl Node {
         }
     }
 
-    async fn drain(&self, draining: bool) -> Result<(), NodeError> {
+    async fn drain(&self, duty: Duty) -> Result<Told, NodeError> {
+        let empty_by_ms = match duty {
+            Duty::NoWork { within_s } => Some(self.context.env.now_ms().saturating_add(within_s.saturating_mul(1000))),
+            Duty::Work | Duty::NoNewWork => None,
+        };
+        let told = Told { draining: duty != Duty::Work, empty_by_ms };
         let unwritten = |e: skep_runtime::store::Error| NodeError::Store(e.to_string());
         let mut batch = Batch::new();
-        batch.put(SETTINGS, &DRAINING.to_string(), &draining).map_err(unwritten)?;
+        batch.put(DUTY, &DUTY_ROW.to_string(), &told).map_err(unwritten)?;
         self.context.store.commit(batch).await.map_err(unwritten)?;
-        self.change(|face| face.load.draining = draining);
-        Ok(())
+        *self.told() = told;
+        self.change(|face| face.load.draining = told.draining);
+        Ok(told)
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When its time has come, sends away what runs here, unless it was told otherwise by then.
+    async fn empty(self: Arc<Self>, told: Told) {
+        let Some(by_ms) = told.empty_by_ms else { return };
+        sleep(Duration::from_millis(by_ms.saturating_sub(self.context.env.now_ms()))).await;
+        let scheduler = self.context.directory.here::<scheduler::Message>(scheduler::NAME);
+        while *self.told() == told {
+            match scheduler.ask(EMPTY_TIMEOUT, scheduler::Message::Empty).await {
+                Ok(sent) => return tracing::info!(sent, "what ran on this machine was sent away"),
+                Err(error) => tracing::debug!(%error, "the scheduler does not send its work away yet"),
+            }
+            sleep(EMPTY_PAUSE).await;
+        }
     }
 
     async fn label(&self, changes: Labelling) -> Result<BTreeMap<String, String>, NodeError> {
@@ -406,13 +452,13 @@ mod tests {
     async fn draining_is_seen_by_others_and_survives_a_restart() {
         let mut swarm = Swarm::new(2).await;
         let first = node(&swarm, 0).await;
-        first.ask(DEADLINE, |reply| Message::Drain(Wire(true), reply)).await.unwrap().unwrap();
+        first.ask(DEADLINE, |reply| Message::Drain(Wire(Duty::NoNewWork), reply)).await.unwrap().unwrap();
         assert!(swarm.context(1).members.get(&swarm.id(0)).unwrap().load.draining);
         swarm.kill(0).await;
         swarm.restart(0).await;
         let first = node(&swarm, 0).await;
         assert!(first.ask(DEADLINE, Message::Status).await.unwrap().load.draining);
-        first.ask(DEADLINE, |reply| Message::Drain(Wire(false), reply)).await.unwrap().unwrap();
+        first.ask(DEADLINE, |reply| Message::Drain(Wire(Duty::Work), reply)).await.unwrap().unwrap();
         assert!(!swarm.context(1).members.get(&swarm.id(0)).unwrap().load.draining);
     }
 

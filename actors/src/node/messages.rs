@@ -33,9 +33,9 @@ pub enum Message {
     /// The metrics as OpenMetrics text.
     #[rpc]
     MetricsText(RpcReplyPort<Wire<String>>),
-    /// Take no new work (`true`), or take work again. Answered when the new state is announced.
+    /// Take no new work, or take work again. Answered when that is saved and announced.
     #[rpc]
-    Drain(Wire<bool>, RpcReplyPort<Wire<Result<(), NodeError>>>),
+    Drain(Wire<Duty>, RpcReplyPort<Wire<Result<(), NodeError>>>),
     /// Give this machine labels, or take them away (`None`), all or none of them; they survive restarts. Answered with its
     /// owner's labels once they are saved and announced; others pull them a moment later.
     #[rpc]
@@ -70,6 +70,22 @@ pub enum Message {
     Pipelines(Wire<Vec<CardPipeline>>),
     /// Work on this node came or went: (running, queued).
     Work(Wire<(u16, u16)>),
+}
+
+/// What a machine does for the swarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Duty {
+    /// It takes work.
+    #[default]
+    Work,
+    /// It takes no new work; what runs there goes on to its end.
+    NoNewWork,
+    /// It takes no new work, and what still runs after so many seconds is ended there and run elsewhere from its beginning.
+    /// What must run there fails.
+    NoWork {
+        /// Seconds from now.
+        within_s: u64,
+    },
 }
 
 /// Labels by key; without a value, one that is to go.

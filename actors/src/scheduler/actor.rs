@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 /// Commands of one list.
 const LIST_MAX: u32 = 1000;
+/// Ids of one question about states.
+const STATES_MAX: usize = 1000;
 /// Ids of one `Forget`.
 const FORGET_MAX: usize = 1000;
 
@@ -90,11 +92,18 @@ impl Actor for SchedulerActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         let desk = &state.desk;
-        let beside = |work| desk.tasks.spawn(work);
+        let beside = |work: futures::future::BoxFuture<'static, ()>| desk.tasks.spawn(work);
         match message {
             Message::Submit(Wire(spec), reply) => desk.submit(spec, reply).await,
+            Message::Enter(Wire((id, spec, again)), reply) => {
+                beside(Box::pin(desk.clone().enter(id, spec, again, reply)));
+            }
+            Message::States(Wire(mut ids), reply) => {
+                ids.truncate(STATES_MAX);
+                let _ = reply.send(Wire(desk.states(&ids)));
+            }
             Message::Get(Wire(id), reply) => {
-                beside(Box::pin(desk.clone().get(id, reply)) as futures::future::BoxFuture<_>)
+                beside(Box::pin(desk.clone().get(id, reply)));
             }
             Message::Find(Wire(id), reply) => beside(Box::pin(desk.clone().get_own(id, reply))),
             Message::List(Wire(max), reply) => beside(Box::pin(desk.clone().list(max.min(LIST_MAX), reply))),
@@ -116,6 +125,7 @@ impl Actor for SchedulerActor {
             Message::Stop(Wire((id, attempt, term)), reply) => {
                 beside(Box::pin(desk.clone().stop(id, attempt, term, reply)));
             }
+            Message::Empty(reply) => beside(Box::pin(desk.clone().empty(reply))),
             Message::Tap(Wire(tap), reply) => beside(Box::pin(desk.clone().tap(tap, reply))),
             Message::Ended(Wire((id, attempt, ending)), reply) => desk.ended(id, attempt, ending, reply).await,
             Message::Moved(Wire(told), reply) => desk.moved(told, reply).await,

@@ -6,17 +6,20 @@
 //!
 //! ```text
 //! submit -> Pending -> (place) -> Running -> moved -> Completed | Failed | Cancelled
-//!              ^                     |
-//!              +---- its node died --+   at least once, three attempts; not if it must be that node
+//!           |  ^  ^                  |
+//!   waits for  |  +-- its node died -+   three times at most; not if it must be that node
+//!   others     +-- it failed, may be retried, and paused
 //! ```
 
 use super::{
+    aside::Aside,
     breaker::Breaker,
+    course,
     demand::Offer,
     given::Given,
     messages::{Ending, Priority, Record, Run, ScheduleError, Spec, State, Stats, Term},
     placement::{Candidate, Need, Taken, place},
-    queue::{CLASSES, Queue},
+    queue::{CLASSES, QUEUE_BYTES_MAX, QUEUE_TASKS_MAX, Queue},
 };
 use skep_runtime::NodeId;
 use std::{
@@ -26,10 +29,12 @@ use std::{
 };
 use uuid::Uuid;
 
-/// How often a command is given to a node before it counts as failed: a command that kills its nodes stops here.
-pub const ATTEMPTS_MAX: u32 = 3;
-/// Records of ended commands that are kept: the newest. At most 16 KiB of output each.
-pub const ENDED_RECORDS_MAX: usize = 1000;
+/// How many nodes may die under a command before it counts as failed: a command that kills its nodes stops here.
+pub const STRIKES_MAX: u32 = 3;
+/// Records of ended commands that are kept: the newest.
+pub const ENDED_RECORDS_MAX: usize = 10_000;
+/// Bytes of their commands and outputs together: every member has a copy of every owner's.
+pub const ENDED_BYTES_MAX: usize = 16 << 20;
 /// How long a node that had no room is left alone: its load tells sooner if room comes.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How long after the start a node that was not seen yet may still run what it was given before.
@@ -120,10 +125,17 @@ pub struct Core {
     records: BTreeMap<Uuid, Record>,
     queue: Queue,
     running: Given,
+    /// Those that wait for something other than room.
+    aside: Aside,
+    /// Those that have to be over by a moment, in milliseconds since 1970.
+    deadlines: BTreeSet<(u64, Uuid)>,
+    /// Commands that were placed one node after the other.
+    turn: usize,
     /// Given before a restart to a node that doesn't answer yet: asked again at each tick.
     unsure: BTreeSet<Uuid>,
     /// In order of their ends.
     ended: VecDeque<Uuid>,
+    ended_bytes: usize,
     fleet: BTreeMap<NodeId, Peer>,
     revoked: BTreeMap<NodeId, BTreeSet<(Uuid, u32, Term)>>,
     /// Nothing is done about commands from before the start: others may own them by now.
@@ -141,8 +153,12 @@ impl Core {
             records: BTreeMap::new(),
             queue: Queue::default(),
             running: Given::default(),
+            aside: Aside::default(),
+            deadlines: BTreeSet::new(),
+            turn: 0,
             unsure: BTreeSet::new(),
             ended: VecDeque::new(),
+            ended_bytes: 0,
             fleet: BTreeMap::new(),
             revoked: BTreeMap::new(),
             held: true,
@@ -160,7 +176,11 @@ impl Core {
     /// What others did meanwhile is known: from now on this node acts on what it owns.
     pub fn release(&mut self, now: Now) -> Vec<Action> {
         self.held = false;
-        self.tick(now)
+        let mut out = Vec::new();
+        let awaited: Vec<Uuid> = self.aside.awaited().collect();
+        awaited.into_iter().for_each(|id| self.own_prerequisite(id, now, &mut out));
+        out.extend(self.tick(now));
+        out
     }
 
     /// Takes over what another node owned: its place in line, or the question to its node whether it still runs. The
@@ -176,12 +196,14 @@ impl Core {
         if let Some(node) = node {
             out.push(Action::Run(node, Box::new(run(&record))));
         }
+        let after = record.spec.course.after.clone();
         self.enter(record);
+        after.into_iter().for_each(|prerequisite| self.own_prerequisite(prerequisite, now, &mut out));
         if let Some(node) = node.filter(|node| self.is_dead(*node, now)) {
             out.pop();
             let why = format!("node {} died", self.name(node));
             self.revoke(node, id);
-            self.lost(id, &why, now, &mut out);
+            self.lost(id, &why, true, now, &mut out);
         }
         self.place(now, &mut out);
         out
@@ -189,27 +211,51 @@ impl Core {
 
     /// Another node decides about it now: this one forgets it.
     pub fn disown(&mut self, id: Uuid) -> Vec<Action> {
-        if self.records.remove(&id).is_none() {
-            return Vec::new();
+        let Some(record) = self.records.remove(&id) else { return Vec::new() };
+        self.let_go(&record);
+        if record.state.ended() {
+            self.ended.retain(|ended| *ended != id);
+            self.ended_bytes -= kept_bytes(&record);
         }
-        self.queue.remove(id);
-        self.running.take_back(&id);
-        self.unsure.remove(&id);
-        self.ended.retain(|ended| *ended != id);
         vec![Action::Disowned(id)]
     }
 
     fn enter(&mut self, record: Record) {
         match (record.state, record.assigned) {
             (State::Running, Some(node)) => self.running.give(record.id, node, &need(&record.spec)),
-            (State::Pending | State::Running, _) => self.join(&record),
-            _ => self.ended.push_back(record.id),
+            (State::Pending | State::Running, _) => self.wait(&record),
+            _ => {
+                self.ended.push_back(record.id);
+                self.ended_bytes += kept_bytes(&record);
+            }
+        }
+        if let Some(by_ms) = record.due_ms().filter(|_| !record.state.ended()) {
+            self.deadlines.insert((by_ms, record.id));
         }
         self.records.insert(record.id, record);
     }
 
-    fn join(&mut self, record: &Record) {
-        self.queue.join(record.spec.priority, need(&record.spec), record.id, bytes(&record.spec));
+    /// It waits: for the end of a pause, for others, or for room.
+    fn wait(&mut self, record: &Record) {
+        let Record { id, ref spec, .. } = *record;
+        match record.not_before_ms {
+            Some(until_ms) => self.aside.pause(id, until_ms, bytes(spec)),
+            None if record.attempts == 0 && !spec.course.after.is_empty() => {
+                self.aside.block(id, spec.course.after.iter().copied(), bytes(spec));
+            }
+            None => self.queue.join(spec.priority, need(spec), id, bytes(spec)),
+        }
+    }
+
+    /// It is nowhere any more: it neither waits nor runs.
+    fn let_go(&mut self, record: &Record) {
+        self.queue.remove(record.id);
+        self.aside.remove(record.id);
+        self.running.take_back(&record.id);
+        self.unsure.remove(&record.id);
+        if let Some(by_ms) = record.due_ms() {
+            self.deadlines.remove(&(by_ms, record.id));
+        }
     }
 
     /// Whether a command may be taken: room in the queue, and a node that could ever run it.
@@ -217,8 +263,10 @@ impl Core {
     /// # Errors
     /// [`ScheduleError::QueueFull`], [`ScheduleError::NodeDown`] or [`ScheduleError::Impossible`].
     pub fn admit(&self, spec: &Spec) -> Result<(), ScheduleError> {
-        if !self.queue.has_room_for(bytes(spec)) {
-            return Err(ScheduleError::QueueFull(self.queue.count()));
+        let waiting = self.waiting();
+        let room = QUEUE_BYTES_MAX.saturating_sub(self.queue.bytes() + self.aside.bytes());
+        if waiting >= QUEUE_TASKS_MAX || bytes(spec) > room {
+            return Err(ScheduleError::QueueFull(waiting));
         }
         let need = need(spec);
         let forced = need.forced.and_then(|id| self.fleet.get(&id));
@@ -251,9 +299,10 @@ impl Core {
 
     /// A saved command enters the queue, and leaves it at once if there is room.
     pub fn submit(&mut self, record: Record, now: Now) -> Vec<Action> {
-        self.join(&record);
-        self.records.insert(record.id, record);
+        let after = record.spec.course.after.clone();
+        self.enter(record);
         let mut out = Vec::new();
+        after.into_iter().for_each(|prerequisite| self.own_prerequisite(prerequisite, now, &mut out));
         self.place(now, &mut out);
         out
     }
@@ -281,8 +330,9 @@ impl Core {
         for (id, node) in self.running.on(&dead) {
             let why = format!("node {} died", self.name(node));
             self.revoke(node, id);
-            self.lost(id, &why, now, &mut out);
+            self.lost(id, &why, true, now, &mut out);
         }
+        self.moments(now, &mut out);
         for id in std::mem::take(&mut self.unsure) {
             match (self.running.node(&id), self.records.get(&id)) {
                 (Some(node), Some(record)) if record.cancelling => self.recant(id, node, now, &mut out),
@@ -332,7 +382,7 @@ impl Core {
                 self.fleet.entry(node).and_modify(|p| p.breaker.failed(uptime));
                 let why = format!("node {} did not take it: {why}", self.name(node));
                 self.revoke(node, id);
-                self.lost(id, &why, now, &mut out);
+                self.lost(id, &why, true, now, &mut out);
             }
             Err(Refusal::Never(why)) => self.end(id, failed(why), now, &mut out),
             Err(Refusal::TakenOver) => out.extend(self.disown(id)),
@@ -350,7 +400,12 @@ impl Core {
             // Its answer to the order may come later, when nobody waits for it any more.
             self.fleet.entry(node).and_modify(|p| p.breaker.succeeded());
             match ending.lost {
-                true => self.lost(id, &ending.error.unwrap_or_else(|| "its node failed".into()), now, &mut out),
+                true => {
+                    // A node that is emptied sends its commands away: that is no fault of theirs.
+                    let strike = !self.fleet.get(&node).is_some_and(|peer| peer.seen.draining);
+                    self.lost(id, &ending.error.unwrap_or_else(|| "its node failed".into()), strike, now, &mut out);
+                }
+                false if self.may_retry(id, &ending) => self.retry(id, ending, now, &mut out),
                 false => self.end(id, ending, now, &mut out),
             }
             self.place(now, &mut out);
@@ -380,7 +435,8 @@ impl Core {
 
     /// Cancels all of one class that wait. How many, and what is to be done.
     pub fn clear(&mut self, class: Priority, now: Now) -> (u32, Vec<Action>) {
-        let waiting: Vec<Uuid> = self.queue.of(class).collect();
+        let aside = self.aside.all().filter(|id| self.records.get(id).is_some_and(|r| r.spec.priority == class));
+        let waiting: Vec<Uuid> = self.queue.of(class).chain(aside).collect();
         let mut out = Vec::new();
         waiting.iter().for_each(|id| self.end(*id, cancelled(None), now, &mut out));
         (waiting.len() as u32, out)
@@ -409,6 +465,7 @@ impl Core {
         let touched = self.fleet.iter().filter(|(_, p)| p.breaker != Breaker::default());
         Stats {
             queued: CLASSES.iter().map(|c| (class_word(*c).to_string(), self.queue.count_of(*c) as u32)).collect(),
+            aside: self.aside.len() as u32,
             in_flight: self.running.count() as u32,
             running_here: 0,
             completed: count("completed"),
@@ -428,9 +485,29 @@ impl Core {
         self.held
     }
 
-    /// How many wait.
+    /// How many wait, for whatever.
     pub fn waiting(&self) -> usize {
-        self.queue.count()
+        self.queue.count() + self.aside.len()
+    }
+
+    /// Whom others wait for, of which this node has no record.
+    pub fn awaited_elsewhere(&self) -> impl Iterator<Item = Uuid> + '_ {
+        self.aside.awaited().filter(|id| !self.records.contains_key(id))
+    }
+
+    /// Whether somebody waits for its end.
+    pub fn is_awaited(&self, id: Uuid) -> bool {
+        self.aside.is_awaited(id)
+    }
+
+    /// A command of another owner, for which others wait, has ended like this; or nobody knows it any more.
+    pub fn prerequisite(&mut self, id: Uuid, state: Option<State>, now: Now) -> Vec<Action> {
+        let mut out = Vec::new();
+        if !self.held {
+            self.free(id, state, now, &mut out);
+            self.place(now, &mut out);
+        }
+        out
     }
 
     /// Gives to nodes whatever has room now. A command that fits nowhere now lets those behind it pass.
@@ -440,23 +517,74 @@ impl Core {
         }
         let mut fleet = self.candidates(now);
         let mut hopeless: BTreeSet<Need> = BTreeSet::new();
-        while hopeless.len() < LINES_TRIED_MAX && fleet.values().any(Candidate::takes_any) {
+        let full = |fleet: &BTreeMap<NodeId, Candidate>| !fleet.values().any(Candidate::takes_any);
+        while hopeless.len() < LINES_TRIED_MAX && (!full(&fleet) || self.any_preempts(&hopeless)) {
             let Some((need, id)) = self.queue.heads().find(|(need, _)| !hopeless.contains(need)) else { return };
             let need = need.clone();
-            let Some(node) = place(&need, fleet.values()) else {
+            let alone = |c: &&Candidate| need.wish.apart.as_ref().is_none_or(|g| !self.running.has_of(g, c.id));
+            let chosen = place(&need, fleet.values().filter(alone), self.turn, id);
+            let Some(node) = chosen.or_else(|| self.preempt(&need, id, &mut fleet, now, out)) else {
                 hopeless.insert(need);
                 continue;
             };
+            self.turn = self.turn.wrapping_add(1);
             self.queue.remove(id);
             let Some(record) = self.records.get_mut(&id) else { continue };
             record.state = State::Running;
             record.assigned = Some(node);
             record.attempts += 1;
+            (record.not_before_ms, record.exit_code, record.error) = (None, None, None);
             out.push(Action::Save(Box::new(record.clone())));
             out.push(Action::Run(node, Box::new(run(record))));
             self.running.give(id, node, &need);
             fleet.entry(node).and_modify(|c| c.taken.add(Taken::by(&need)));
         }
+    }
+
+    /// Whether a command waits that takes others' places, and was not tried yet.
+    fn any_preempts(&self, tried: &BTreeSet<Need>) -> bool {
+        self.queue.heads().take(LINES_TRIED_MAX).any(|(need, _)| need.preempts && !tried.contains(need))
+    }
+
+    /// The node where a command that may do so runs in place of others of lower classes: the one where the fewest have to
+    /// go. They are told to end and wait again; what they did is done once more.
+    fn preempt(
+        &mut self,
+        need: &Need,
+        id: Uuid,
+        fleet: &mut BTreeMap<NodeId, Candidate>,
+        now: Now,
+        out: &mut Vec<Action>,
+    ) -> Option<NodeId> {
+        let class = self.records.get(&id).filter(|_| need.preempts)?.spec.priority;
+        let mut best: Option<(usize, NodeId, Vec<Uuid>)> = None;
+        for (node, candidate) in fleet.iter() {
+            let mut below: Vec<&Record> =
+                self.running.on(&[*node]).iter().filter_map(|(id, _)| self.records.get(id)).collect();
+            below.retain(|record| record.spec.priority < class && !record.cancelling);
+            // The least urgent first, and of those the one that has done the least.
+            below.sort_by_key(|record| (record.spec.priority, std::cmp::Reverse(record.started_ms), record.id));
+            let mut room = candidate.clone();
+            let mut go = Vec::new();
+            for record in below {
+                room.taken.subtract(Taken::by(&self::need(&record.spec)));
+                go.push(record.id);
+                if room.has_room(need) {
+                    break;
+                }
+            }
+            if room.has_room(need) && best.as_ref().is_none_or(|(fewest, ..)| go.len() < *fewest) {
+                best = Some((go.len(), *node, go));
+            }
+        }
+        let (_, node, go) = best?;
+        for id in go {
+            let Some(record) = self.records.get(&id) else { continue };
+            fleet.entry(node).and_modify(|c| c.taken.subtract(Taken::by(&self::need(&record.spec))));
+            out.push(Action::Stop(node, id, record.attempts, record.term));
+            self.requeue(id, now, out);
+        }
+        Some(node)
     }
 
     fn candidates(&self, now: Now) -> BTreeMap<NodeId, Candidate> {
@@ -480,16 +608,84 @@ impl Core {
         self.end(id, cancelled(Some(why)), now, out);
     }
 
-    /// Its node is gone: somewhere else, unless it must be there or was tried often enough.
-    fn lost(&mut self, id: Uuid, why: &str, now: Now, out: &mut Vec<Action>) {
-        let Some(record) = self.records.get(&id) else { return };
+    /// Its node is gone: somewhere else, unless it must be there or too many have gone under it. `strike`: this one counts.
+    fn lost(&mut self, id: Uuid, why: &str, strike: bool, now: Now, out: &mut Vec<Action>) {
+        let Some(record) = self.records.get_mut(&id) else { return };
+        record.strikes += u32::from(strike);
         if record.cancelling {
             self.end(id, cancelled(Some(why.into())), now, out);
-        } else if record.spec.node.is_some() || record.attempts >= ATTEMPTS_MAX {
+        } else if record.spec.node.is_some() {
             self.end(id, failed(why.into()), now, out);
+        } else if record.strikes >= STRIKES_MAX {
+            let why = format!("{why}, the third under this command: it is not tried again");
+            self.end(id, failed(why), now, out);
         } else {
             self.requeue(id, now, out);
         }
+    }
+
+    /// Whether a command that ended so runs again.
+    fn may_retry(&self, id: Uuid, ending: &Ending) -> bool {
+        let left = |record: &Record| !record.cancelling && record.failures < record.spec.course.retries;
+        ending.state == State::Failed && self.records.get(&id).is_some_and(left)
+    }
+
+    /// It failed, and waits a while before it runs again. Until then its record shows how it failed.
+    fn retry(&mut self, id: Uuid, ending: Ending, now: Now, out: &mut Vec<Action>) {
+        self.running.take_back(&id);
+        self.unsure.remove(&id);
+        let Some(record) = self.records.get_mut(&id) else { return };
+        record.failures += 1;
+        let pause = course::pause(record.failures).as_millis() as u64;
+        let until_ms = now.wall_ms.saturating_add(pause);
+        (record.state, record.assigned, record.started_ms) = (State::Pending, None, None);
+        (record.exit_code, record.error) = (ending.exit_code, ending.error);
+        (record.output, record.output_bytes) = (ending.output, ending.output_bytes);
+        record.not_before_ms = Some(until_ms);
+        self.aside.pause(id, until_ms, bytes(&record.spec));
+        out.push(Action::Save(Box::new(record.clone())));
+    }
+
+    /// Pauses that are over, and deadlines that have passed.
+    fn moments(&mut self, now: Now, out: &mut Vec<Action>) {
+        for id in self.aside.due(now.wall_ms) {
+            let Some(record) = self.records.get(&id) else { continue };
+            self.queue.join(record.spec.priority, need(&record.spec), id, bytes(&record.spec));
+        }
+        while let Some((by_ms, id)) = self.deadlines.first().copied().filter(|(by_ms, _)| *by_ms <= now.wall_ms) {
+            self.deadlines.remove(&(by_ms, id));
+            let node = self.running.node(&id);
+            let Some(record) = self.records.get_mut(&id) else { continue };
+            let Some(node) = node else {
+                let why =
+                    format!("it had not begun by its deadline, {} s after it was given", record.spec.course.deadline_s);
+                self.end(id, failed(why), now, out);
+                continue;
+            };
+            (record.overdue, record.cancelling) = (true, true);
+            out.push(Action::Save(Box::new(record.clone())));
+            out.push(Action::Stop(node, id, record.attempts, record.term));
+        }
+    }
+
+    /// One of this node's own that others wait for may have ended before they came.
+    fn own_prerequisite(&mut self, id: Uuid, now: Now, out: &mut Vec<Action>) {
+        if let Some(state) = self.records.get(&id).map(|record| record.state).filter(|state| state.ended()) {
+            self.free(id, Some(state), now, out);
+        }
+    }
+
+    /// One that others wait for has ended, or is not known any more: they go on, or end too.
+    fn free(&mut self, id: Uuid, state: Option<State>, now: Now, out: &mut Vec<Action>) {
+        if state == Some(State::Completed) {
+            for free in self.aside.completed(id) {
+                let Some(record) = self.records.get(&free) else { continue };
+                self.queue.join(record.spec.priority, need(&record.spec), free, bytes(&record.spec));
+            }
+            return;
+        }
+        let ending = in_vain(id, state);
+        self.aside.waiting_for(id).into_iter().for_each(|waiting| self.end(waiting, ending.clone(), now, out));
     }
 
     fn requeue(&mut self, id: Uuid, now: Now, out: &mut Vec<Action>) {
@@ -506,11 +702,31 @@ impl Core {
         out.push(Action::Save(Box::new(record.clone())));
     }
 
+    /// It is over, and so is, or goes on, whoever waits for it.
     fn end(&mut self, id: Uuid, ending: Ending, now: Now, out: &mut Vec<Action>) {
-        let Some(record) = self.records.get_mut(&id) else { return };
-        self.queue.remove(id);
-        self.running.take_back(&id);
-        self.unsure.remove(&id);
+        // Not by calling itself: a chain of a hundred thousand may end at once.
+        let mut ends = vec![(id, ending)];
+        while let Some((id, ending)) = ends.pop() {
+            let Some(state) = self.end_one(id, ending, now, out) else { continue };
+            match state {
+                State::Completed => self.free(id, Some(state), now, out),
+                _ => {
+                    let waiting = self.aside.waiting_for(id).into_iter();
+                    ends.extend(waiting.map(|waiting| (waiting, in_vain(id, Some(state)))));
+                }
+            }
+        }
+    }
+
+    fn end_one(&mut self, id: Uuid, mut ending: Ending, now: Now, out: &mut Vec<Action>) -> Option<State> {
+        let record = self.records.get(&id)?.clone();
+        self.let_go(&record);
+        let record = self.records.get_mut(&id)?;
+        if record.overdue && ending.state == State::Cancelled {
+            let why =
+                format!("it had not ended by its deadline, {} s after it was given", record.spec.course.deadline_s);
+            ending = Ending { state: State::Failed, error: Some(why), ..ending };
+        }
         record.state = ending.state;
         record.exit_code = ending.exit_code;
         record.error = ending.error;
@@ -521,13 +737,15 @@ impl Core {
         out.push(Action::Save(Box::new(record.clone())));
         out.push(Action::Ended(id));
         self.ended.push_back(id);
-        while self.ended.len() > ENDED_RECORDS_MAX {
-            let Some(oldest) = self.ended.pop_front() else { return };
-            let gone = self.records.remove(&oldest);
-            let Some(gone) = gone else { continue };
+        self.ended_bytes += kept_bytes(record);
+        while self.ended.len() > ENDED_RECORDS_MAX || self.ended_bytes > ENDED_BYTES_MAX {
+            let Some(oldest) = self.ended.pop_front() else { break };
+            let Some(gone) = self.records.remove(&oldest) else { continue };
+            self.ended_bytes -= kept_bytes(&gone);
             out.push(Action::Delete(oldest, gone.term));
             out.extend(gone.assigned.map(|node| Action::Forget(node, oldest)));
         }
+        Some(ending.state)
     }
 
     /// What must run on a node that died fails instead of waiting for ever.
@@ -595,6 +813,8 @@ pub(crate) fn need(spec: &Spec) -> Need {
         cpus: spec.cpus,
         memory_bytes: spec.memory_bytes,
         demand: spec.demand.clone(),
+        wish: spec.wish.clone(),
+        preempts: spec.course.preempts,
     }
 }
 
@@ -628,7 +848,23 @@ fn run(record: &Record) -> Run {
 
 fn bytes(spec: &Spec) -> usize {
     let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len()).sum();
-    spec.command.len() + spec.args.iter().map(String::len).sum::<usize>() + env + spec.demand.bytes()
+    let after = size_of_val(spec.course.after.as_slice());
+    let args = spec.args.iter().map(String::len).sum::<usize>();
+    spec.command.len() + args + env + spec.demand.bytes() + spec.wish.bytes() + after
+}
+
+/// What the record of an ended command takes on every member's disk, but for its fixed part.
+fn kept_bytes(record: &Record) -> usize {
+    bytes(&record.spec) + record.output.len() + record.error.as_ref().map_or(0, String::len)
+}
+
+/// How a command ends that waited for another one, which didn't complete.
+fn in_vain(id: Uuid, state: Option<State>) -> Ending {
+    match state {
+        Some(State::Cancelled) => cancelled(Some(format!("task {id}, for which it waited, was cancelled"))),
+        Some(_) => failed(format!("task {id}, for which it waited, failed")),
+        None => failed(format!("task {id}, for which it waited, is not known any more: how it ended can't be told")),
+    }
 }
 
 fn failed(why: String) -> Ending {
@@ -654,7 +890,7 @@ pub(crate) fn spec(command: &str) -> Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::demand::Demand;
+    use crate::scheduler::{course::Course, demand::Demand, wish::Wish};
     use proptest::prelude::*;
 
     fn node(n: u8) -> NodeId {
@@ -791,6 +1027,161 @@ mod tests {
         assert_eq!(placed_on(&core.tick(at(16))), [node(0)], "the grace is over");
     }
 
+    fn after(ids: &[u128]) -> Course {
+        Course { after: ids.iter().map(|n| Uuid::from_u128(*n)).collect(), ..Course::default() }
+    }
+
+    fn ended_well(core: &mut Core, n: u128) -> Vec<Action> {
+        let attempt = core.get(Uuid::from_u128(n)).unwrap().attempts;
+        core.moved(Uuid::from_u128(n), attempt, term(), done(), at(2))
+    }
+
+    fn state(core: &Core, n: u128) -> (State, Option<&str>) {
+        let record = core.get(Uuid::from_u128(n)).unwrap();
+        (record.state, record.error.as_deref())
+    }
+
+    #[test]
+    fn what_waits_for_others_runs_when_all_have_completed_and_ends_when_one_does_not() {
+        let mut core = core(&[true]);
+        submit(&mut core, 1, spec("true"));
+        submit(&mut core, 2, spec("true"));
+        assert_eq!(placed_on(&submit(&mut core, 3, Spec { course: after(&[1, 2]), ..spec("true") })), []);
+        submit(&mut core, 4, Spec { course: after(&[3]), ..spec("true") });
+        assert_eq!(placed_on(&ended_well(&mut core, 1)), []);
+        assert_eq!(placed_on(&ended_well(&mut core, 2)), [node(0)]);
+        assert_eq!(
+            placed_on(&submit(&mut core, 5, Spec { course: after(&[1, 2]), ..spec("true") })),
+            [node(0)],
+            "they are over"
+        );
+        core.moved(Uuid::from_u128(3), 1, term(), failed("status 7".into()), at(2));
+        let why = format!("task {}, for which it waited, failed", Uuid::from_u128(3));
+        assert_eq!(state(&core, 4), (State::Failed, Some(why.as_str())));
+        // Of another owner: who waits hears of it, or that nobody knows it.
+        submit(&mut core, 6, Spec { course: after(&[77]), ..spec("true") });
+        submit(&mut core, 7, Spec { course: after(&[78]), ..spec("true") });
+        assert_eq!(core.awaited_elsewhere().collect::<Vec<_>>(), [Uuid::from_u128(77), Uuid::from_u128(78)]);
+        assert_eq!(placed_on(&core.prerequisite(Uuid::from_u128(77), Some(State::Completed), at(3))), [node(0)]);
+        core.prerequisite(Uuid::from_u128(78), None, at(3));
+        assert!(state(&core, 7).1.unwrap().contains("not known any more"));
+    }
+
+    #[test]
+    fn a_long_chain_ends_at_once() {
+        let mut core = core(&[true]);
+        submit(&mut core, 0, spec("true"));
+        for n in 1..50_000 {
+            submit(&mut core, n, Spec { course: after(&[n - 1]), ..spec("true") });
+        }
+        core.cancel(Uuid::from_u128(1), at(2)).unwrap();
+        assert_eq!((core.waiting(), state(&core, 49_999).0), (0, State::Cancelled));
+    }
+
+    #[test]
+    fn who_waits_for_others_still_does_after_a_restart() {
+        let mut before = core(&[true]);
+        submit(&mut before, 1, spec("true"));
+        submit(&mut before, 2, Spec { course: after(&[1]), ..spec("true") });
+        submit(&mut before, 3, Spec { course: after(&[2]), ..spec("true") });
+        ended_well(&mut before, 1);
+        let mut records: Vec<Record> = before.records.into_values().collect();
+        // It was placed, and that was lost.
+        (records[1].state, records[1].attempts, records[1].assigned) = (State::Pending, 0, None);
+        let mut core = Core::new(node(0), records);
+        core.fleet(vec![seen(0, true)], &[], at(0));
+        assert_eq!(placed_on(&core.release(at(0))), [node(0)]);
+        assert_eq!((state(&core, 2).0, state(&core, 3).0), (State::Running, State::Pending));
+    }
+
+    #[test]
+    fn what_fails_is_run_again_after_pauses_as_often_as_it_may() {
+        let mut core = core(&[true]);
+        let course = Course { retries: 2, ..Course::default() };
+        submit(&mut core, 1, Spec { course, ..spec("false") });
+        let fails = |core: &mut Core, attempt, s| {
+            core.moved(Uuid::from_u128(1), attempt, term(), failed("status 1".into()), at(s))
+        };
+        fails(&mut core, 1, 10);
+        assert_eq!(state(&core, 1), (State::Pending, Some("status 1")));
+        assert_eq!(placed_on(&core.tick(at(10))), []);
+        assert_eq!(placed_on(&core.tick(at(11))), [node(0)]);
+        fails(&mut core, 2, 20);
+        assert_eq!(placed_on(&core.tick(at(21))), []);
+        assert_eq!(placed_on(&core.tick(at(22))), [node(0)]);
+        fails(&mut core, 3, 30);
+        assert_eq!(state(&core, 1), (State::Failed, Some("status 1")));
+        let record = core.get(Uuid::from_u128(1)).unwrap();
+        assert_eq!((record.failures, record.strikes, record.attempts), (2, 0, 3));
+    }
+
+    #[test]
+    fn a_deadline_ends_what_waits_and_what_runs_with_its_reason() {
+        let mut core = core(&[true]);
+        let course = || Course { deadline_s: 5, ..Course::default() };
+        submit(&mut core, 1, Spec { course: course(), ..spec("sleep 60") });
+        submit(&mut core, 2, Spec { course: Course { after: vec![Uuid::from_u128(1)], ..course() }, ..spec("true") });
+        assert_eq!(core.tick(at(5)), []);
+        let out = core.tick(at(6));
+        assert!(out.contains(&Action::Stop(node(0), Uuid::from_u128(1), 1, term())));
+        assert!(state(&core, 2).1.unwrap().contains("had not begun by its deadline"));
+        core.moved(Uuid::from_u128(1), 1, term(), cancelled(None), at(7));
+        assert!(state(&core, 1).1.unwrap().contains("had not ended by its deadline, 5 s"));
+        assert_eq!(state(&core, 1).0, State::Failed);
+    }
+
+    #[test]
+    fn lower_classes_make_way_if_asked_and_run_later_as_if_nothing_had_been() {
+        let mut core = core(&[true]);
+        let low = || Spec { priority: Priority::Low, cpus: 1, ..spec("sleep 60") };
+        submit(&mut core, 1, low());
+        submit(&mut core, 2, low());
+        let urgent = |preempts| Spec {
+            priority: Priority::Urgent,
+            cpus: 2,
+            course: Course { preempts, ..Course::default() },
+            ..spec("true")
+        };
+        assert_eq!(submit(&mut core, 3, urgent(false)), [], "not if nobody asked for it");
+        let out = submit(&mut core, 4, urgent(true));
+        assert_eq!(placed_on(&out), [node(0)]);
+        assert_eq!(out.iter().filter(|a| matches!(a, Action::Stop(..))).count(), 2);
+        assert_eq!(
+            [1, 2, 3, 4].map(|n| state(&core, n).0),
+            [State::Pending, State::Pending, State::Pending, State::Running]
+        );
+        assert_eq!(submit(&mut core, 5, urgent(true)), [], "nobody makes way for an equal");
+        ended_well(&mut core, 4);
+        ended_well(&mut core, 3);
+        assert_eq!(placed_on(&ended_well(&mut core, 5)), [node(0), node(0)]);
+        assert_eq!(core.get(Uuid::from_u128(1)).map(|r| (r.attempts, r.strikes)), Some((2, 0)));
+    }
+
+    #[test]
+    fn a_third_node_that_dies_under_a_command_is_the_last_and_one_that_is_emptied_is_none() {
+        let mut core = core(&[true]);
+        submit(&mut core, 1, spec("true"));
+        let lost = |core: &mut Core| {
+            let attempt = core.get(Uuid::from_u128(1)).unwrap().attempts;
+            core.moved(Uuid::from_u128(1), attempt, term(), Ending { lost: true, ..failed("it died".into()) }, at(2));
+        };
+        let drains = |core: &mut Core, draining| drop(core.fleet(vec![Seen { draining, ..seen(0, true) }], &[], at(2)));
+        for _ in 0..4 {
+            drains(&mut core, true);
+            lost(&mut core);
+            assert_eq!(state(&core, 1).0, State::Pending);
+            drains(&mut core, false);
+        }
+        lost(&mut core);
+        lost(&mut core);
+        assert_eq!(state(&core, 1).0, State::Running);
+        lost(&mut core);
+        assert_eq!(
+            state(&core, 1),
+            (State::Failed, Some("it died, the third under this command: it is not tried again"))
+        );
+    }
+
     /// A record of n1's, taken over by n0.
     fn inherited(core: &mut Core, n: u128, assigned: Option<u8>) -> (Record, Vec<Action>) {
         let mut other = Core::new(node(1), Vec::new());
@@ -830,6 +1221,23 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_bounded_in_number_and_in_bytes() {
+        let mut core = Core::new(node(0), Vec::new());
+        for n in 0..QUEUE_TASKS_MAX as u128 {
+            core.enter(core.record(Uuid::from_u128(n), spec("x"), at(1)));
+        }
+        assert_eq!(core.admit(&spec("x")), Err(ScheduleError::QueueFull(QUEUE_TASKS_MAX)));
+        let mut core = Core::new(node(0), Vec::new());
+        core.fleet(vec![seen(0, true)], &[], at(0));
+        let half = || spec(&"x".repeat(QUEUE_BYTES_MAX / 2));
+        core.enter(core.record(Uuid::from_u128(1), half(), at(1)));
+        let after = Course { after: vec![Uuid::from_u128(1)], ..Course::default() };
+        assert_eq!(core.admit(&Spec { course: after.clone(), ..spec("x") }), Ok(()));
+        core.enter(core.record(Uuid::from_u128(2), Spec { course: after, ..half() }, at(1)));
+        assert_eq!(core.admit(&spec("x")), Err(ScheduleError::QueueFull(2)), "who stands aside counts too");
+    }
+
+    #[test]
     fn the_oldest_ended_records_go() {
         let mut core = core(&[true]);
         for n in 0..ENDED_RECORDS_MAX as u128 + 1 {
@@ -842,9 +1250,11 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Event {
         Submit(u8, Option<u8>, u16),
+        /// After how many of the last ones, how many retries, whether others make way, seconds to its deadline.
+        Course(u8, u8, u8, bool, u64),
         Members(Vec<bool>),
         Ran(u8, u8),
-        Moved(u8, bool),
+        Moved(u8, u8),
         Cancel(u8),
         Tick,
     }
@@ -852,9 +1262,10 @@ mod tests {
     fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
             3 => (0u8..5, prop::option::weighted(0.2, 0u8..3), 0u16..3).prop_map(|(p, n, c)| Event::Submit(p, n, c)),
+            2 => (0u8..5, 0u8..3, 0u8..3, any::<bool>(), 0u64..20).prop_map(|(p, a, r, m, d)| Event::Course(p, a, r, m, d)),
             2 => prop::collection::vec(any::<bool>(), 3).prop_map(Event::Members),
             3 => (any::<u8>(), 0u8..4).prop_map(|(i, o)| Event::Ran(i, o)),
-            3 => (any::<u8>(), any::<bool>()).prop_map(|(i, l)| Event::Moved(i, l)),
+            3 => (any::<u8>(), 0u8..3).prop_map(|(i, how)| Event::Moved(i, how)),
             1 => any::<u8>().prop_map(Event::Cancel),
             1 => Just(Event::Tick),
         ]
@@ -869,12 +1280,24 @@ mod tests {
             let mut saved: BTreeMap<Uuid, Record> = BTreeMap::new();
             for (n, event) in events.into_iter().enumerate() {
                 let now = at(n as u64);
+                let ticks = matches!(event, Event::Tick | Event::Members(_));
                 let ids: Vec<Uuid> = core.records.keys().copied().collect();
                 let pick = |i: u8| ids.get(i as usize % ids.len().max(1)).copied().unwrap_or_default();
                 let attempt = |core: &Core, id| core.get(id).map_or(0, |r| r.attempts);
                 let out = match event {
-                    Event::Submit(priority, forced, cpus) => {
-                        let spec = Spec { node: forced.map(|n| node(n).to_string()), cpus, priority: CLASSES[priority as usize], ..spec("x") };
+                    Event::Submit(..) | Event::Course(..) => {
+                        let spec = match event {
+                            Event::Submit(priority, forced, cpus) => {
+                                Spec { node: forced.map(|n| node(n).to_string()), cpus, priority: CLASSES[priority as usize], ..spec("x") }
+                            }
+                            Event::Course(priority, after, retries, preempts, deadline_s) => {
+                                let after = ids.iter().rev().take(after.into()).copied().collect();
+                                let course = Course { after, retries, preempts, deadline_s, part: None };
+                                let wish = Wish { apart: (retries == 2).then(|| "g".into()), ..Wish::default() };
+                                Spec { course, wish, priority: CLASSES[priority as usize], cpus: u16::from(retries), ..spec("x") }
+                            }
+                            _ => unreachable!("one of these two"),
+                        };
                         match core.admit(&spec) {
                             Ok(()) => {
                                 let record = core.record(Uuid::from_u128(n as u128 + 1), spec, now);
@@ -893,9 +1316,10 @@ mod tests {
                             None => Vec::new(),
                         }
                     }
-                    Event::Moved(i, lost) => {
+                    Event::Moved(i, how) => {
                         let id = pick(i);
-                        core.moved(id, attempt(&core, id), term(), Ending { lost, ..done() }, now)
+                        let ending = [done(), Ending { lost: true, ..done() }, failed("it said so".into())][how as usize].clone();
+                        core.moved(id, attempt(&core, id), term(), ending, now)
                     }
                     Event::Cancel(i) => core.cancel(pick(i), now).unwrap_or_default(),
                     Event::Tick => core.tick(now),
@@ -918,9 +1342,19 @@ mod tests {
                 prop_assert_eq!(&saved, &core.records);
                 let queued: BTreeSet<Uuid> = CLASSES.iter().flat_map(|class| core.queue.of(*class)).collect();
                 for (id, record) in &core.records {
-                    let places = [queued.contains(id), core.running.node(id).is_some(), core.ended.contains(id)];
+                    let aside = core.aside.all().any(|other| other == *id);
+                    let places = [queued.contains(id), aside, core.running.node(id).is_some(), core.ended.contains(id)];
                     prop_assert_eq!(places.iter().filter(|p| **p).count(), 1);
-                    prop_assert_eq!(record.state, match places { [true, ..] => State::Pending, [_, true, _] => State::Running, _ => record.state });
+                    prop_assert_eq!(record.state, match places { [true, ..] | [_, true, ..] => State::Pending, [_, _, true, _] => State::Running, _ => record.state });
+                    let late = record.due_ms().is_some_and(|by| by <= now.wall_ms) && ticks;
+                    prop_assert!(!late || record.state.ended() || record.overdue, "past its deadline");
+                    if record.state == State::Running {
+                        let completed = |id: &Uuid| core.get(*id).is_none_or(|r| r.state == State::Completed);
+                        prop_assert!(record.spec.course.after.iter().all(completed), "run before what it waits for");
+                        let group = core.records.values().filter(|r| r.state == State::Running && r.spec.wish.apart.is_some());
+                        let on: Vec<_> = group.map(|r| r.assigned).collect();
+                        prop_assert_eq!(on.iter().collect::<BTreeSet<_>>().len(), on.len(), "two of a group on one node");
+                    }
                 }
                 for candidate in core.candidates(now).values() {
                     prop_assert!(candidate.taken.cpus <= 2);

@@ -11,6 +11,13 @@ use std::{
 
 /// Conditions of one command: more is a query language.
 pub const CONDITIONS_MAX: usize = 32;
+/// Taints that one command names.
+pub const TOLERATES_MAX: usize = 32;
+/// A label of this beginning keeps commands away that don't tolerate what stands behind it: `taint.gpu-only`.
+pub const TAINT: &str = "taint.";
+/// Tolerates every taint.
+pub const ANY: &str = "*";
+
 /// What a command needs of its node. Zero and empty ask for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Demand {
@@ -24,6 +31,8 @@ pub struct Demand {
     pub model: Option<String>,
     /// Conditions on labels, which all have to hold.
     pub labels: Vec<Condition>,
+    /// Names of taints that it puts up with; `*` is all of them.
+    pub tolerates: Vec<String>,
 }
 
 /// A condition on a node's labels.
@@ -67,6 +76,7 @@ impl Demand {
             Condition::Is(key, value) | Condition::IsNot(key, value) => key.len() + value.len(),
         };
         self.labels.iter().map(|c| size_of::<Condition>() + words(c)).sum::<usize>()
+            + self.tolerates.iter().map(|name| size_of::<String>() + name.len()).sum::<usize>()
             + self.model.as_ref().map_or(0, String::len)
     }
 }
@@ -165,7 +175,10 @@ impl Offer {
             .then(|| format!("has a disk of {} MiB, not {}", self.disk_bytes >> 20, demand.disk_bytes >> 20));
         let model = demand.model.as_ref().filter(|model| !self.models.contains(*model));
         let labels = demand.labels.iter().filter(|condition| !condition.holds(&self.labels));
+        let tolerated = |name: &&str| demand.tolerates.iter().any(|t| t == name || t == ANY);
+        let taints = self.labels.keys().filter_map(|key| key.strip_prefix(TAINT)).filter(move |name| !tolerated(name));
         gpus.into_iter()
+            .chain(taints.map(|name| format!("is tainted {name}")))
             .chain(disk)
             .chain(model.map(|model| format!("has no model {model}")))
             .chain(labels.map(Condition::unmet))
@@ -231,6 +244,16 @@ mod tests {
         let offer = offer();
         assert!(offer.satisfies(&wants(&["os=linux", "arch=aarch64", "device=pi"])));
         assert!(!offer.satisfies(&wants(&["os=a lie"])));
+    }
+
+    #[test]
+    fn a_taint_keeps_away_who_does_not_tolerate_it() {
+        let mut offer = offer();
+        offer.labels.insert("taint.quiet".into(), "at night".into());
+        let tolerates =
+            |names: &[&str]| Demand { tolerates: names.iter().map(ToString::to_string).collect(), ..Demand::default() };
+        assert!(offer.satisfies(&tolerates(&["quiet"])) && offer.satisfies(&tolerates(&["*"])));
+        assert_eq!(offer.shortfalls(&tolerates(&["loud"])).collect::<Vec<_>>(), ["is tainted quiet"]);
     }
 
     proptest! {

@@ -70,6 +70,8 @@ pub(super) struct State {
     unsaved: BTreeSet<Unsaved>,
     /// Commands that have ended and whose ending is not on disk: a crash now would run them again.
     ending: BTreeSet<Uuid>,
+    /// Commands that others wait for and that nobody here knows, since when.
+    pub missing: BTreeMap<Uuid, Duration>,
     /// What the NodeActor was told last: running here, waiting here.
     told: (u16, u16),
 }
@@ -113,6 +115,7 @@ impl Desk {
             waiters: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             ending: BTreeSet::new(),
+            missing: BTreeMap::new(),
             told: (0, 0),
         };
         let desk = Arc::new(Desk {
@@ -274,6 +277,7 @@ impl Desk {
                     _ = tick.tick() => {
                         self.tick().await;
                         self.inherit().await;
+                        self.miss().await;
                     }
                 }
             }

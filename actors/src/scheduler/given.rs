@@ -13,6 +13,9 @@ use uuid::Uuid;
 pub struct Given {
     running: BTreeMap<Uuid, (NodeId, Taken)>,
     nodes: BTreeMap<NodeId, Taken>,
+    /// Of each group that keeps apart: where one of it runs.
+    groups: BTreeMap<String, BTreeMap<Uuid, NodeId>>,
+    members: BTreeMap<Uuid, String>,
 }
 
 impl Given {
@@ -22,6 +25,10 @@ impl Given {
         let taken = Taken::by(need);
         self.nodes.entry(node).or_default().add(taken);
         self.running.insert(id, (node, taken));
+        if let Some(group) = &need.wish.apart {
+            self.groups.entry(group.clone()).or_default().insert(id, node);
+            self.members.insert(id, group.clone());
+        }
     }
 
     /// It runs there no more. Says where that was.
@@ -31,6 +38,14 @@ impl Given {
         left.subtract(taken);
         if *left == Taken::default() {
             self.nodes.remove(&node);
+        }
+        if let Some(group) = self.members.remove(id)
+            && let Some(members) = self.groups.get_mut(&group)
+        {
+            members.remove(id);
+            if members.is_empty() {
+                self.groups.remove(&group);
+            }
         }
         Some(node)
     }
@@ -43,6 +58,11 @@ impl Given {
     /// What a node's commands take of it.
     pub fn of(&self, node: &NodeId) -> Taken {
         self.nodes.get(node).copied().unwrap_or_default()
+    }
+
+    /// Whether a command of this group runs there.
+    pub fn has_of(&self, group: &str, node: NodeId) -> bool {
+        self.groups.get(group).is_some_and(|members| members.values().any(|at| *at == node))
     }
 
     /// The nodes that have any.
@@ -80,7 +100,7 @@ mod tests {
                 match node {
                     Some(node) => {
                         let demand = Demand { gpus: cpus, ..Demand::default() };
-                        let need = Need { forced: None, preferred: None, cpus, memory_bytes: u64::from(cpus), demand };
+                        let need = Need { cpus, memory_bytes: u64::from(cpus), demand, ..Need::default() };
                         given.give(id, key(node), &need);
                         model.insert(n, (node, cpus));
                     }

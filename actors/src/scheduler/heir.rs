@@ -21,6 +21,8 @@ impl Desk {
             self.heard_of(id).await;
         }
         self.change(|state, now| ((), state.core.release(now), Also::default())).await;
+        let awaited: Vec<Uuid> = self.state().core.awaited_elsewhere().collect();
+        self.look_at(awaited).await;
         loop {
             for id in feed.next().await.iter().filter_map(|id| Uuid::from_slice(id).ok()) {
                 self.heard_of(id).await;
@@ -70,12 +72,15 @@ impl Desk {
         tracing::info!(task = %record.id, from = ?record.owner, "this node takes a task over");
         record.owner = me;
         record.term = record.term.next(me);
+        let adopted = record.clone();
         let adopt = |state: &mut State, now| {
             // It may have become this node's own meanwhile.
-            let known = state.core.get(record.id).is_some();
-            ((), if known { Vec::new() } else { state.core.adopt(record, now) }, Also::default())
+            let known = state.core.get(adopted.id).is_some();
+            ((), if known { Vec::new() } else { state.core.adopt(adopted, now) }, Also::default())
         };
+        let after = record.spec.course.after.clone();
         self.change(adopt).await;
+        self.look_at(after).await;
         self.count("adopted");
     }
 
@@ -88,7 +93,7 @@ impl Desk {
         if let Some(record) = lost {
             return self.adopt(record.clone()).await;
         }
-        self.change(|state, _| {
+        self.change(|state, now| {
             state.wards.note(id, record.as_ref().filter(|record| record.owner != me));
             let mut actions = Vec::new();
             let term = record.as_ref().map_or(Term(u64::MAX), |record| record.term);
@@ -98,6 +103,11 @@ impl Desk {
             // An heir goes by what it knows; of a later attempt, which runs here, it may never have heard.
             if let Some(row) = record.as_ref().and_then(|record| state.runs.supersede(me, record)) {
                 actions.push(Action::Stop(me, id, row.attempt, row.term));
+            }
+            if let Some(ended) = record.as_ref().map(|record| record.state).filter(|state| state.ended())
+                && state.core.is_awaited(id)
+            {
+                actions.extend(state.core.prerequisite(id, Some(ended), now));
             }
             ((), actions, Also::default())
         })

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Every node's commands, by the id's bytes.
-pub(super) const RECORDS: Collection<Record> = Collection::new(1, 2);
+pub(super) const RECORDS: Collection<Record> = Collection::new(1, 3);
 /// The runs of this node.
 pub(super) const ROWS: Table<[u8; 16], Row> = Table::new("task_runs");
 

@@ -1,6 +1,6 @@
 //! What the SchedulerActor can be told and asked, and the record that it keeps of each command.
 
-use super::demand::Demand;
+use super::{course::Course, demand::Demand, wish::Wish};
 use crate::{node::NodeError, task::output::TAIL_BYTES_MAX};
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
@@ -15,6 +15,13 @@ pub enum Message {
     /// Take a command: it is placed now or queued. Answered when its record is on disk.
     #[rpc]
     Submit(Wire<Spec>, RpcReplyPort<Wire<Result<Record, ScheduleError>>>),
+    /// Take a command under this id, which its asker alone gives; one that is known is left as it is. `true`: it may have
+    /// been given before, on another node, so others are asked as well.
+    #[rpc]
+    Enter(Wire<(Uuid, Spec, bool)>, RpcReplyPort<Wire<Result<Record, ScheduleError>>>),
+    /// How these commands stand, as far as this node knows, in the same order. `None`: it knows nothing of it.
+    #[rpc]
+    States(Wire<Vec<Uuid>>, RpcReplyPort<Wire<Vec<Option<Standing>>>>),
     /// One command, wherever its record is.
     #[rpc]
     Get(Wire<Uuid>, RpcReplyPort<Wire<Result<Record, ScheduleError>>>),
@@ -56,6 +63,10 @@ pub enum Message {
     /// Between schedulers: the attempt of this number, in this term, ended. Repeated until it is answered.
     #[rpc]
     Moved(Wire<(Uuid, u32, Term, Ending)>, RpcReplyPort<Wire<()>>),
+    /// End what runs here, so that its owners run it elsewhere: this machine is to be switched off. Answered with how much
+    /// that was, when nothing of it is left.
+    #[rpc]
+    Empty(RpcReplyPort<Wire<u32>>),
     /// Between schedulers: these records are gone, their output may go too.
     Forget(Wire<Vec<Uuid>>),
 }
@@ -111,6 +122,10 @@ pub struct Spec {
     pub memory_bytes: u64,
     /// What else its node must have.
     pub demand: Demand,
+    /// What it would like of its node.
+    pub wish: Wish,
+    /// When it runs, and how often.
+    pub course: Course,
     /// Seconds after which it is ended; 0 is never.
     pub timeout_s: u64,
     /// `urgent`, `critical`, `high`, `normal`, `low`.
@@ -134,6 +149,8 @@ impl Spec {
             cpus: 0,
             memory_bytes: 0,
             demand: Demand::default(),
+            wish: Wish::default(),
+            course: Course::default(),
             timeout_s: 0,
             priority: Priority::Normal,
             idempotency_key: None,
@@ -211,14 +228,23 @@ pub struct Record {
     pub owner: NodeId,
     /// Since when: it grows with every takeover.
     pub term: Term,
-    /// How often it was placed on a node that took it. More than one: nodes died under it.
+    /// How often it was placed on a node that took it. More than one: nodes died under it, it failed and was retried, or
+    /// others went first.
     pub attempts: u32,
+    /// How many nodes died or fell silent under it.
+    pub strikes: u32,
+    /// How often it failed by itself and was run again.
+    pub failures: u8,
+    /// It waits until then, in milliseconds since 1970.
+    pub not_before_ms: Option<u64>,
     /// Where it runs or ran.
     pub assigned: Option<NodeId>,
     /// Where it stands.
     pub state: State,
     /// Somebody wants it ended while it runs: whoever decides about it next ends it, and nobody runs it once more.
     pub cancelling: bool,
+    /// That is because its deadline has passed.
+    pub overdue: bool,
     /// Exit status, if it exited by itself.
     pub exit_code: Option<i32>,
     /// The last part of its output, standard output and error as they came; the whole (as far as it is kept) by `Follow`.
@@ -244,9 +270,13 @@ impl Record {
             owner,
             term,
             attempts: 0,
+            strikes: 0,
+            failures: 0,
+            not_before_ms: None,
             assigned: None,
             state: State::Pending,
             cancelling: false,
+            overdue: false,
             exit_code: None,
             output: String::new(),
             output_bytes: 0,
@@ -256,6 +286,21 @@ impl Record {
             finished_ms: None,
         }
     }
+
+    /// By when it must have ended, in milliseconds since 1970, by the clock of the node that took it.
+    pub fn due_ms(&self) -> Option<u64> {
+        let deadline_s = self.spec.course.deadline_s;
+        (deadline_s > 0).then(|| self.submitted_ms.saturating_add(deadline_s.saturating_mul(1000)))
+    }
+}
+
+/// How a command stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Where.
+    pub state: State,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 /// A step of a running command, from where it runs to where its record is.
@@ -309,6 +354,8 @@ pub enum Output {
 pub struct Stats {
     /// Commands that wait, by priority's name.
     pub queued: BTreeMap<String, u32>,
+    /// Commands that wait for others to end, or for a moment.
+    pub aside: u32,
     /// Commands that run, whose record is here.
     pub in_flight: u32,
     /// Commands that run on this node.

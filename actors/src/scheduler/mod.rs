@@ -8,16 +8,19 @@
 //!   record <- journal <- core <---------------- Moved <------ runs <- journal <- ending
 //! ```
 //!
-//! `core`, `queue`, `given`, `demand`, `placement`, `breaker`, `runs` and `wards` decide and do no I/O; `desk` holds them and executes what
-//! they say; `owner`, `runner` and `heir` are its three parts. Records lie in the [ledger](crate::ledger): when an owner
+//! `core`, `queue`, `aside`, `given`, `demand`, `wish`, `course`, `placement`, `breaker`, `runs` and `wards` decide and do
+//! no I/O; `desk` holds them and executes what they say; `owner`, `after`, `runner` and `heir` are its parts. Records lie in the [ledger](crate::ledger): when an owner
 //! dies, the next node in a command's order takes it over. A command runs at least once: after a failure it may run
 //! twice.
 //!
 //! Any roster member may have a command run here: to be on the roster is to be trusted with commands.
 
 mod actor;
+mod after;
+pub mod aside;
 pub mod breaker;
 pub mod core;
+pub mod course;
 pub mod demand;
 mod desk;
 mod fleet;
@@ -33,10 +36,13 @@ mod runner;
 pub mod runs;
 pub mod spec;
 pub mod wards;
+pub mod wish;
 
 pub use actor::start;
+pub use course::{Course, Part};
 pub use demand::{Condition, Demand};
 pub use messages::{Message, Record, ScheduleError, Spec, State, Stats};
+pub use wish::{Strategy, Wish};
 
 /// The published name of a node's SchedulerActor.
 pub const NAME: &str = "scheduler";

@@ -1,11 +1,11 @@
 //! The owner's half of the desk: commands whose record is kept here, and the way to records that are kept elsewhere.
 
 use super::{
-    core::{ATTEMPTS_MAX, Refusal},
+    core::{Refusal, STRIKES_MAX},
     desk::{Also, Desk, Waiter},
     follow,
     journal::Write,
-    messages::{Message, Priority, Record, Run, ScheduleError, Spec, State, Term},
+    messages::{Message, Priority, Record, Run, ScheduleError, Spec, Standing, State, Term},
     spec,
 };
 use crate::{defaults::GATHER_TIMEOUT, ledger, node::lookup, task};
@@ -41,10 +41,49 @@ impl Desk {
             Ok(spec) => spec,
             Err(e) => return drop(reply.send(Wire(Err(e)))),
         };
+        match spec.idempotency_key.is_none() && spec.course.after.is_empty() {
+            true => self.take(self.context.env.id(), spec, reply).await,
+            // Others are asked first, which takes its time.
+            false => self.tasks.spawn(self.clone().take_if_known(spec, reply)),
+        }
+    }
+
+    /// Takes a command under an id that its asker alone gives, unless there is one.
+    pub(super) async fn enter(self: Arc<Self>, id: Uuid, spec: Spec, again: bool, reply: Waiter) {
+        let spec = match self.resolve(spec) {
+            Ok(spec) => spec,
+            Err(e) => return drop(reply.send(Wire(Err(e)))),
+        };
+        let own = self.shown(id).await;
+        let known = match own {
+            None if again => self.find(id).await,
+            None => self.known(id),
+            own => own,
+        };
+        match known {
+            Some(record) => drop(reply.send(Wire(Ok(record)))),
+            None => match self.unknown_of(&spec.course.after).await {
+                Some(unknown) => drop(reply.send(Wire(Err(no_prerequisite(unknown))))),
+                None => self.take(id, spec, reply).await,
+            },
+        }
+    }
+
+    /// How commands stand, as far as is known here.
+    pub(super) fn states(&self, ids: &[Uuid]) -> Vec<Option<Standing>> {
+        let standing = |record: Record| Standing { state: record.state, error: record.error };
+        let own = |id: &Uuid| self.state().shown(*id);
+        ids.iter().map(|id| own(id).or_else(|| self.known(*id)).map(standing)).collect()
+    }
+
+    /// Takes a command if those that it waits for are known.
+    async fn take_if_known(self: Arc<Self>, spec: Spec, reply: Waiter) {
+        if let Some(unknown) = self.unknown_of(&spec.course.after).await {
+            return drop(reply.send(Wire(Err(no_prerequisite(unknown)))));
+        }
         match spec.idempotency_key.as_deref().map(spec::named_by) {
             None => self.take(self.context.env.id(), spec, reply).await,
-            // Others are asked first, which takes its time.
-            Some(id) => self.tasks.spawn(self.clone().take_once(id, spec, reply)),
+            Some(id) => self.take_once(id, spec, reply).await,
         }
     }
 
@@ -77,10 +116,12 @@ impl Desk {
                 Ok(()) => desk.clone().tasks.spawn(async move {
                     let take = |state: &mut super::desk::State, now| {
                         state.arriving.remove(&id);
+                        let after = record.spec.course.after.clone();
                         let actions = state.core.submit(record, now);
-                        (state.core.get(id).cloned(), actions, Also::default())
+                        ((state.core.get(id).cloned(), after), actions, Also::default())
                     };
-                    let taken = desk.change(take).await;
+                    let (taken, after) = desk.change(take).await;
+                    desk.look_at(after).await;
                     desk.count("submitted");
                     let _ = reply.send(Wire(taken.ok_or(ScheduleError::NoSuchTask(id))));
                 }),
@@ -231,7 +272,7 @@ impl Desk {
             Err(e) => Err(Refusal::Silent(e.to_string())),
         };
         if let Err(refusal) = &outcome {
-            tracing::debug!(task = %id, ?node, attempt, of = ATTEMPTS_MAX, ?refusal, "a node did not take a command");
+            tracing::debug!(task = %id, ?node, attempt, of = STRIKES_MAX, ?refusal, "a node did not take a command");
         }
         self.change(|state, now| ((), state.core.ran(node, id, attempt, outcome, now), Also::default())).await;
     }
@@ -277,7 +318,7 @@ impl Desk {
     }
 
     /// The record of another node's command: from its owner, who knows best, or as it is known here.
-    async fn find(&self, id: Uuid) -> Option<Record> {
+    pub(super) async fn find(&self, id: Uuid) -> Option<Record> {
         let Some(known) = self.known(id) else { return self.ask_around(id).await };
         match self.answers(known.owner) {
             true => {
@@ -347,6 +388,11 @@ impl Desk {
         }
         record
     }
+}
+
+fn no_prerequisite(id: Uuid) -> ScheduleError {
+    let reason = format!("no task {id} is known: give the ids of tasks that were taken");
+    ScheduleError::Invalid { field: "after".into(), reason }
 }
 
 fn listed(mut record: Record) -> Record {

@@ -1,10 +1,16 @@
-//! Which node runs a command: those with room, then the preferred one, then the one that runs the fewest.
+//! Which node runs a command: those with room, of them the preferred one, else those that are most to its liking, and of
+//! them the one that its strategy says.
 //!
 //! A pure function of what is known of the nodes; equal knowledge gives an equal answer on every node.
 
-use super::demand::{Demand, Offer};
+use super::{
+    demand::{Demand, Offer},
+    wish::Strategy,
+    wish::Wish,
+};
 use skep_runtime::NodeId;
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
+use uuid::Uuid;
 
 /// Commands that a node runs at once even if nobody knows its cores.
 const SLOTS_MIN: u32 = 8;
@@ -12,7 +18,7 @@ const SLOTS_MIN: u32 = 8;
 const SLOTS_PER_CORE: u32 = 4;
 
 /// What a command needs of a node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Need {
     /// It must be this one.
     pub forced: Option<NodeId>,
@@ -24,6 +30,10 @@ pub struct Need {
     pub memory_bytes: u64,
     /// What else it must have.
     pub demand: Demand,
+    /// What it would like.
+    pub wish: Wish,
+    /// Others of lower classes make way for it.
+    pub preempts: bool,
 }
 
 /// What is known of a node.
@@ -99,6 +109,22 @@ impl Candidate {
         }
     }
 
+    /// Commands for each thousand cores.
+    fn crowd(&self) -> u64 {
+        u64::from(self.taken.commands) * 1000 / u64::from(self.cpus.max(1))
+    }
+
+    /// What is left of cores or of memory, whichever is scarcer, in thousandths. Commands that said nothing of cores count
+    /// a place each.
+    fn left_permille(&self) -> u64 {
+        let share = |taken: u64, all: u64| 1000 - (taken.saturating_mul(1000) / all.max(1)).min(1000);
+        let cpus = share(self.taken.cpus.into(), self.cpus.into());
+        let places = share(self.taken.commands.into(), slots(self.cpus).into());
+        let promised = self.memory_bytes.saturating_sub(self.taken.memory_bytes);
+        let memory = 1000 - share(self.free_bytes.min(promised), self.memory_bytes);
+        cpus.min(places).min(memory)
+    }
+
     /// Whether it could take a command that needs nothing.
     pub fn takes_any(&self) -> bool {
         self.up && !self.draining && !self.shut && self.taken.commands < slots(self.cpus)
@@ -118,17 +144,40 @@ pub fn slots(cpus: u16) -> u32 {
     SLOTS_MIN.max(SLOTS_PER_CORE * u32::from(cpus))
 }
 
-/// The node that runs it, if one has room: the preferred one, else the one that runs the fewest commands; of
-/// equals, the lowest key.
-pub fn place<'a>(need: &Need, fleet: impl IntoIterator<Item = &'a Candidate>) -> Option<NodeId> {
-    let rank = |c: &Candidate| (need.preferred != Some(c.id), c.taken.commands, c.id);
-    fleet.into_iter().filter(|c| c.has_room(need)).map(rank).min().map(|(_, _, id)| id)
+/// The node that runs it, if one has room: the preferred one, else, of those where most of what it prefers holds, the one
+/// that its strategy says; of equals, the lowest key. `turn` counts placements, `id` is the command's.
+pub fn place<'a>(need: &Need, fleet: impl IntoIterator<Item = &'a Candidate>, turn: usize, id: Uuid) -> Option<NodeId> {
+    let unmet = |c: &Candidate| need.wish.prefers.iter().filter(|p| !p.holds(&c.offer.labels)).count();
+    let liking = |c: &Candidate| (need.preferred != Some(c.id), unmet(c));
+    let mut best: Vec<&Candidate> = fleet.into_iter().filter(|c| c.has_room(need)).collect();
+    let most = best.iter().map(|c| liking(c)).min()?;
+    best.retain(|c| liking(c) == most);
+    best.sort_by_key(|c| c.id);
+    let fewest = |best: &[&Candidate]| best.iter().map(|c| (c.taken.commands, c.id)).min().map(|(_, id)| id);
+    match need.wish.strategy {
+        Strategy::LeastConnections => fewest(&best),
+        Strategy::RoundRobin => best.get(turn % best.len()).map(|c| c.id),
+        Strategy::Weighted => best.iter().map(|c| (c.crowd(), c.id)).min().map(|(_, id)| id),
+        Strategy::ResourceBased => best.iter().map(|c| (Reverse(c.left_permille()), c.id)).min().map(|(_, id)| id),
+        Strategy::RandomOfTwo => {
+            // A command's id is as good as a die, and the same on every node.
+            let (one, other) = id.as_u64_pair();
+            let first = one as usize % best.len();
+            let second = (first + 1 + other as usize % (best.len() - 1).max(1)) % best.len();
+            fewest(&[best[first], best[second]])
+        }
+        Strategy::BinPack => {
+            best.iter().map(|c| (c.left_permille(), Reverse(c.taken.commands), c.id)).min().map(|b| b.2)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduler::wish::Strategy;
     use proptest::prelude::*;
+    use proptest::strategy::Strategy as _;
 
     fn id(n: u8) -> NodeId {
         NodeId::from_bytes([n; 32])
@@ -153,12 +202,12 @@ mod tests {
         }
     }
 
-    fn fleet() -> impl Strategy<Value = Vec<Candidate>> {
+    fn fleet() -> impl proptest::strategy::Strategy<Value = Vec<Candidate>> {
         (0u8..6).prop_flat_map(|n| (0..n).map(candidate).collect::<Vec<_>>())
     }
 
     /// The rules one by one, on a sorted list: what `place` must equal.
-    fn brute(need: &Need, fleet: &[Candidate]) -> Option<NodeId> {
+    fn brute(need: &Need, fleet: &[Candidate], turn: usize) -> Option<NodeId> {
         let mut fit = Vec::new();
         for c in fleet {
             if !c.up || c.draining || c.shut || c.taken.commands >= 8.max(4 * u32::from(c.cpus)) {
@@ -189,10 +238,30 @@ mod tests {
             if need.preferred == Some(c.id) {
                 return Some(c.id);
             }
-            fit.push((c.taken.commands, c.id));
+            let likes = need.wish.prefers.is_empty() || c.offer.labels.contains_key("fast");
+            fit.push((!likes, c));
         }
-        fit.sort();
-        fit.first().map(|(_, id)| *id)
+        let likes = fit.iter().any(|(dislikes, _)| !dislikes);
+        fit.retain(|(dislikes, _)| !likes || !dislikes);
+        let n = fit.len();
+        let by = |value: &dyn Fn(&Candidate) -> f64| {
+            let mut order: Vec<(f64, NodeId)> = fit.iter().map(|(_, c)| (value(c), c.id)).collect();
+            order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            order.first().map(|(_, id)| *id)
+        };
+        match need.wish.strategy {
+            Strategy::LeastConnections => by(&|c| c.taken.commands.into()),
+            Strategy::RoundRobin if n == 0 => None,
+            Strategy::RoundRobin => {
+                let mut ids: Vec<NodeId> = fit.iter().map(|(_, c)| c.id).collect();
+                ids.sort();
+                Some(ids[turn % n])
+            }
+            Strategy::Weighted => by(&|c| (f64::from(c.taken.commands) * 1000.0 / f64::from(c.cpus.max(1))).floor()),
+            Strategy::ResourceBased => by(&|c| -(c.left_permille() as f64)),
+            Strategy::BinPack => by(&|c| c.left_permille() as f64 * 100.0 - f64::from(c.taken.commands)),
+            Strategy::RandomOfTwo => unreachable!("has its own test"),
+        }
     }
 
     proptest! {
@@ -200,12 +269,31 @@ mod tests {
         fn the_choice_is_what_the_rules_say_one_by_one(
             fleet in fleet(), forced in prop::option::weighted(0.2, 0u8..7), preferred in prop::option::of(0u8..7),
             cpus in 0u16..4, memory_bytes in 0u64..4, gpus in 0u16..3, vram_bytes in 0u64..3, disk_bytes in 0u64..3,
-            fast in any::<bool>(),
+            fast in any::<bool>(), likes in any::<bool>(), how in 0usize..5, turn in 0usize..9,
         ) {
-            let labels = fast.then(|| "fast".parse().unwrap()).into_iter().collect();
-            let demand = Demand { gpus, vram_bytes, disk_bytes, labels, model: None };
-            let need = Need { forced: forced.map(id), preferred: preferred.map(id), cpus, memory_bytes, demand };
-            prop_assert_eq!(place(&need, &fleet), brute(&need, &fleet));
+            let labels = |so: bool| so.then(|| "fast".parse().unwrap()).into_iter().collect();
+            let demand = Demand { gpus, vram_bytes, disk_bytes, labels: labels(fast), ..Demand::default() };
+            let all = [Strategy::LeastConnections, Strategy::RoundRobin, Strategy::Weighted, Strategy::ResourceBased, Strategy::BinPack];
+            let wish = Wish { strategy: all[how], prefers: labels(likes), apart: None };
+            let need = Need { forced: forced.map(id), preferred: preferred.map(id), cpus, memory_bytes, demand, wish, preempts: false };
+            prop_assert_eq!(place(&need, &fleet, turn, Uuid::nil()), brute(&need, &fleet, turn));
+        }
+
+        /// Two are drawn, and never the fuller one of them is chosen; over many commands everyone but the fullest has a turn.
+        #[test]
+        fn of_two_at_random_the_one_with_fewer(busy in prop::collection::btree_set(0u32..8, 2..6)) {
+            let fleet: Vec<Candidate> = busy.iter().enumerate().map(|(n, commands)| Candidate {
+                id: id(n as u8), up: true, draining: false, shut: false, cpus: 4, memory_bytes: 4, free_bytes: 4,
+                taken: Taken { commands: *commands, ..Taken::default() }, offer: Arc::default(),
+            }).collect();
+            let need = Need { wish: Wish { strategy: Strategy::RandomOfTwo, ..Wish::default() }, ..Need::default() };
+            let chosen = (0u64..400).map(|n| {
+                let hash = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                place(&need, &fleet, 0, Uuid::from_u64_pair(hash, hash.rotate_left(31))).unwrap()
+            });
+            let chosen: std::collections::BTreeSet<NodeId> = chosen.collect();
+            prop_assert!(!chosen.contains(&id(fleet.len() as u8 - 1)), "the fullest never wins");
+            prop_assert_eq!(chosen.len(), fleet.len() - 1);
         }
     }
 }

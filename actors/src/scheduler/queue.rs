@@ -48,9 +48,9 @@ struct Place {
 }
 
 impl Queue {
-    /// Whether a command with a spec of so many bytes may join. One that comes back to its place always may.
-    pub fn has_room_for(&self, bytes: usize) -> bool {
-        self.places.len() < QUEUE_TASKS_MAX && self.bytes + bytes <= QUEUE_BYTES_MAX
+    /// Bytes of the specs of those that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Adds one behind those of its class.
@@ -134,11 +134,10 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::demand::Demand;
     use proptest::prelude::*;
 
     fn need(cpus: u16) -> Need {
-        Need { forced: None, preferred: None, cpus, memory_bytes: 0, demand: Demand::default() }
+        Need { cpus, ..Need::default() }
     }
 
     #[derive(Debug, Clone)]
@@ -197,16 +196,5 @@ mod tests {
                 prop_assert_eq!((queue.count(), queue.bytes), (model.len(), model.len() * 10));
             }
         }
-    }
-
-    #[test]
-    fn it_is_bounded_in_number_and_in_bytes() {
-        let mut queue = Queue::default();
-        for n in 0..QUEUE_TASKS_MAX {
-            assert!(queue.has_room_for(1));
-            queue.join(Priority::Normal, need(0), Uuid::from_u128(n as u128), 1);
-        }
-        assert!(!queue.has_room_for(1));
-        assert!(!Queue::default().has_room_for(QUEUE_BYTES_MAX + 1));
     }
 }

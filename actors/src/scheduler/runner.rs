@@ -243,6 +243,22 @@ impl Desk {
         self.remove(gone).await;
     }
 
+    /// Ends all that runs here as lost, so that its owners run it elsewhere. Answers when nothing of it is left.
+    pub(super) async fn empty(self: Arc<Self>, reply: RpcReplyPort<Wire<u32>>) {
+        let why = format!("node {} was drained", self.context.name);
+        let sent = self.state().runs.send_away(&why);
+        let stop = |(id, attempt, term)| {
+            let (answer, stopped) = tokio::sync::oneshot::channel();
+            let stopping = self.clone().stop(id, attempt, term, answer.into());
+            async move {
+                stopping.await;
+                stopped.await
+            }
+        };
+        let stopped = futures::future::join_all(sent.iter().copied().map(stop)).await;
+        let _ = reply.send(Wire(stopped.iter().filter(|answer| matches!(answer, Ok(Wire(Ok(()))))).count() as u32));
+    }
+
     /// Ends all that runs here, at most [`STOP_TIMEOUT`].
     pub(super) async fn stop_all(&self) {
         let running: Vec<Uuid> = self.state().actors.keys().copied().collect();

@@ -9,7 +9,7 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 use skep_runtime::NodeId;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use uuid::Uuid;
 
 /// Ended runs whose output is kept here: at most 8 MiB each.
@@ -53,8 +53,8 @@ pub struct Runs {
     rows: BTreeMap<Uuid, Row>,
     /// Ended and heard, in that order.
     kept: VecDeque<Uuid>,
-    /// Told to end because their owner's place was taken, not because anybody wants them cancelled.
-    superseded: BTreeSet<Uuid>,
+    /// Told to end for this reason, not because anybody wants them cancelled.
+    leaving: BTreeMap<Uuid, String>,
 }
 
 impl Runs {
@@ -111,7 +111,7 @@ impl Runs {
                 gpus: active.gpus.into(),
             });
         }
-        let need = Need { forced: None, preferred: None, ..need(&run.spec) };
+        let need = Need { forced: None, ..need(&run.spec) };
         if node.has_room(&need) { Ok(Order::Start(Box::new(row))) } else { Err(ScheduleError::NoRoom) }
     }
 
@@ -131,16 +131,25 @@ impl Runs {
     pub fn supersede(&mut self, me: NodeId, record: &Record) -> Option<Row> {
         let row = self.rows.get(&record.id).filter(|row| row.term < record.term && row.ending.is_none())?;
         let counted_on = (record.assigned, record.attempts) == (Some(me), row.attempt);
-        (!counted_on && self.superseded.insert(record.id)).then(|| row.clone())
+        // Whoever owns the command now may yet ask for this very attempt.
+        let why = "another node took it over and counted on another attempt";
+        (!counted_on && self.leaving.insert(record.id, why.into()).is_none()).then(|| row.clone())
+    }
+
+    /// Everything that runs is to end as lost. What that is.
+    pub fn send_away(&mut self, why: &str) -> Vec<(Uuid, u32, Term)> {
+        let running = self.rows.iter().filter(|(_, row)| row.ending.is_none());
+        let running: Vec<_> = running.map(|(id, row)| (*id, row.attempt, row.term)).collect();
+        self.leaving.extend(running.iter().map(|(id, ..)| (*id, why.to_owned())));
+        running
     }
 
     /// A run ended here. The row to write, unless it was known.
     pub fn ended(&mut self, id: Uuid, attempt: u32, ending: Ending) -> Option<Row> {
         let row = self.rows.get_mut(&id).filter(|r| r.attempt == attempt && r.ending.is_none())?;
-        row.ending = Some(match self.superseded.remove(&id) && ending.state == State::Cancelled {
-            // Whoever owns the command now may yet ask for this very attempt.
-            true => lost("another node took it over and counted on another attempt"),
-            false => ending,
+        row.ending = Some(match self.leaving.remove(&id).filter(|_| ending.state == State::Cancelled) {
+            Some(why) => lost(&why),
+            None => ending,
         });
         Some(row.clone())
     }
@@ -165,7 +174,7 @@ impl Runs {
             return false;
         }
         self.kept.retain(|kept| *kept != id);
-        self.superseded.remove(&id);
+        self.leaving.remove(&id);
         self.rows.remove(&id).is_some()
     }
 

@@ -1,8 +1,10 @@
 //! The bounds of what may be asked for. Everything behind this file trusts a [`Spec`] that passed it.
 
 use super::{
-    demand::{CONDITIONS_MAX, Condition},
+    course::{AFTER_MAX, DEADLINE_S_MAX, RETRIES_MAX},
+    demand::{ANY, CONDITIONS_MAX, Condition, TOLERATES_MAX},
     messages::{ScheduleError, Spec},
+    wish::{GROUP_BYTES_MAX, PREFERS_MAX},
 };
 use crate::node::labels;
 use sha2::{Digest, Sha256};
@@ -58,6 +60,7 @@ pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
         ("preferred_node", &spec.preferred_node, NODE_BYTES_MAX),
         ("idempotency_key", &spec.idempotency_key, KEY_BYTES_MAX),
         ("model", &spec.demand.model, MODEL_BYTES_MAX),
+        ("apart", &spec.wish.apart, GROUP_BYTES_MAX),
     ] {
         let Some(text) = text else { continue };
         if text.is_empty() || text.len() > max {
@@ -65,7 +68,10 @@ pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
         }
         no_nul(field, text)?;
     }
-    conditions(spec)?;
+    conditions("labels", &spec.demand.labels, CONDITIONS_MAX)?;
+    conditions("prefers", &spec.wish.prefers, PREFERS_MAX)?;
+    tolerates(spec)?;
+    course(spec)?;
     if spec.timeout_s > TIMEOUT_S_MAX {
         return bad("timeout_s", format!("is {}; at most {TIMEOUT_S_MAX} (30 days), or 0 for never", spec.timeout_s));
     }
@@ -73,7 +79,7 @@ pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
 }
 
 /// The id of the task that a key names, the same on every node: a UUID of version 8 from the key's SHA-256.
-pub(super) fn named_by(key: &str) -> Uuid {
+pub(crate) fn named_by(key: &str) -> Uuid {
     let hash = Sha256::new().chain_update("skep task key\0").chain_update(key).finalize();
     uuid::Builder::from_custom_bytes(std::array::from_fn(|at| hash[at])).into_uuid()
 }
@@ -100,18 +106,43 @@ fn environment(spec: &Spec) -> Result<(), ScheduleError> {
 }
 
 /// They may come from another node, so not through the parser that knows their bounds.
-fn conditions(spec: &Spec) -> Result<(), ScheduleError> {
-    let labels = &spec.demand.labels;
-    if labels.len() > CONDITIONS_MAX {
-        return bad("labels", format!("has {} conditions; at most {CONDITIONS_MAX}", labels.len()));
+fn conditions(field: &str, conditions: &[Condition], max: usize) -> Result<(), ScheduleError> {
+    if conditions.len() > max {
+        return bad(field, format!("has {} conditions; at most {max}", conditions.len()));
     }
-    for condition in labels {
+    for condition in conditions {
         let (key, value) = match condition {
             Condition::Has(key) | Condition::Lacks(key) => (key, None),
             Condition::Is(key, value) | Condition::IsNot(key, value) => (key, Some(value)),
         };
         let sound = labels::check_key(key).and_then(|()| value.map_or(Ok(()), |value| labels::check_value(value)));
-        sound.or_else(|why| bad("labels", why))?;
+        sound.or_else(|why| bad(field, why))?;
+    }
+    Ok(())
+}
+
+fn tolerates(spec: &Spec) -> Result<(), ScheduleError> {
+    let names = &spec.demand.tolerates;
+    if names.len() > TOLERATES_MAX {
+        return bad("tolerates", format!("has {} names; at most {TOLERATES_MAX}", names.len()));
+    }
+    let named = names.iter().filter(|name| *name != ANY);
+    named.map(|name| labels::check_key(name)).collect::<Result<(), _>>().or_else(|why| bad("tolerates", why))
+}
+
+fn course(spec: &Spec) -> Result<(), ScheduleError> {
+    let course = &spec.course;
+    if course.after.len() > AFTER_MAX {
+        return bad("after", format!("has {} tasks; at most {AFTER_MAX}", course.after.len()));
+    }
+    if course.retries > RETRIES_MAX {
+        return bad("retries", format!("is {}; at most {RETRIES_MAX}", course.retries));
+    }
+    if course.deadline_s > DEADLINE_S_MAX {
+        return bad(
+            "deadline_s",
+            format!("is {}; at most {DEADLINE_S_MAX} (90 days), or 0 for none", course.deadline_s),
+        );
     }
     Ok(())
 }
@@ -155,6 +186,12 @@ mod tests {
         check_field("labels", |s| s.demand.labels = vec![Condition::Has("a b".into())]);
         check_field("labels", |s| s.demand.labels = vec![Condition::Is("a".into(), "v".repeat(256))]);
         check_field("labels", |s| s.demand.labels = vec![Condition::Has("a".into()); CONDITIONS_MAX + 1]);
+        check_field("prefers", |s| s.wish.prefers = vec![Condition::Has("a".into()); PREFERS_MAX + 1]);
+        check_field("apart", |s| s.wish.apart = Some("g".repeat(GROUP_BYTES_MAX + 1)));
+        check_field("tolerates", |s| s.demand.tolerates = vec!["a b".into()]);
+        check_field("after", |s| s.course.after = vec![Uuid::nil(); AFTER_MAX + 1]);
+        check_field("retries", |s| s.course.retries = RETRIES_MAX + 1);
+        check_field("deadline_s", |s| s.course.deadline_s = DEADLINE_S_MAX + 1);
         check_field("timeout_s", |s| s.timeout_s = TIMEOUT_S_MAX + 1);
         assert_eq!(check(&spec("true")), Ok(()));
     }

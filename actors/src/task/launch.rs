@@ -6,7 +6,7 @@ use super::{
     kept::{First, Keepers},
     mark::{MARK, Mark},
 };
-use crate::scheduler::Spec;
+use crate::scheduler::{Part, Spec};
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
@@ -19,6 +19,11 @@ use std::{
     process::{Command, Stdio},
 };
 use tokio::net::unix::pipe;
+
+/// Of a command that is part of a goal: which goal, and which of how many of its step it is.
+const GOAL: &str = "SKEP_GOAL";
+const INDEX: &str = "SKEP_INDEX";
+const COUNT: &str = "SKEP_COUNT";
 
 /// Where programs are looked for if the node itself has no `PATH`.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -59,6 +64,11 @@ pub(super) async fn launch(
     ]);
     env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
     env.insert(MARK.into(), mark.to_string().into());
+    if let Some(Part { goal, index, count }) = spec.course.part {
+        for (name, value) in [(GOAL, goal.to_string()), (INDEX, index.to_string()), (COUNT, count.to_string())] {
+            env.insert(name.into(), value.into());
+        }
+    }
     let (reader, writer) = io::pipe()?;
     let first = match exe {
         Some(exe) => {

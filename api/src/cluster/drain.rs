@@ -1,10 +1,13 @@
 //! `/api/nodes/:id/drain`: a machine that takes no new work, so that it can be switched off.
 
 use crate::{Reply, caller::Caller, reply::Done, tag::Tag};
-use poem_openapi::{OpenApi, param::Path};
+use poem_openapi::{
+    OpenApi,
+    param::{Path, Query},
+};
 use skep_actors::{
     Context,
-    node::{self, Message},
+    node::{self, Message, messages::Duty},
     runtime::{Wire, defaults::ASK_TIMEOUT},
 };
 
@@ -16,15 +19,19 @@ pub struct Drain(pub Context);
 impl Drain {
     /// Give a machine no new work
     ///
-    /// What runs there goes on. Answered when the other machines are told.
+    /// What runs there goes on to its end, or only for `within_s` seconds: what is left then is ended and run elsewhere,
+    /// from its beginning. Answered when the other machines are told.
     #[oai(path = "/:id/drain", method = "post", operation_id = "nodes_drain")]
     async fn drain(
         &self,
         _caller: Caller,
         /// Its key, the beginning of it, or its name
         id: Path<String>,
+        /// Seconds after which what still runs there is sent elsewhere; at most 30 days
+        #[oai(validator(minimum(value = "0"), maximum(value = "2592000")))]
+        within_s: Query<Option<u64>>,
     ) -> Reply<Done> {
-        self.set(id.0, true).await
+        self.set(id.0, within_s.0.map_or(Duty::NoNewWork, |within_s| Duty::NoWork { within_s })).await
     }
 
     /// Give a machine work again
@@ -35,14 +42,14 @@ impl Drain {
         /// Its key, the beginning of it, or its name
         id: Path<String>,
     ) -> Reply<Done> {
-        self.set(id.0, false).await
+        self.set(id.0, Duty::Work).await
     }
 
-    async fn set(&self, id: String, draining: bool) -> Reply<Done> {
+    async fn set(&self, id: String, duty: Duty) -> Reply<Done> {
         let here = self.0.directory.here::<Message>(node::NAME);
         let listed = here.ask(ASK_TIMEOUT, |port| Message::Get(Wire(id), port)).await??;
         let there = self.0.directory.at::<Message>(listed.member.id, node::NAME);
-        there.ask(ASK_TIMEOUT, |port| Message::Drain(Wire(draining), port)).await??;
+        there.ask(ASK_TIMEOUT, |port| Message::Drain(Wire(duty), port)).await??;
         Ok(Done::Done)
     }
 }

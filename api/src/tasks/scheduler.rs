@@ -27,6 +27,8 @@ pub struct SchedulerStats {
     pub queue_depth: u32,
     /// The same by priority.
     pub queue_sizes: BTreeMap<String, u32>,
+    /// Commands that wait for others to end, or for a moment.
+    pub aside: u32,
     /// Commands that run, whose record is here.
     pub in_flight: u32,
     /// Commands that run on this machine.
@@ -48,6 +50,7 @@ impl SchedulerStats {
         SchedulerStats {
             queue_depth: stats.queued.values().sum(),
             queue_sizes: stats.queued,
+            aside: stats.aside,
             in_flight: stats.in_flight,
             running_here: stats.running_here,
             node_count: nodes as u32,

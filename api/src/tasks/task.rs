@@ -2,8 +2,9 @@
 
 use crate::{Problem, when::rfc3339};
 use poem_openapi::{Enum, Object};
-use skep_actors::scheduler::{self, Condition, Demand, Record, Spec};
+use skep_actors::scheduler::{self, Condition, Course, Demand, Record, Spec, Wish};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 /// Where a command stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -54,6 +55,16 @@ pub struct Task {
     pub output_bytes: u64,
     /// Why it failed.
     pub error: Option<String>,
+    /// How often it failed by itself and was run again.
+    pub failures: u32,
+    /// The tasks that it waits for, or waited.
+    pub after: Vec<String>,
+    /// It waits until then: it failed, and is run again.
+    pub not_before: Option<String>,
+    /// By when it must have ended.
+    pub deadline: Option<String>,
+    /// The goal that it is a part of.
+    pub goal_id: Option<String>,
     /// What it needs.
     pub requirements: Requirements,
     /// When it was given.
@@ -82,6 +93,18 @@ pub struct Requirements {
     pub model: Option<String>,
     /// Conditions on the machine's labels.
     pub labels: Vec<String>,
+    /// Conditions on them that it prefers to hold.
+    pub prefers: Vec<String>,
+    /// Taints that it puts up with.
+    pub tolerates: Vec<String>,
+    /// The group whose tasks never share a machine.
+    pub apart: Option<String>,
+    /// How its machine is chosen among those that have room.
+    pub strategy: String,
+    /// How often it is run again if it fails.
+    pub retries: u32,
+    /// Tasks of lower classes make way for it.
+    pub preempts: bool,
     /// Seconds after which it is ended; 0 is never.
     pub timeout_s: u64,
 }
@@ -126,9 +149,32 @@ pub struct NewTask {
     /// machine has `os`, `arch` and `device` beside those that its owner gave it.
     #[oai(validator(max_items = 32))]
     pub labels: Option<Vec<String>>,
+    /// The same, but only preferred: of the machines with room, those where most of them hold.
+    #[oai(validator(max_items = 8))]
+    pub prefers: Option<Vec<String>>,
+    /// Taints that it puts up with. A machine with the label `taint.NAME` takes only tasks that name NAME here, or `*`.
+    #[oai(validator(max_items = 32))]
+    pub tolerates: Option<Vec<String>>,
+    /// A group whose tasks never share a machine, as far as the machine that they were given to knows.
+    #[oai(validator(min_length = 1, max_length = 63))]
+    pub apart: Option<String>,
+    /// How to choose among machines with room: `least_connections` (or `spread`), `round_robin`, `weighted`,
+    /// `resource_based`, `random` (of two) or `bin_pack`.
+    pub strategy: Option<String>,
     /// Seconds after which it is ended.
     #[oai(validator(minimum(value = "0")))]
     pub timeout_s: Option<u64>,
+    /// How often it is run again if it fails by itself, after pauses of 1 s, 2 s, 4 s and so on up to a minute.
+    #[oai(validator(minimum(value = "0"), maximum(value = "100")))]
+    pub retries: Option<u8>,
+    /// Seconds from now by which it must have ended, or it fails.
+    #[oai(validator(minimum(value = "0")))]
+    pub deadline_s: Option<u64>,
+    /// Ids of tasks that must have completed before it runs. If one of them doesn't, it fails.
+    #[oai(validator(max_items = 1024))]
+    pub after: Option<Vec<String>>,
+    /// Tasks of lower classes make way for it if there is no room: they are ended, and run again from their beginning.
+    pub preempts: Option<bool>,
     /// `urgent`, `critical`, `high`, `normal`, `low` or `background`.
     pub priority: Option<String>,
     /// Whoever submits the same command with the same key once more, to any node, is answered with the task of the
@@ -179,7 +225,20 @@ impl TryFrom<NewTask> for Spec {
                 vram_bytes: new.vram_bytes.unwrap_or(0),
                 disk_bytes: new.disk_bytes.unwrap_or(0),
                 model: new.model,
-                labels: conditions(new.labels.unwrap_or_default())?,
+                labels: conditions("labels", new.labels)?,
+                tolerates: new.tolerates.unwrap_or_default(),
+            },
+            wish: Wish {
+                strategy: strategy(new.strategy)?,
+                prefers: conditions("prefers", new.prefers)?,
+                apart: new.apart,
+            },
+            course: Course {
+                retries: new.retries.unwrap_or(0),
+                deadline_s: new.deadline_s.unwrap_or(0),
+                after: ids(new.after.unwrap_or_default())?,
+                preempts: new.preempts.unwrap_or(false),
+                part: None,
             },
             timeout_s: new.timeout_s.unwrap_or(0),
             priority: priority(new.priority.or(hints.priority))?,
@@ -188,8 +247,20 @@ impl TryFrom<NewTask> for Spec {
     }
 }
 
-fn conditions(texts: Vec<String>) -> Result<Vec<Condition>, Problem> {
-    texts.into_iter().map(|text| text.parse().map_err(|why: String| Problem::invalid("labels", &why))).collect()
+fn conditions(field: &str, texts: Option<Vec<String>>) -> Result<Vec<Condition>, Problem> {
+    let parse = |text: String| text.parse().map_err(|why: String| Problem::invalid(field, &why));
+    texts.unwrap_or_default().into_iter().map(parse).collect()
+}
+
+fn strategy(word: Option<String>) -> Result<scheduler::Strategy, Problem> {
+    let parse = |word: String| word.parse().map_err(|why: String| Problem::invalid("strategy", &why));
+    word.map(parse).transpose().map(Option::unwrap_or_default)
+}
+
+fn ids(texts: Vec<String>) -> Result<Vec<Uuid>, Problem> {
+    let parse =
+        |text: String| text.parse().map_err(|_| Problem::invalid("after", &format!("{text:?} is no task's id")));
+    texts.into_iter().map(parse).collect()
 }
 
 fn environment(pairs: Vec<String>) -> Result<BTreeMap<String, String>, Problem> {
@@ -226,6 +297,7 @@ impl From<scheduler::State> for Status {
 
 impl From<Record> for Task {
     fn from(record: Record) -> Task {
+        let deadline = record.due_ms().map(rfc3339);
         let spec = record.spec;
         Task {
             id: record.id.to_string(),
@@ -242,6 +314,11 @@ impl From<Record> for Task {
             output: record.output,
             output_bytes: record.output_bytes,
             error: record.error,
+            failures: record.failures.into(),
+            after: spec.course.after.iter().map(ToString::to_string).collect(),
+            not_before: record.not_before_ms.map(rfc3339),
+            deadline,
+            goal_id: spec.course.part.map(|part| part.goal.to_string()),
             requirements: Requirements {
                 cpus: spec.cpus,
                 memory_bytes: spec.memory_bytes,
@@ -249,6 +326,12 @@ impl From<Record> for Task {
                 vram_bytes: spec.demand.vram_bytes,
                 disk_bytes: spec.demand.disk_bytes,
                 labels: spec.demand.labels.iter().map(ToString::to_string).collect(),
+                prefers: spec.wish.prefers.iter().map(ToString::to_string).collect(),
+                tolerates: spec.demand.tolerates,
+                apart: spec.wish.apart,
+                strategy: spec.wish.strategy.word().into(),
+                retries: spec.course.retries.into(),
+                preempts: spec.course.preempts,
                 model: spec.demand.model,
                 timeout_s: spec.timeout_s,
             },

@@ -5,7 +5,10 @@ use poem::http::StatusCode;
 use serde_json::json;
 use skep_actors::{
     Context,
-    node::{self, Card, Gpu, Message, NodeError, Summary, messages::Listed},
+    node::{
+        self, Card, Gpu, Message, NodeError, Summary,
+        messages::{Duty, Listed},
+    },
     runtime::{
         Wire,
         member::State,
@@ -51,8 +54,8 @@ fn act(context: Context, heard: Heard) -> impl FnMut(Message) + Send {
                 let minority = NodeError::Swarm(swarm::Error::NoMajority { up: 1, of: 2 });
                 answer(port, if force { find(&context, &who).map(|l| l.member.id) } else { Err(minority) });
             }
-            Message::Drain(Wire(draining), port) => {
-                hear(format!("drain {draining}"));
+            Message::Drain(Wire(duty), port) => {
+                hear(format!("drain {duty:?}"));
                 answer(port, Ok(()));
             }
             Message::Invite(port) => {
@@ -145,17 +148,21 @@ async fn draining_is_told_to_the_machine_itself() {
     let (stage, heard) = stage().await;
     let there = heard.clone();
     let drained = move |message| {
-        if let Message::Drain(Wire(draining), port) = message {
-            there.lock().unwrap().push(format!("n1: drain {draining}"));
-            answer(port, if draining { Ok(()) } else { Err(NodeError::Store("the disk is full".into())) });
+        if let Message::Drain(Wire(duty), port) = message {
+            there.lock().unwrap().push(format!("n1: drain {duty:?}"));
+            answer(port, if duty != Duty::Work { Ok(()) } else { Err(NodeError::Store("the disk is full".into())) });
         }
     };
     stage.play_on(1, node::NAME, drained).await;
     stage.post("/api/nodes/n1/drain").send().await.assert_status(StatusCode::NO_CONTENT);
+    stage.post("/api/nodes/n1/drain?within_s=60").send().await.assert_status(StatusCode::NO_CONTENT);
     stage.delete("/api/nodes/n0/drain").send().await.assert_status(StatusCode::NO_CONTENT);
     let unsaved = stage.delete("/api/nodes/n1/drain").send().await;
     problem(unsaved, 500, "it could not be saved: the disk is full").await;
-    assert_eq!(*heard.lock().unwrap(), ["n1: drain true", "drain false", "n1: drain false"]);
+    assert_eq!(
+        *heard.lock().unwrap(),
+        ["n1: drain NoNewWork", "n1: drain NoWork { within_s: 60 }", "drain Work", "n1: drain Work"]
+    );
 }
 
 #[tokio::test]

@@ -19,43 +19,29 @@ const GONE: Uuid = Uuid::from_u128(8);
 
 fn record(spec: Spec, owner: NodeId) -> Record {
     Record {
-        id: ID,
-        spec,
-        owner,
-        term: Term(1),
         attempts: 1,
         assigned: Some(owner),
         state: State::Running,
-        cancelling: false,
-        exit_code: None,
         output: "hi\n".into(),
         output_bytes: 3,
-        error: None,
-        submitted_ms: 1_700_000_000_000,
         started_ms: Some(1_700_000_000_500),
-        finished_ms: None,
+        ..Record::new(ID, spec, owner, Term(1), 1_700_000_000_000)
     }
 }
 
 fn act(context: Context) -> impl FnMut(Message) + Send {
     let me = context.directory.id();
     let known = |id: Uuid| if id == ID { Ok(()) } else { Err(ScheduleError::NoSuchTask(id)) };
-    let spec = || {
-        serde_json::from_value(json!({
-            "command": "echo hi", "args": [], "env": {}, "dir": null, "node": null, "preferred_node": null,
-            "cpus": 0, "memory_bytes": 0, "timeout_s": 0,
-            "demand": {"gpus": 0, "vram_bytes": 0, "disk_bytes": 0, "model": null, "labels": []}, "priority": "normal",
-        }))
-    };
+    let spec = || Spec::new("echo hi");
     move |message| match message {
         Message::Submit(Wire(spec), port) if spec.command == "fill" => {
             drop(spec);
             answer(port, Err(ScheduleError::QueueFull(9)));
         }
         Message::Submit(Wire(spec), port) => answer(port, Ok(record(spec, me))),
-        Message::Get(Wire(id), port) => answer(port, known(id).map(|()| record(spec().unwrap(), me))),
-        Message::Cancel(Wire(id), port) => answer(port, known(id).map(|()| record(spec().unwrap(), me))),
-        Message::List(Wire(rows), port) => answer(port, vec![record(spec().unwrap(), me); rows.min(2) as usize]),
+        Message::Get(Wire(id), port) => answer(port, known(id).map(|()| record(spec(), me))),
+        Message::Cancel(Wire(id), port) => answer(port, known(id).map(|()| record(spec(), me))),
+        Message::List(Wire(rows), port) => answer(port, vec![record(spec(), me); rows.min(2) as usize]),
         Message::Stats(port) => {
             let queued = BTreeMap::from([("high".to_owned(), 2), ("low".to_owned(), 1)]);
             answer(port, Stats { queued, in_flight: 4, ..Stats::default() });
