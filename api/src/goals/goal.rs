@@ -10,7 +10,7 @@ use skep_actors::goal::{self, Mode, Plan, Shown, Step};
 
 /// A goal to set.
 #[derive(Debug, Object)]
-pub struct NewGoal {
+pub struct NewGraph {
     /// What it is called.
     #[oai(validator(min_length = 1, max_length = 200))]
     pub title: String,
@@ -104,7 +104,7 @@ pub struct Goal {
     /// Its tasks, step by step. Left out in a list.
     pub tasks: Option<Vec<GoalTask>>,
     /// How many of them stand where.
-    pub progress: Progress,
+    pub progress: GoalProgress,
 }
 
 /// A step of a goal.
@@ -140,7 +140,7 @@ pub struct GoalTask {
 
 /// How many tasks stand where.
 #[derive(Debug, Object)]
-pub struct Progress {
+pub struct GoalProgress {
     /// All of them.
     pub total: u32,
     /// They wait for room, or for a moment.
@@ -157,10 +157,10 @@ pub struct Progress {
     pub cancelled: u32,
 }
 
-impl TryFrom<NewGoal> for Plan {
+impl TryFrom<NewGraph> for Plan {
     type Error = Problem;
 
-    fn try_from(new: NewGoal) -> Result<Plan, Problem> {
+    fn try_from(new: NewGraph) -> Result<Plan, Problem> {
         Ok(Plan {
             title: new.title,
             description: new.description.unwrap_or_default(),
@@ -215,7 +215,7 @@ impl From<Shown> for Goal {
             created_at: rfc3339(shown.goal.created_ms),
             steps: shown.goal.steps.into_iter().map(step).collect(),
             tasks: (!tasks.is_empty()).then_some(tasks),
-            progress: Progress {
+            progress: GoalProgress {
                 total,
                 pending: counts.pending,
                 blocked: counts.blocked,

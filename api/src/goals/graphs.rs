@@ -1,6 +1,6 @@
 //! `/api/goals`: goals, how far they are, and how to end them.
 
-use super::goal::{Goal, GoalList, NewGoal};
+use super::goal::{Goal, GoalList, NewGraph};
 use crate::{
     Problem, Reply,
     caller::Caller,
@@ -49,7 +49,7 @@ impl Goals {
     /// A graph of commands. Each runs when those that it waits for have completed, wherever there is room. Answered when
     /// all of them are taken; a cycle is refused with its name.
     #[oai(path = "/", method = "post", operation_id = "goals_create")]
-    async fn create(&self, _caller: Caller, body: Input<NewGoal>) -> Reply<Created<Goal>> {
+    async fn create(&self, _caller: Caller, body: Input<NewGraph>) -> Reply<Created<Goal>> {
         let plan = body.0.try_into()?;
         let shown = self.goals().ask(HAND_OVER_TIMEOUT, |port| Message::Create(Wire(plan), port)).await??;
         Ok(Created::Made(Json(shown.into())))

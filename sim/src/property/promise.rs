@@ -25,6 +25,8 @@ pub struct Promises {
 struct Promise {
     owner: usize,
     id: Uuid,
+    /// What it waits for, and how long each of those takes.
+    after: Vec<(Uuid, Duration)>,
     /// The record as it was first seen ended, and when.
     ended: Option<(Record, Duration)>,
     /// Since when its cancel is on the disks of those that its owner reaches.
@@ -55,7 +57,12 @@ pub async fn submit(world: &World, owner: usize, spec: Spec) -> Result<Submitted
 impl Promises {
     /// A node has acknowledged this command.
     pub fn note(&mut self, owner: usize, id: Uuid) {
-        self.taken.push(Promise { owner, id, ended: None, withdrawn: None });
+        self.note_after(owner, id, Vec::new());
+    }
+
+    /// The same for one that waits for these, of which each takes so long.
+    pub fn note_after(&mut self, owner: usize, id: Uuid, after: Vec<(Uuid, Duration)>) {
+        self.taken.push(Promise { owner, id, after, ended: None, withdrawn: None });
     }
 
     /// Wants everything ended that `owner` has given to `runner`, which can't be told any more. What is withdrawn is never
@@ -125,6 +132,13 @@ impl Promise {
         if let Some(at) = self.withdrawn {
             let again = log::starts(self.id).into_iter().find(|start| *start > at);
             ensure!(again.is_none(), "{} was cancelled and runs again: {again:?}", self.id);
+        }
+        // A command begins only after each that it waits for had begun, and had its time.
+        for start in log::starts(self.id) {
+            let over =
+                |(id, takes): &&(Uuid, Duration)| log::starts(*id).into_iter().any(|began| began + *takes <= start);
+            let early = self.after.iter().find(|prerequisite| !over(prerequisite));
+            ensure!(early.is_none(), "{} began before {early:?}, for which it waits, was over", self.id);
         }
         // Whoever it was given to knows it, or has left the swarm in which others took it over.
         let given_to = world.node(self.owner).is_ok();

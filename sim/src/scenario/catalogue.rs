@@ -4,7 +4,7 @@ use super::{
     asymmetric_ring, bit_flip, budget, cloned_key, command, crash_half, crash_one, detection, disk_full, endurance,
     evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave, lossy_lan,
     owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber, rolling_restart, sleeping_laptop,
-    slow_link, slow_node, storm, sub_agents, task_owner_dies, whole_restart,
+    slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart,
 };
 use crate::World;
 use anyhow::Result;
@@ -246,6 +246,12 @@ pub const ALL: &[Scenario] = &[
         about: "a node gets a fraction of its machine while the swarm is full of work",
         share: 20,
         run: |world| Box::pin(slow_node::run(world)),
+    },
+    Scenario {
+        name: "steps",
+        about: "commands wait for others, fail, are late and make others wait, while nodes die and are emptied",
+        share: 60,
+        run: |world| Box::pin(steps::run(world)),
     },
     Scenario {
         name: "storm",

@@ -35,6 +35,7 @@ mod sleeping_laptop;
 mod slow_link;
 mod slow_node;
 mod spending;
+mod steps;
 mod storm;
 mod sub_agents;
 mod task_owner_dies;
