@@ -18,6 +18,7 @@ use super::{
     placement::{Candidate, Need, Taken, place},
     queue::{CLASSES, Queue},
 };
+use crate::task::Level;
 use skep_runtime::NodeId;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -301,7 +302,7 @@ impl Core {
     }
 
     /// A node answered whether it runs a command, or did not answer.
-    pub fn ran(&mut self, node: NodeId, id: Uuid, attempt: u32, outcome: Result<(), Refusal>, now: Now) -> Vec<Action> {
+    pub fn ran(&mut self, node: NodeId, id: Uuid, attempt: u32, outcome: Result<Level, Refusal>, now: Now) -> Vec<Action> {
         let mut out = Vec::new();
         let uptime = now.uptime;
         let waits =
@@ -311,10 +312,11 @@ impl Core {
         }
         let never_seen = self.fleet.get(&node).is_some_and(|p| !p.seen.ever_up && !p.seen.up);
         match outcome {
-            Ok(()) => {
+            Ok(sandbox) => {
                 self.fleet.entry(node).and_modify(|p| p.breaker.succeeded());
                 if let Some(record) = self.records.get_mut(&id).filter(|r| r.started_ms.is_none()) {
                     record.started_ms = Some(now.wall_ms);
+                    record.sandbox = Some(sandbox);
                     out.push(Action::Save(Box::new(record.clone())));
                 }
             }
@@ -501,6 +503,7 @@ impl Core {
         let Some(record) = self.records.get_mut(&id) else { return };
         record.state = State::Pending;
         record.assigned = None;
+        record.sandbox = None;
         record.started_ms = None;
         self.queue.come_back(record.spec.priority, need(&record.spec), id, bytes(&record.spec));
         out.push(Action::Save(Box::new(record.clone())));
@@ -628,7 +631,8 @@ fn run(record: &Record) -> Run {
 
 fn bytes(spec: &Spec) -> usize {
     let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len()).sum();
-    spec.command.len() + spec.args.iter().map(String::len).sum::<usize>() + env + spec.demand.bytes()
+    let texts = spec.args.iter().chain(&spec.readable).chain(&spec.writable).map(String::len).sum::<usize>();
+    spec.command.len() + texts + env + spec.demand.bytes()
 }
 
 fn failed(why: String) -> Ending {
@@ -672,7 +676,7 @@ mod tests {
             memory_bytes: 1 << 30,
             free_bytes: 1 << 30,
             running: 0,
-            offer: Arc::default(),
+            offer: Arc::new(Offer { sandbox: Level::Landlock, ..Offer::default() }),
         }
     }
 

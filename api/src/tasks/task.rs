@@ -2,7 +2,10 @@
 
 use crate::{Problem, when::rfc3339};
 use poem_openapi::{Enum, Object};
-use skep_actors::scheduler::{self, Condition, Demand, Record, Spec};
+use skep_actors::{
+    scheduler::{self, Condition, Demand, Record, Spec},
+    task::{Level, fence::level::BadLevel},
+};
 use std::collections::BTreeMap;
 
 /// Where a command stands.
@@ -43,6 +46,9 @@ pub struct Task {
     pub owner_node: String,
     /// Where it stands.
     pub status: Status,
+    /// The fence that it has or had: `bubblewrap`, `landlock` or `none`; absent until a machine has taken it. What was
+    /// required is among the requirements.
+    pub sandbox: Option<String>,
     /// Its exit status, if it exited by itself.
     pub exit_code: Option<i32>,
     /// The last part of what it wrote, output and errors as they came.
@@ -79,6 +85,14 @@ pub struct Requirements {
     pub model: Option<String>,
     /// Conditions on the machine's labels.
     pub labels: Vec<String>,
+    /// The weakest fence that will do: `bubblewrap`, `landlock` or `none`.
+    pub sandbox: String,
+    /// Whether it has the network.
+    pub network: bool,
+    /// What it may read of its machine, beside the system's files and its folder.
+    pub readable: Vec<String>,
+    /// What it may change of its machine, beside its own folder.
+    pub writable: Vec<String>,
     /// Seconds after which it is ended; 0 is never.
     pub timeout_s: u64,
 }
@@ -104,7 +118,7 @@ pub struct NewTask {
     /// Cores that it needs.
     #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
     pub cpus: Option<u16>,
-    /// Bytes of memory that it needs.
+    /// Bytes of memory that it needs. With more, it is ended.
     #[oai(validator(minimum(value = "0")))]
     pub memory_bytes: Option<u64>,
     /// Graphics processors that it needs. They are counted: which of them it uses is its own affair.
@@ -113,7 +127,7 @@ pub struct NewTask {
     /// Bytes of memory that each of those has at least; alone it asks for one.
     #[oai(validator(minimum(value = "0")))]
     pub vram_bytes: Option<u64>,
-    /// Bytes that are free on the machine's disk.
+    /// Bytes that are free on the machine's disk. If it writes more into its folder, it is ended.
     #[oai(validator(minimum(value = "0")))]
     pub disk_bytes: Option<u64>,
     /// A model whose weights lie there, by its name.
@@ -123,6 +137,17 @@ pub struct NewTask {
     /// machine has `os`, `arch` and `device` beside those that its owner gave it.
     #[oai(validator(max_items = 32))]
     pub labels: Option<Vec<String>>,
+    /// At least this strong a fence around it: `bubblewrap`, `landlock` or `none`. Absent, it has the strongest that its
+    /// machine has, but never none: to run without a fence has to be asked for.
+    pub sandbox: Option<String>,
+    /// Whether it has the network; without a fence it always has.
+    pub network: Option<bool>,
+    /// Files and folders that it may read behind its fence, by absolute paths, beside the system's own and `dir`.
+    #[oai(validator(max_items = 16))]
+    pub readable: Option<Vec<String>>,
+    /// Folders that it may change behind its fence, by absolute paths, beside its own.
+    #[oai(validator(max_items = 16))]
+    pub writable: Option<Vec<String>>,
     /// Seconds after which it is ended.
     #[oai(validator(minimum(value = "0")))]
     pub timeout_s: Option<u64>,
@@ -177,7 +202,11 @@ impl TryFrom<NewTask> for Spec {
                 disk_bytes: new.disk_bytes.unwrap_or(0),
                 model: new.model,
                 labels: conditions(new.labels.unwrap_or_default())?,
+                sandbox: level(new.sandbox)?,
             },
+            network: new.network.unwrap_or(false),
+            readable: new.readable.unwrap_or_default(),
+            writable: new.writable.unwrap_or_default(),
             timeout_s: new.timeout_s.unwrap_or(0),
             priority: priority(new.priority.or(hints.priority))?,
             idempotency_key: new.idempotency_key,
@@ -187,6 +216,10 @@ impl TryFrom<NewTask> for Spec {
 
 fn conditions(texts: Vec<String>) -> Result<Vec<Condition>, Problem> {
     texts.into_iter().map(|text| text.parse().map_err(|why: String| Problem::invalid("labels", &why))).collect()
+}
+
+fn level(word: Option<String>) -> Result<Option<Level>, Problem> {
+    word.map(|word| word.parse().map_err(|e: BadLevel| Problem::invalid("sandbox", &e.to_string()))).transpose()
 }
 
 fn environment(pairs: Vec<String>) -> Result<BTreeMap<String, String>, Problem> {
@@ -234,6 +267,7 @@ impl From<Record> for Task {
             assigned_node: record.assigned.map(|node| node.to_string()),
             owner_node: record.owner.to_string(),
             status: record.state.into(),
+            sandbox: record.sandbox.map(|level| level.to_string()),
             exit_code: record.exit_code,
             output: record.output,
             output_bytes: record.output_bytes,
@@ -245,7 +279,11 @@ impl From<Record> for Task {
                 vram_bytes: spec.demand.vram_bytes,
                 disk_bytes: spec.demand.disk_bytes,
                 labels: spec.demand.labels.iter().map(ToString::to_string).collect(),
+                sandbox: spec.demand.sandbox().to_string(),
                 model: spec.demand.model,
+                network: spec.network,
+                readable: spec.readable,
+                writable: spec.writable,
                 timeout_s: spec.timeout_s,
             },
             submitted_at: rfc3339(record.submitted_ms),
