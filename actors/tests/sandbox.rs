@@ -438,7 +438,7 @@ print(open(\"f\").read(), end=\"\"); tempfile.TemporaryFile()'";
         assert!(left(&record), "{record:?}");
         let cancel = here.scheduler.ask(DEADLINE, |reply| Message::Cancel(Wire(record.id), reply));
         let record = cancel.await.unwrap().unwrap();
-        assert!(record.state == State::Cancelled && record.output == "ready\nasked\n", "{record:?}");
+        assert!(record.state == State::Cancelled && record.output.ends_with("asked\n"), "{record:?}");
         assert!(!left(&record), "{record:?}");
     }
 

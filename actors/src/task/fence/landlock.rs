@@ -39,7 +39,7 @@ pub(super) fn restrict(walls: &Walls) -> Result<(), String> {
     };
     let read = AccessFs::from_read(LEAST);
     // Nodes of devices are nobody's to make.
-    let change = AccessFs::from_all(MOST) & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
+    let change = files & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
     let mut rules = rules.create().map_err(said)?;
     for (places, access) in [(&walls.own, change), (&walls.write, change), (&walls.read, read), (&walls.devices, device)]
