@@ -68,7 +68,7 @@ mod linux {
             }
             macro_rules! check {
                 ($($test:ident)*) => { $(
-                    if stringify!($test).contains(filter) {
+                    if format!("{level}::{}", stringify!($test)).contains(filter) {
                         let start = tokio::time::Instant::now();
                         Box::pin($test(&here)).await;
                         println!("test {level}::{} ... ok ({} ms)", stringify!($test), start.elapsed().as_millis());
@@ -229,14 +229,16 @@ mod linux {
     async fn the_nodes_folder_is_out_of_reach(here: &Here) {
         let home = here.context.home.canonicalize().unwrap();
         let home = home.display();
-        let by_name = format!("cat {home}/key; ls {home}; cat ../../../key; ls ..; cat /proc/self/root{home}/key; true");
+        let by_name =
+            format!("cat {home}/key; ls {home}; cat ../../../key; ls ..; cat /proc/self/root{home}/key; true");
         let [fenced, free] = here.both(&by_name).await;
         assert!(!fenced.contains("secret\n") && !fenced.contains("models\n"), "{fenced}");
         assert!(!fenced.contains("output\n"), "{fenced}");
         assert_eq!(free.matches("secret\n").count(), 3, "{free}");
         // Nor through the node's own eyes.
         let node = std::process::id();
-        let line = format!("cat /proc/{node}/root{home}/key; tr '\\0' '\\n' < /proc/{node}/environ | grep -c ^PATH=; true");
+        let line =
+            format!("cat /proc/{node}/root{home}/key; tr '\\0' '\\n' < /proc/{node}/environ | grep -c ^PATH=; true");
         let [fenced, free] = here.both(&line).await;
         assert!(!fenced.contains("secret\n") && fenced.ends_with("0\n"), "{fenced}");
         assert_eq!(free, "secret\n1\n");
@@ -382,7 +384,8 @@ mod linux {
         check("/bin/bash", "bash -c 'cat < <(echo a); echo \"$(mktemp | wc -l)\"'", "a\n1\n").await;
         let c = "printf 'int puts(const char*); int main(void) { return puts(\"compiled\") < 0; }' > a.c && cc a.c && ./a.out";
         check("/usr/bin/cc", c, "compiled\n").await;
-        let git = "git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m m && git log --format=%s";
+        let git =
+            "git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m m && git log --format=%s";
         check("/usr/bin/git", git, "m\n").await;
         let python = "/usr/bin/python3 -c 'import subprocess, tempfile, threading
 t = threading.Thread(target=print, args=(1,)); t.start(); t.join()
@@ -393,7 +396,8 @@ print(open(\"f\").read(), end=\"\"); tempfile.TemporaryFile()'";
 
     async fn a_bomb_of_processes_is_ended(here: &Here) {
         // Doubles eleven times: 4095 processes, if nobody ends it.
-        let line = "bomb() { if [ $1 -gt 0 ]; then bomb $(($1-1)) & bomb $(($1-1)) & wait; else sleep 60; fi; }; bomb 11";
+        let line =
+            "bomb() { if [ $1 -gt 0 ]; then bomb $(($1-1)) & bomb $(($1-1)) & wait; else sleep 60; fi; }; bomb 11";
         here.is_ended(Spec::new(line), "(limit processes)").await;
     }
 

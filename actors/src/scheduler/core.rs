@@ -302,7 +302,14 @@ impl Core {
     }
 
     /// A node answered whether it runs a command, or did not answer.
-    pub fn ran(&mut self, node: NodeId, id: Uuid, attempt: u32, outcome: Result<Level, Refusal>, now: Now) -> Vec<Action> {
+    pub fn ran(
+        &mut self,
+        node: NodeId,
+        id: Uuid,
+        attempt: u32,
+        outcome: Result<Level, Refusal>,
+        now: Now,
+    ) -> Vec<Action> {
         let mut out = Vec::new();
         let uptime = now.uptime;
         let waits =

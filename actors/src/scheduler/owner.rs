@@ -8,7 +8,12 @@ use super::{
     messages::{Message, Priority, Record, Run, ScheduleError, Spec, State, Term},
     spec,
 };
-use crate::{defaults::GATHER_TIMEOUT, ledger, node::lookup, task::{self, Level}};
+use crate::{
+    defaults::GATHER_TIMEOUT,
+    ledger,
+    node::lookup,
+    task::{self, Level},
+};
 use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::RpcReplyPort;
 use serde::{Serialize, de::DeserializeOwned};
@@ -226,7 +231,9 @@ impl Desk {
             Ok(Ok(sandbox)) => Ok(sandbox),
             Ok(Err(ScheduleError::NoRoom)) => Err(Refusal::NoRoom),
             Ok(Err(ScheduleError::TakenOver)) => Err(Refusal::TakenOver),
-            Ok(Err(e @ (ScheduleError::Invalid { .. } | ScheduleError::NoFence(_)))) => Err(Refusal::Never(e.to_string())),
+            Ok(Err(e @ (ScheduleError::Invalid { .. } | ScheduleError::NoFence(_)))) => {
+                Err(Refusal::Never(e.to_string()))
+            }
             Ok(Err(e)) => Err(Refusal::Silent(e.to_string())),
             Err(e) => Err(Refusal::Silent(e.to_string())),
         };

@@ -64,7 +64,8 @@ impl Desk {
                     let (desk, ending, sandbox) = (self.clone(), row.ending.clone(), row.sandbox);
                     let saved: super::journal::Reply = Box::new(move |saved| {
                         // Without the disk the owner asks again, and this is as it was for it.
-                        let _ = reply.send(Wire(saved.map(|()| sandbox).map_err(|e| ScheduleError::Store(e.to_string()))));
+                        let _ =
+                            reply.send(Wire(saved.map(|()| sandbox).map_err(|e| ScheduleError::Store(e.to_string()))));
                         if let Some(ending) = ending {
                             desk.clone().tasks.spawn(desk.tell(run.id, run.attempt, ending));
                         }
@@ -273,7 +274,8 @@ impl Desk {
             }
             let sink = Sink::new(disk.then(|| dir.join("output"))).await.map_err(|e| e.to_string())?;
             self.state().outputs.insert(id, sink.output());
-            let actor = task::actor::start(&self.context, run, (dir.join("work"), sandbox), sink, self.me.clone()).await;
+            let actor =
+                task::actor::start(&self.context, run, (dir.join("work"), sandbox), sink, self.me.clone()).await;
             actor.map_err(|e| e.to_string())
         };
         match started.await {

@@ -258,7 +258,9 @@ mod tests {
             (Uuid::from_u128(1), Run { owner: NodeId::from_bytes([3; 32]), term: Term(2), ..run(1, 1, 0) });
         runs.ended(id, 1, lost("x"));
         runs.heard(id, 1, Term(1));
-        let Ok(Order::Inherited(row)) = runs.order(&heir, Level::Landlock, node(2)) else { panic!("it is the same run") };
+        let Ok(Order::Inherited(row)) = runs.order(&heir, Level::Landlock, node(2)) else {
+            panic!("it is the same run")
+        };
         assert!(row.owner == heir.owner && !row.heard && row.ending.is_some(), "the heir has not heard how it ended");
         runs.put(id, *row);
         assert_eq!(runs.heard(id, 1, Term(1)), (None, vec![]), "that was told to another");

@@ -20,8 +20,8 @@ pub mod mark;
 pub mod messages;
 pub mod output;
 
-pub(crate) use job::sweep;
 pub use fence::{Fences, Level};
+pub(crate) use job::sweep;
 pub use mark::Mark;
 pub use messages::{Look, Message};
 

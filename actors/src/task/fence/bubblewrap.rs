@@ -30,9 +30,6 @@ pub(in crate::task) fn line(bwrap: &Path, walls: &Walls, dir: &Path, tmp: &Path,
     if walls.network {
         add(&[word("--share-net")]);
     }
-    for read in walls.read.iter().map(|place| place.path()).filter(|path| path != Path::new("/proc")) {
-        add(&[word("--ro-bind-try"), read.as_os_str(), read.as_os_str()]);
-    }
     add(&["--proc", "/proc", "--dev", "/dev"].map(word));
     for device in walls.devices.iter().map(|place| place.path()) {
         add(&[word("--dev-bind-try"), device.as_os_str(), device.as_os_str()]);
@@ -40,6 +37,10 @@ pub(in crate::task) fn line(bwrap: &Path, walls: &Walls, dir: &Path, tmp: &Path,
     // Its folder counts against its limit, memory that looks like a disk would not.
     for folder in ["/tmp", "/var/tmp", "/dev/shm"] {
         add(&[word("--bind"), tmp.as_os_str(), word(folder)]);
+    }
+    // What was named may lie in one of those.
+    for read in walls.read.iter().map(|place| place.path()).filter(|path| path != Path::new("/proc")) {
+        add(&[word("--ro-bind-try"), read.as_os_str(), read.as_os_str()]);
     }
     for write in walls.own.iter().chain(&walls.write).map(|place| place.path()) {
         add(&[word("--bind"), write.as_os_str(), write.as_os_str()]);

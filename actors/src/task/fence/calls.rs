@@ -83,7 +83,7 @@ const NAMESPACES: [libc::c_int; 7] = [
 const TYPING: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
 /// `SOCK_STREAM` and its like are the low bits; flags stand above them.
 const SOCKET_TYPE: u64 = 0xf;
-/// Families of sockets with the network on: this machine, IPv4, IPv6, and the questions about interfaces.
+/// Families of sockets that are known to be kept in: this machine, IPv4, IPv6, and the questions about interfaces.
 const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
 /// Calls by their numbers, with the rules of which one has to hold; none is always.
@@ -115,16 +115,22 @@ fn rules(network: bool, bubblewrap: bool) -> Result<Rules, String> {
     }
     let typing = TYPING.map(|request| rule([(1, Len::Dword, Op::Eq, request)]));
     rules.insert(libc::SYS_ioctl, typing.into_iter().collect::<Result<_, _>>()?);
+    let others = rule(FAMILIES.map(|family| (0, Len::Dword, Op::Ne, u64::from(family.cast_unsigned()))))?;
     if network {
-        let others = FAMILIES.map(|family| (0, Len::Dword, Op::Ne, u64::from(family.cast_unsigned())));
-        rules.insert(libc::SYS_socket, vec![rule(others)?]);
+        rules.insert(libc::SYS_socket, vec![others]);
+    } else if bubblewrap {
+        // In a network of its own sockets reach nobody, but those of files that it is given. Daemons talk in streams;
+        // bubblewrap looks up its interface by a socket for datagrams.
+        let streams = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET].map(|kind| {
+            let (local, kind) = (u64::from(libc::AF_UNIX.cast_unsigned()), u64::from(kind.cast_unsigned()));
+            rule([(0, Len::Dword, Op::Eq, local), (1, Len::Dword, Op::MaskedEq(SOCKET_TYPE), kind)])
+        });
+        let streams = streams.into_iter().collect::<Result<Vec<_>, _>>()?;
+        rules.insert(libc::SYS_socket, streams.into_iter().chain([others]).collect());
     } else {
         // No socket at all: one of this machine alone reaches its daemons, and some of those (containers, desktops) do
         // whatever they are told. Pairs stay, they reach nobody, but for those that can be told where to send.
-        // Bubblewrap asks its own, new network about itself.
-        let netlink = u64::from(libc::AF_NETLINK.cast_unsigned());
-        let all_but = if bubblewrap { vec![rule([(0, Len::Dword, Op::Ne, netlink)])?] } else { Vec::new() };
-        rules.insert(libc::SYS_socket, all_but);
+        rules.insert(libc::SYS_socket, Vec::new());
         let datagrams = u64::from(libc::SOCK_DGRAM.cast_unsigned());
         rules.insert(libc::SYS_socketpair, vec![rule([(1, Len::Dword, Op::MaskedEq(SOCKET_TYPE), datagrams)])?]);
     }

@@ -42,7 +42,8 @@ pub(super) fn restrict(walls: &Walls) -> Result<(), String> {
     let change = files & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
     let mut rules = rules.create().map_err(said)?;
-    for (places, access) in [(&walls.own, change), (&walls.write, change), (&walls.read, read), (&walls.devices, device)]
+    for (places, access) in
+        [(&walls.own, change), (&walls.write, change), (&walls.read, read), (&walls.devices, device)]
     {
         for place in places {
             rules = allow(rules, walls, place, access)?;
@@ -70,9 +71,8 @@ fn allow(
     if (real.starts_with(&home) || home.starts_with(&real)) && !walls.own.contains(&(&*real).into()) {
         return Err(format!("{} leads into the node's own folder", place.path().display()));
     }
-    let folder = rustix::fs::fstat(&open).is_ok_and(|stat| {
-        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory
-    });
+    let folder = rustix::fs::fstat(&open)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory);
     let access = if folder { access } else { access & AccessFs::from_file(MOST) };
     rules.add_rule(PathBeneath::new(open, access)).map_err(said)
 }

@@ -81,7 +81,10 @@ impl Watch {
 
 /// Bytes that a process holds of its own, swapped out ones too. 0 if it is gone.
 fn memory(pid: i32) -> u64 {
-    sum(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(), &["RssAnon:", "RssShmem:", "VmSwap:"])
+    sum(
+        &std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(),
+        &["RssAnon:", "RssShmem:", "VmSwap:"],
+    )
 }
 
 /// The same, with what it shares with others divided among them. As [`memory`] if that isn't told.
@@ -120,7 +123,9 @@ fn add(folder: &std::path::Path, bytes: &mut u64, enough: u64) {
             let Ok(stat) = statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
             // A file of many names takes its room once: each of them counts its part.
-            *bytes = bytes.saturating_add(FILE_BYTES).saturating_add(blocks.saturating_mul(BLOCK_BYTES) / u64::from(links(&stat)));
+            *bytes = bytes
+                .saturating_add(FILE_BYTES)
+                .saturating_add(blocks.saturating_mul(BLOCK_BYTES) / u64::from(links(&stat)));
             if *bytes > enough {
                 return;
             }
