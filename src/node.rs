@@ -20,7 +20,7 @@ use skep_actors::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks, store,
         supervise::{self, Supervisor},
     },
-    task::kept::Keepers,
+    task::{Fences, kept::Keepers},
     tree,
 };
 use skep_transport::{
@@ -354,6 +354,7 @@ impl Builder {
             models,
             exe: program,
             keepers: Keepers::default(),
+            fences: Fences::default(),
             labels: config.labels.iter().cloned().collect(),
         };
         let supervisor = match Actor::spawn(None, Supervisor, tree::children(&context)).await {

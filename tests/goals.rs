@@ -14,15 +14,20 @@ async fn a_goal_runs_in_order_over_two_machines_and_every_machine_can_tell_of_it
     let hive = Hive::new();
     let alder = hive.start("alder").await;
     let birch = hive.join("birch", &alder).await;
-    let log = hive.folder.path().join("log");
+    let logs = tempfile::tempdir().unwrap();
+    let log = logs.path().join("log");
     let say = |what: &str| format!("echo \"{what} $SKEP_INDEX of $SKEP_COUNT\" >> '{}'", log.display());
     let mut shards = step("shards", &["fetch"], &say("shard"));
     shards["count"] = json!(5);
     let mut last = step("report", &[], &say("report"));
     last["execution_mode"] = json!("sequential");
+    let mut fetch = step("fetch", &[], &format!("sleep 0.3; {}", say("fetch")));
+    for step in [&mut shards, &mut last, &mut fetch] {
+        step["run"]["writable"] = json!([logs.path()]);
+    }
     let plan = json!({
         "title": "a report", "idempotency_key": "report 1",
-        "tasks": [step("fetch", &[], &format!("sleep 0.3; {}", say("fetch"))), shards, last],
+        "tasks": [fetch, shards, last],
     });
     let goal = alder.post("/api/goals", plan.clone()).await;
     let again = birch.post("/api/goals", plan).await;

@@ -87,7 +87,8 @@ impl Swarm {
     /// Submits until some node has acknowledged, as a client that doesn't hear an answer would. The task's id.
     async fn submit(&self, n: usize, log: &Path) -> String {
         let line = format!("echo \"{n} $SKEP_TASK\" >> '{}'; sleep 1; echo done", log.display());
-        let task = json!({ "command": line, "idempotency_key": format!("kill-{n}") });
+        let writable = log.parent().expect("it lies in a folder");
+        let task = json!({ "command": line, "idempotency_key": format!("kill-{n}"), "writable": [writable] });
         let deadline = Instant::now() + PATIENCE;
         let mut said = None;
         let mut pace = interval(Duration::from_millis(100));
@@ -112,7 +113,8 @@ fn door(bee: &Bee) -> Door {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_commands_end_though_a_machine_dies_every_five_seconds() {
     let swarm = Arc::new(Swarm::new().await);
-    let log = swarm.hive.folder.path().join("log");
+    let logs = tempfile::tempdir().unwrap();
+    let log = logs.path().join("log");
     let done = AtomicUsize::new(0);
     let kills = AtomicUsize::new(0);
     // Which one dies is drawn, and printed with the rest if the test fails.

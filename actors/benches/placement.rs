@@ -7,10 +7,14 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark panics and prints")]
 
-use skep_actors::scheduler::{
-    Spec,
-    core::{Action, Core, Now, Seen},
-    messages::{Ending, State},
+use skep_actors::{
+    scheduler::{
+        Spec,
+        core::{Action, Core, Now, Seen},
+        demand::Offer,
+        messages::{Ending, State},
+    },
+    task::Level,
 };
 use skep_runtime::NodeId;
 use std::{hint::black_box, sync::Arc, time::Duration};
@@ -100,7 +104,7 @@ fn seen(id: NodeId) -> Seen {
         memory_bytes: 1 << 30,
         free_bytes: 1 << 30,
         running: 0,
-        offer: Arc::default(),
+        offer: Arc::new(Offer { sandbox: Level::Landlock, ..Offer::default() }),
     }
 }
 

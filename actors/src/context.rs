@@ -1,6 +1,9 @@
 //! What every actor of a node is given when it starts: its way to everything else.
 
-use crate::{ledger::Ledger, task::kept::Keepers};
+use crate::{
+    ledger::Ledger,
+    task::{Fences, kept::Keepers},
+};
 use skep_runtime::{Directory, Env, Members, Metrics, Swarm, store::Store, tasks::Spawner};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -35,6 +38,8 @@ pub struct Context {
     pub exe: Option<PathBuf>,
     /// What stands between this node and its commands, if there is such a program.
     pub keepers: Keepers,
+    /// What keeps commands from the rest of this machine.
+    pub fences: Fences,
     /// Labels that the owner gave this machine, for its card.
     pub labels: BTreeMap<String, String>,
 }

@@ -5,7 +5,11 @@
 //! loses its links by [`Swarm::cut`] or one of them by [`Swarm::part`], and comes back by [`Swarm::restart`],
 //! [`Swarm::heal`] and [`Swarm::meet`].
 
-use crate::{Context, ledger::Ledger, task::kept::Keepers};
+use crate::{
+    Context,
+    ledger::Ledger,
+    task::{Fences, kept::Keepers},
+};
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use skep_runtime::{
@@ -176,6 +180,7 @@ impl Swarm {
             home,
             exe: None,
             keepers: Keepers::default(),
+            fences: Fences::default(),
             labels: BTreeMap::new(),
         };
         Node { context, medium, root: root.get_cell(), _tasks: tasks }

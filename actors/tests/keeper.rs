@@ -10,10 +10,10 @@
 
 use skep_actors::{
     Context, ledger,
-    node::probe,
+    node::{self, probe},
     runtime::{Handle, Wire},
     scheduler::{self, Message, Spec, State},
-    task::{Mark, family::Family, keeper},
+    task::{Fences, Level, Mark, family::Family, keeper},
     testing::Swarm,
 };
 use std::{
@@ -71,12 +71,14 @@ fn killed_node_leaves_nothing() {
 
 async fn keepers_are_used_again() {
     let swarm = Swarm::of_machine(1).await;
-    let context = Context { exe: std::env::current_exe().ok(), ..swarm.context(0).clone() };
+    // At this level a command sees its keeper, and none starts another program in between.
+    let fences = Fences::at_most(Level::Landlock);
+    let context = Context { exe: std::env::current_exe().ok(), fences, ..swarm.context(0).clone() };
     ledger::start(&context, swarm.root(0)).await.unwrap();
+    node::start(&context, swarm.root(0)).await.unwrap();
     scheduler::start(&context, swarm.root(0)).await.unwrap();
     let scheduler: Handle<Message> = context.directory.here(scheduler::NAME);
-    let run = async |command: &str, env: &[(&str, &str)]| {
-        let mut spec = Spec::new(command);
+    let run_as = async |mut spec: Spec, env: &[(&str, &str)]| {
         spec.env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let record = scheduler.ask(DEADLINE, |reply| Message::Submit(Wire(spec), reply)).await.unwrap().unwrap();
         let mut look = tokio::time::interval(Duration::from_millis(5));
@@ -88,6 +90,7 @@ async fn keepers_are_used_again() {
             look.tick().await;
         }
     };
+    let run = async |command: &str, env: &[(&str, &str)]| run_as(Spec::new(command), env).await;
     let first = run("echo $PPID a=$A", &[("A", "secret")]).await.output;
     let (keeper, said) = first.trim().split_once(' ').unwrap();
     assert_eq!(said, "a=secret");
@@ -100,8 +103,11 @@ async fn keepers_are_used_again() {
     assert_eq!(run("exit 7", &[]).await.exit_code, Some(7));
     assert_eq!(run("no-such-program-here", &[]).await.exit_code, Some(127));
     assert_eq!(run("kill -9 $$", &[]).await.error.unwrap(), "it ended with status 137: signal 9");
+    // From behind a fence it can't be ended.
+    let fenced = context.fences.found(&context).await.best > Level::None;
+    assert!(!fenced || run("kill -9 $PPID || echo refused", &[]).await.output.ends_with("refused\n"));
     // A command that ends its keeper fails, and the next one gets another keeper.
-    let traitor = run("kill -9 $PPID; sleep 300", &[]).await;
+    let traitor = run_as(Spec::new("kill -9 $PPID; sleep 300").unfenced(), &[]).await;
     assert_eq!(traitor.state, State::Failed, "{traitor:?}");
     let after = run("echo $PPID", &[]).await.output;
     assert!(!after.trim().is_empty() && after.trim() != keeper);
@@ -117,6 +123,7 @@ fn node_to_be_killed() -> ExitCode {
         let swarm = Swarm::of_machine(1).await;
         let context = Context { exe: std::env::current_exe().ok(), ..swarm.context(0).clone() };
         ledger::start(&context, swarm.root(0)).await.unwrap();
+        node::start(&context, swarm.root(0)).await.unwrap();
         scheduler::start(&context, swarm.root(0)).await.unwrap();
         let scheduler: Handle<Message> = context.directory.here(scheduler::NAME);
         let spec = Spec::new(COMMAND);

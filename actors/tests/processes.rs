@@ -81,8 +81,9 @@ impl Lone {
     }
 }
 
+/// This program can't stand between a node and its commands, so there is no fence around them.
 fn spec(command: &str) -> Spec {
-    Spec::new(command)
+    Spec::new(command).unfenced()
 }
 
 fn left(record: &Record) -> bool {

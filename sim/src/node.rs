@@ -16,7 +16,7 @@ use skep_actors::{
         supervise::{self, Supervisor},
         tasks::Spawner,
     },
-    task::kept::Keepers,
+    task::{Fences, kept::Keepers},
     tree,
 };
 use skep_transport::{Env, Identity, Transport, TransportConfig};
@@ -98,6 +98,7 @@ impl Node {
             home: parts.home,
             exe: None,
             keepers: Keepers::default(),
+            fences: Fences::default(),
             labels: BTreeMap::new(),
         };
         let (supervisor, _) = Actor::spawn(None, Supervisor, tree::children(&context)).await?;

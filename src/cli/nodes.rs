@@ -20,7 +20,7 @@ impl Nodes {
     }
 }
 
-pub(crate) const HEADER: [&str; 7] = ["NODE", "NAME", "STATUS", "CPU", "MEMORY", "GPU", "ADDRESS"];
+pub(crate) const HEADER: [&str; 8] = ["NODE", "NAME", "STATUS", "CPU", "MEMORY", "GPU", "SANDBOX", "ADDRESS"];
 
 /// The rows of a list of nodes; `me` is marked.
 pub(crate) fn rows(nodes: &Value, me: &str) -> Vec<Vec<String>> {
@@ -36,6 +36,7 @@ pub(crate) fn rows(nodes: &Value, me: &str) -> Vec<Vec<String>> {
             n["cpu_percent"].as_f64().map_or("-".into(), |p| format!("{p:.0} %")),
             if used.1 == 0 { "-".into() } else { format!("{} of {}", screen::bytes(used.0), screen::bytes(used.1)) },
             n["gpu"]["name"].as_str().map_or("-".into(), screen::plain),
+            screen::text(&n["sandbox"]),
             screen::text(&n["addresses"][0]),
         ]
     };

@@ -23,7 +23,7 @@ pub(crate) struct Run {
     #[arg(long, default_value_t = 0)]
     cpus: u16,
 
-    /// Memory that it needs, in MiB.
+    /// Memory that it needs, in MiB; with more, it is ended.
     #[arg(long, value_name = "MIB", default_value_t = 0)]
     memory: u64,
 
@@ -35,7 +35,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "MIB", default_value_t = 0)]
     vram: u64,
 
-    /// Free room that it needs on the disk, in MiB.
+    /// Free room that it needs on the disk, in MiB; if it writes more, it is ended.
     #[arg(long, value_name = "MIB", default_value_t = 0)]
     disk: u64,
 
@@ -63,6 +63,26 @@ pub(crate) struct Run {
     /// How to choose among machines with room: spread, round_robin, weighted, resource_based, random or bin_pack.
     #[arg(long, default_value = "spread")]
     strategy: String,
+    /// At least this strong a fence around it: bubblewrap, landlock or none. Without this, the strongest that its machine
+    /// has, but never none.
+    #[arg(long, value_name = "LEVEL")]
+    sandbox: Option<String>,
+
+    /// Give it the network, which it has not behind a fence.
+    #[arg(long)]
+    network: bool,
+
+    /// A file or folder of its machine that it may read; the system's own it may anyway.
+    #[arg(long, value_name = "PATH")]
+    readable: Vec<String>,
+
+    /// A folder of its machine that it may change, beside its own.
+    #[arg(long, value_name = "DIR")]
+    writable: Vec<String>,
+
+    /// Its working folder, which it may read; a new one of its own without this.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<String>,
 
     /// Seconds after which it is ended.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
@@ -138,6 +158,11 @@ impl Run {
             "deadline_s": self.deadline,
             "after": self.after,
             "preempts": self.preempt,
+            "sandbox": self.sandbox,
+            "network": self.network,
+            "readable": self.readable,
+            "writable": self.writable,
+            "dir": self.dir,
         });
         if let Some(count) = self.array {
             return array(here, &client, count, body, self.detach).await;

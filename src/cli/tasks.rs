@@ -22,12 +22,13 @@ impl Tasks {
                     screen::text(&t["id"]),
                     screen::state(&screen::text(&t["status"])),
                     screen::text(&t["assigned_node"]).chars().take(8).collect(),
+                    t["sandbox"].as_str().map_or("-".into(), screen::plain),
                     t["exit_code"].as_i64().map_or("-".into(), |c| c.to_string()),
                     screen::one_line(&line(t), 60),
                 ]
             })
             .collect();
-        screen::table(&["TASK", "STATUS", "NODE", "EXIT", "COMMAND"], &rows);
+        screen::table(&["TASK", "STATUS", "NODE", "SANDBOX", "EXIT", "COMMAND"], &rows);
         Ok(())
     }
 }

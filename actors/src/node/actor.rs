@@ -105,6 +105,8 @@ impl Actor for NodeActor {
                 context.tasks.compute(move || hardware::read(&home)).await?
             }
         };
+        // Nobody is told of a fence that was not tried.
+        card.sandbox = context.fences.found(&context).await.best;
         card.started_ms = context.env.now_ms();
         card.labels = context.labels.clone();
         relabel(&mut card.labels, &context.store.get(LABELS, &LABELS_ROW.to_string())?.unwrap_or_default());
@@ -183,11 +185,15 @@ impl Actor for NodeActor {
             Message::Leave(Wire(forget), reply) => {
                 answer(&state.tasks, reply, async move { swarm.leave(forget).await })
             }
-            Message::Diagnose(reply) => state.tasks.spawn(async move {
-                if let Ok(findings) = timeout(SWARM_TIMEOUT, swarm.diagnose()).await {
-                    let _ = reply.send(Wire(findings));
-                }
-            }),
+            Message::Diagnose(reply) => {
+                let node = node.clone();
+                state.tasks.spawn(async move {
+                    if let Ok(mut findings) = timeout(SWARM_TIMEOUT, swarm.diagnose()).await {
+                        findings.push(node.context.fences.found(&node.context).await.finding());
+                        let _ = reply.send(Wire(findings));
+                    }
+                })
+            }
             Message::Models(Wire(models)) => node.change(|face| face.card.models = models),
             Message::Pipelines(Wire(pipelines)) => node.change(|face| face.card.pipelines = pipelines),
             Message::Work(Wire((running, queued))) => {

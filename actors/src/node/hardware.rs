@@ -3,6 +3,7 @@
 //! Not here: graphics processors, whose drivers are asked in a process of their own (`probe`).
 
 use super::messages::Card;
+use crate::task::Level;
 use std::path::Path;
 use sysinfo::{CpuRefreshKind, DiskRefreshKind, Disks, MemoryRefreshKind, RefreshKind, System};
 
@@ -30,6 +31,12 @@ pub(super) fn read(home: &Path) -> Card {
     }
 }
 
+/// Bytes of memory. 0 if the system doesn't tell. Blocks for a moment.
+pub(crate) fn memory_bytes() -> u64 {
+    let only = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    System::new_with_specifics(only).as_ref().map_or(0, System::total_memory)
+}
+
 /// The machine of every simulated node.
 pub(super) fn simulated() -> Card {
     Card {
@@ -44,6 +51,7 @@ pub(super) fn simulated() -> Card {
         memory_free_bytes: 6 << 30,
         disk_bytes: 100 << 30,
         disk_free_bytes: 50 << 30,
+        sandbox: Level::Landlock,
         ..Card::default()
     }
 }

@@ -1,5 +1,6 @@
 //! What the NodeActor can be told and asked, and the card by which others know a node.
 
+use crate::task::Level;
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,8 @@ pub struct Card {
     pub disk_free_bytes: u64,
     /// Graphics processors; empty is normal.
     pub gpus: Vec<Gpu>,
+    /// The strongest fence that it can put around a command: tried, not assumed.
+    pub sandbox: Level,
     /// Models whose weights lie here.
     pub models: Vec<CardModel>,
     /// Models that are served from here.

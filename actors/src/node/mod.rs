@@ -19,6 +19,7 @@ pub mod messages;
 pub mod probe;
 
 pub use actor::start;
+pub(crate) use hardware::memory_bytes;
 pub use messages::{Card, Gpu, Health, Message, NodeError, Status, Summary, Verdict};
 
 /// The published name of a node's NodeActor.

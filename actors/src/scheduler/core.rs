@@ -21,6 +21,7 @@ use super::{
     placement::{Candidate, Need, Taken, place},
     queue::{CLASSES, QUEUE_BYTES_MAX, QUEUE_TASKS_MAX, Queue},
 };
+use crate::task::Level;
 use skep_runtime::NodeId;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -351,7 +352,14 @@ impl Core {
     }
 
     /// A node answered whether it runs a command, or did not answer.
-    pub fn ran(&mut self, node: NodeId, id: Uuid, attempt: u32, outcome: Result<(), Refusal>, now: Now) -> Vec<Action> {
+    pub fn ran(
+        &mut self,
+        node: NodeId,
+        id: Uuid,
+        attempt: u32,
+        outcome: Result<Level, Refusal>,
+        now: Now,
+    ) -> Vec<Action> {
         let mut out = Vec::new();
         let uptime = now.uptime;
         let waits =
@@ -361,10 +369,11 @@ impl Core {
         }
         let never_seen = self.fleet.get(&node).is_some_and(|p| !p.seen.ever_up && !p.seen.up);
         match outcome {
-            Ok(()) => {
+            Ok(sandbox) => {
                 self.fleet.entry(node).and_modify(|p| p.breaker.succeeded());
                 if let Some(record) = self.records.get_mut(&id).filter(|r| r.started_ms.is_none()) {
                     record.started_ms = Some(now.wall_ms);
+                    record.sandbox = Some(sandbox);
                     out.push(Action::Save(Box::new(record.clone())));
                 }
             }
@@ -697,6 +706,7 @@ impl Core {
         let Some(record) = self.records.get_mut(&id) else { return };
         record.state = State::Pending;
         record.assigned = None;
+        record.sandbox = None;
         record.started_ms = None;
         self.queue.come_back(record.spec.priority, need(&record.spec), id, bytes(&record.spec));
         out.push(Action::Save(Box::new(record.clone())));
@@ -849,8 +859,8 @@ fn run(record: &Record) -> Run {
 fn bytes(spec: &Spec) -> usize {
     let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len()).sum();
     let after = size_of_val(spec.course.after.as_slice());
-    let args = spec.args.iter().map(String::len).sum::<usize>();
-    spec.command.len() + args + env + spec.demand.bytes() + spec.wish.bytes() + after
+    let texts = spec.args.iter().chain(&spec.readable).chain(&spec.writable).map(String::len).sum::<usize>();
+    spec.command.len() + texts + env + spec.demand.bytes() + spec.wish.bytes() + after
 }
 
 /// What the record of an ended command takes on every member's disk, but for its fixed part.
@@ -908,7 +918,7 @@ mod tests {
             memory_bytes: 1 << 30,
             free_bytes: 1 << 30,
             running: 0,
-            offer: Arc::default(),
+            offer: Arc::new(Offer { sandbox: Level::Landlock, ..Offer::default() }),
         }
     }
 
@@ -1310,7 +1320,7 @@ mod tests {
                     Event::Members(up) => core.fleet(up.iter().enumerate().map(|(n, up)| seen(n as u8, *up)).collect(), &[], now),
                     Event::Ran(i, outcome) => {
                         let id = pick(i);
-                        let outcome = [Ok(()), Err(Refusal::NoRoom), Err(Refusal::Silent("s".into())), Err(Refusal::Never("n".into()))][outcome as usize].clone();
+                        let outcome = [Ok(Level::Landlock), Err(Refusal::NoRoom), Err(Refusal::Silent("s".into())), Err(Refusal::Never("n".into()))][outcome as usize].clone();
                         match core.running.node(&id) {
                             Some(node) => core.ran(node, id, attempt(&core, id), outcome, now),
                             None => Vec::new(),

@@ -1,7 +1,10 @@
 //! What a command asks of its node beside cores and memory (hardware, disk, a model, labels), what a node offers, and
 //! where the two fall apart. Pure; what is in use at the moment is placement's.
 
-use crate::node::{Card, labels};
+use crate::{
+    node::{Card, labels},
+    task::Level,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,6 +36,8 @@ pub struct Demand {
     pub labels: Vec<Condition>,
     /// Names of taints that it puts up with; `*` is all of them.
     pub tolerates: Vec<String>,
+    /// At least this strong a fence around it. `None` is any fence; to run without one, [`Level::None`] is asked for.
+    pub sandbox: Option<Level>,
 }
 
 /// A condition on a node's labels.
@@ -61,12 +66,19 @@ pub struct Offer {
     pub models: BTreeSet<String>,
     /// Its labels, what it says of itself among them.
     pub labels: BTreeMap<String, String>,
+    /// The strongest fence that it has.
+    pub sandbox: Level,
 }
 
 impl Demand {
     /// Graphics processors that it takes.
     pub fn gpus(&self) -> u16 {
         self.gpus.max(u16::from(self.vram_bytes > 0))
+    }
+
+    /// The weakest fence that will do.
+    pub fn sandbox(&self) -> Level {
+        self.sandbox.unwrap_or(Level::Landlock)
     }
 
     /// Bytes that it takes in memory.
@@ -149,6 +161,7 @@ impl Offer {
             disk_free_bytes: card.disk_free_bytes,
             models: card.models.iter().map(|model| model.name.clone()).collect(),
             labels: labels::of(card),
+            sandbox: card.sandbox,
         }
     }
 
@@ -177,9 +190,12 @@ impl Offer {
         let labels = demand.labels.iter().filter(|condition| !condition.holds(&self.labels));
         let tolerated = |name: &&str| demand.tolerates.iter().any(|t| t == name || t == ANY);
         let taints = self.labels.keys().filter_map(|key| key.strip_prefix(TAINT)).filter(move |name| !tolerated(name));
+        let sandbox = (self.sandbox < demand.sandbox())
+            .then(|| format!("has sandbox {}, not {}", self.sandbox, demand.sandbox()));
         gpus.into_iter()
             .chain(taints.map(|name| format!("is tainted {name}")))
             .chain(disk)
+            .chain(sandbox)
             .chain(model.map(|model| format!("has no model {model}")))
             .chain(labels.map(Condition::unmet))
     }
@@ -203,6 +219,7 @@ mod tests {
             disk_free_bytes: 50 << 20,
             models: vec![model],
             labels: BTreeMap::from([("room".into(), "attic".into()), ("os".into(), "a lie".into())]),
+            sandbox: Level::Landlock,
             ..Card::default()
         })
     }
@@ -235,6 +252,11 @@ mod tests {
         );
         assert_eq!(short(Demand { vram_bytes: 32 << 30, ..Demand::default() }), "has 0 of 1 GPUs with 32768 MiB");
         assert_eq!(short(Demand { disk_bytes: 200 << 20, ..Demand::default() }), "has a disk of 100 MiB, not 200");
+        let behind = |level| Demand { sandbox: Some(level), ..Demand::default() };
+        assert_eq!(short(behind(Level::Bubblewrap)), "has sandbox landlock, not bubblewrap");
+        assert!(offer.satisfies(&behind(Level::Landlock)) && offer.satisfies(&behind(Level::None)));
+        let open = Offer { sandbox: Level::None, ..offer.clone() };
+        assert!(!open.satisfies(&Demand::default()) && open.satisfies(&behind(Level::None)), "none is asked for");
         assert_eq!(short(Demand { model: Some("huge".into()), ..Demand::default() }), "has no model huge");
         assert!(offer.satisfies(&Demand { gpus: 2, model: Some("tiny".into()), ..Demand::default() }));
     }

@@ -1,7 +1,10 @@
 //! What the SchedulerActor can be told and asked, and the record that it keeps of each command.
 
 use super::{course::Course, demand::Demand, wish::Wish};
-use crate::{node::NodeError, task::output::TAIL_BYTES_MAX};
+use crate::{
+    node::NodeError,
+    task::{Level, output::TAIL_BYTES_MAX},
+};
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
@@ -48,9 +51,10 @@ pub enum Message {
     /// Numbers.
     #[rpc]
     Stats(RpcReplyPort<Wire<Stats>>),
-    /// Between schedulers: run this here, now. Refused when there is no room. Said twice it runs once.
+    /// Between schedulers: run this here, now. Refused when there is no room, or no fence as it requires. Answered with the
+    /// one that it has. Said twice it runs once.
     #[rpc]
-    Run(Wire<Run>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
+    Run(Wire<Run>, RpcReplyPort<Wire<Result<Level, ScheduleError>>>),
     /// Between schedulers: end this attempt here. Answered when nothing of it is left.
     #[rpc]
     Stop(Wire<(Uuid, u32, Term)>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
@@ -126,6 +130,13 @@ pub struct Spec {
     pub wish: Wish,
     /// When it runs, and how often.
     pub course: Course,
+    /// Whether it has the network, and with it the sockets of its machine's daemons. Behind a fence it has neither unless
+    /// this says so; without a fence it has both.
+    pub network: bool,
+    /// Files and folders of its machine that it may read behind its fence, beside the system's own and `dir`.
+    pub readable: Vec<String>,
+    /// Folders of its machine that it may change behind its fence, beside its own.
+    pub writable: Vec<String>,
     /// Seconds after which it is ended; 0 is never.
     pub timeout_s: u64,
     /// `urgent`, `critical`, `high`, `normal`, `low`.
@@ -151,10 +162,21 @@ impl Spec {
             demand: Demand::default(),
             wish: Wish::default(),
             course: Course::default(),
+            network: false,
+            readable: Vec::new(),
+            writable: Vec::new(),
             timeout_s: 0,
             priority: Priority::Normal,
             idempotency_key: None,
         }
+    }
+}
+
+impl Spec {
+    /// The same without a fence: it has the rights of the user that its node runs as, the network too.
+    pub fn unfenced(mut self) -> Spec {
+        self.demand.sandbox = Some(Level::None);
+        self
     }
 }
 
@@ -245,6 +267,8 @@ pub struct Record {
     pub cancelling: bool,
     /// That is because its deadline has passed.
     pub overdue: bool,
+    /// The fence that it has or had, once a node has taken it. What was required is in `spec.demand`.
+    pub sandbox: Option<Level>,
     /// Exit status, if it exited by itself.
     pub exit_code: Option<i32>,
     /// The last part of its output, standard output and error as they came; the whole (as far as it is kept) by `Follow`.
@@ -277,6 +301,7 @@ impl Record {
             state: State::Pending,
             cancelling: false,
             overdue: false,
+            sandbox: None,
             exit_code: None,
             output: String::new(),
             output_bytes: 0,
@@ -391,6 +416,9 @@ pub enum ScheduleError {
     /// No node could ever run it: what each lacks.
     #[error("no node has what this needs: {0}")]
     Impossible(String),
+    /// The node that was asked has no fence as strong as required.
+    #[error("this can't be run there: {0}")]
+    NoFence(String),
     /// No room now, on the node that was asked.
     #[error("no room on this node right now")]
     NoRoom,

@@ -8,7 +8,12 @@ use super::{
     messages::{Message, Priority, Record, Run, ScheduleError, Spec, Standing, State, Term},
     spec,
 };
-use crate::{defaults::GATHER_TIMEOUT, ledger, node::lookup, task};
+use crate::{
+    defaults::GATHER_TIMEOUT,
+    ledger,
+    node::lookup,
+    task::{self, Level},
+};
 use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::RpcReplyPort;
 use serde::{Serialize, de::DeserializeOwned};
@@ -264,10 +269,12 @@ impl Desk {
             }
         };
         let outcome = match answer {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(sandbox)) => Ok(sandbox),
             Ok(Err(ScheduleError::NoRoom)) => Err(Refusal::NoRoom),
             Ok(Err(ScheduleError::TakenOver)) => Err(Refusal::TakenOver),
-            Ok(Err(e @ ScheduleError::Invalid { .. })) => Err(Refusal::Never(e.to_string())),
+            Ok(Err(e @ (ScheduleError::Invalid { .. } | ScheduleError::NoFence(_)))) => {
+                Err(Refusal::Never(e.to_string()))
+            }
             Ok(Err(e)) => Err(Refusal::Silent(e.to_string())),
             Err(e) => Err(Refusal::Silent(e.to_string())),
         };
@@ -278,7 +285,7 @@ impl Desk {
     }
 
     /// A node's answer. A scheduler that is being started again is asked once more.
-    async fn ask_to_run(&self, node: NodeId, run: Run) -> Result<Result<(), ScheduleError>, Error> {
+    async fn ask_to_run(&self, node: NodeId, run: Run) -> Result<Result<Level, ScheduleError>, Error> {
         let mut answer = Err(Error::Timeout);
         for _ in 0..ABSENT_TRIES {
             let run = run.clone();

@@ -175,9 +175,11 @@ pub fn place<'a>(need: &Need, fleet: impl IntoIterator<Item = &'a Candidate>, tu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::wish::Strategy;
-    use proptest::prelude::*;
-    use proptest::strategy::Strategy as _;
+    use crate::{
+        scheduler::wish::Strategy,
+        task::{Level, fence::level::LEVELS},
+    };
+    use proptest::{prelude::*, sample, strategy::Strategy as _};
 
     fn id(n: u8) -> NodeId {
         NodeId::from_bytes([n; 32])
@@ -188,14 +190,14 @@ mod tests {
             (up, draining, shut) in any::<(bool, bool, bool)>(), cpus in 0u16..4, memory in 0u64..4, free in 0u64..4,
             running in 0u32..10, taken_cpus in 0u32..4, taken_bytes in 0u64..4, taken_gpus in 0u32..3,
             gpus in prop::collection::vec(0u64..3, 0..3), disk_bytes in 0u64..4, disk_free_bytes in 0u64..4,
-            fast in any::<bool>(),
+            (fast, sandbox) in (any::<bool>(), sample::select(&LEVELS[..])),
         ) -> Candidate {
             let (draining, shut) = (draining && shut, shut && !draining && !up);
             Candidate {
                 id: id(n), up, draining, shut, cpus, memory_bytes: memory, free_bytes: free,
                 taken: Taken { commands: running, cpus: taken_cpus, memory_bytes: taken_bytes, gpus: taken_gpus },
                 offer: Arc::new(Offer {
-                    gpus, disk_bytes, disk_free_bytes, labels: fast.then(|| ("fast".into(), String::new())).into_iter().collect(),
+                    gpus, disk_bytes, disk_free_bytes, sandbox, labels: fast.then(|| ("fast".into(), String::new())).into_iter().collect(),
                     ..Offer::default()
                 }),
             }
@@ -235,6 +237,9 @@ mod tests {
             if !need.demand.labels.is_empty() && !c.offer.labels.contains_key("fast") {
                 continue;
             }
+            if c.offer.sandbox < need.demand.sandbox.unwrap_or(Level::Landlock) {
+                continue;
+            }
             if need.preferred == Some(c.id) {
                 return Some(c.id);
             }
@@ -270,9 +275,10 @@ mod tests {
             fleet in fleet(), forced in prop::option::weighted(0.2, 0u8..7), preferred in prop::option::of(0u8..7),
             cpus in 0u16..4, memory_bytes in 0u64..4, gpus in 0u16..3, vram_bytes in 0u64..3, disk_bytes in 0u64..3,
             fast in any::<bool>(), likes in any::<bool>(), how in 0usize..5, turn in 0usize..9,
+            sandbox in prop::option::of(sample::select(&LEVELS[..])),
         ) {
             let labels = |so: bool| so.then(|| "fast".parse().unwrap()).into_iter().collect();
-            let demand = Demand { gpus, vram_bytes, disk_bytes, labels: labels(fast), ..Demand::default() };
+            let demand = Demand { gpus, vram_bytes, disk_bytes, labels: labels(fast), sandbox, ..Demand::default() };
             let all = [Strategy::LeastConnections, Strategy::RoundRobin, Strategy::Weighted, Strategy::ResourceBased, Strategy::BinPack];
             let wish = Wish { strategy: all[how], prefers: labels(likes), apart: None };
             let need = Need { forced: forced.map(id), preferred: preferred.map(id), cpus, memory_bytes, demand, wish, preempts: false };

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     ledger,
     task::{
-        self,
+        self, Level,
         output::{Output, Sink},
     },
 };
@@ -40,11 +40,16 @@ type Answer = RpcReplyPort<Wire<Result<(), ScheduleError>>>;
 
 impl Desk {
     /// Takes a run if there is room, and starts it when that is written down.
-    pub(super) async fn run(self: &Arc<Self>, run: Run, reply: Answer) {
+    pub(super) async fn run(self: &Arc<Self>, run: Run, reply: RpcReplyPort<Wire<Result<Level, ScheduleError>>>) {
         // The owner checked it, and may be of another version or worse.
         if let Err(e) = spec::check(&run.spec) {
             return drop(reply.send(Wire(Err(e))));
         }
+        // The owner went by this node's card. What it requires is had or refused here: never something weaker instead.
+        let sandbox = match self.context.fences.found(&self.context).await.grant(run.spec.demand.sandbox) {
+            Ok(sandbox) => sandbox,
+            Err(why) => return drop(reply.send(Wire(Err(ScheduleError::NoFence(why))))),
+        };
         // Another may own it by now of whom this node has not heard as a runner.
         let known = self.context.ledger.version(super::journal::RECORDS, run.id.as_bytes());
         if known.is_some_and(|known| known.term > run.term.0) {
@@ -52,14 +57,15 @@ impl Desk {
         }
         let node = self.myself();
         self.change(|state, _| {
-            let row = match state.runs.order(&run, node) {
+            let row = match state.runs.order(&run, sandbox, node) {
                 Ok(Order::Start(row)) => *row,
                 Ok(Order::Inherited(row)) => {
                     state.runs.put(run.id, (*row).clone());
-                    let (desk, ending) = (self.clone(), row.ending.clone());
+                    let (desk, ending, sandbox) = (self.clone(), row.ending.clone(), row.sandbox);
                     let saved: super::journal::Reply = Box::new(move |saved| {
                         // Without the disk the owner asks again, and this is as it was for it.
-                        let _ = reply.send(Wire(saved.map_err(|e| ScheduleError::Store(e.to_string()))));
+                        let _ =
+                            reply.send(Wire(saved.map(|()| sandbox).map_err(|e| ScheduleError::Store(e.to_string()))));
                         if let Some(ending) = ending {
                             desk.clone().tasks.spawn(desk.tell(run.id, run.attempt, ending));
                         }
@@ -67,8 +73,12 @@ impl Desk {
                     let writes = vec![Write::Row(run.id, row)];
                     return ((), Vec::new(), Also { writes, reply: Some(saved) });
                 }
-                other => {
-                    let _ = reply.send(Wire(other.map(drop)));
+                Ok(Order::Known(sandbox)) => {
+                    let _ = reply.send(Wire(Ok(sandbox)));
+                    return ((), Vec::new(), Also::default());
+                }
+                Err(e) => {
+                    let _ = reply.send(Wire(Err(e)));
                     return ((), Vec::new(), Also::default());
                 }
             };
@@ -77,8 +87,8 @@ impl Desk {
             let writes = vec![Write::Row(run.id, Box::new(row))];
             let saved: super::journal::Reply = Box::new(move |saved| match saved {
                 Ok(()) => {
-                    let _ = reply.send(Wire(Ok(())));
-                    desk.clone().tasks.spawn(desk.launch(run));
+                    let _ = reply.send(Wire(Ok(sandbox)));
+                    desk.clone().tasks.spawn(desk.launch(run, sandbox));
                 }
                 Err(e) => {
                     desk.state().runs.undone(run.id);
@@ -270,7 +280,7 @@ impl Desk {
     }
 
     /// Starts the actor of a run that was written down.
-    async fn launch(self: Arc<Self>, run: Run) {
+    async fn launch(self: Arc<Self>, run: Run, sandbox: Level) {
         let (id, attempt) = (run.id, run.attempt);
         let dir = folder(&self.context.home, id);
         let disk = !self.context.env.simulated();
@@ -280,7 +290,8 @@ impl Desk {
             }
             let sink = Sink::new(disk.then(|| dir.join("output"))).await.map_err(|e| e.to_string())?;
             self.state().outputs.insert(id, sink.output());
-            let actor = task::actor::start(&self.context, run, dir.join("work"), sink, self.me.clone()).await;
+            let actor =
+                task::actor::start(&self.context, run, (dir.join("work"), sandbox), sink, self.me.clone()).await;
             actor.map_err(|e| e.to_string())
         };
         match started.await {

@@ -7,6 +7,7 @@ use super::{
     messages::{Ending, Record, Run, ScheduleError, State, Term},
     placement::{Candidate, Need, Taken},
 };
+use crate::task::Level;
 use serde::{Deserialize, Serialize};
 use skep_runtime::NodeId;
 use std::collections::{BTreeMap, VecDeque};
@@ -30,6 +31,8 @@ pub struct Row {
     pub memory_bytes: u64,
     /// Graphics processors that it was promised.
     pub gpus: u16,
+    /// The fence that it has.
+    pub sandbox: Level,
     /// How it ended; `None` while it runs.
     pub ending: Option<Ending>,
     /// Its owner knows how it ended.
@@ -41,8 +44,8 @@ pub struct Row {
 pub enum Order {
     /// Write this row, then start it.
     Start(Box<Row>),
-    /// It was started before; the owner asks again.
-    Known,
+    /// It was started before, behind this fence; the owner asks again.
+    Known(Level),
     /// It was started before, for an owner whose place this one takes. Write this row; if it has ended, tell.
     Inherited(Box<Row>),
 }
@@ -76,11 +79,11 @@ impl Runs {
         (runs, died)
     }
 
-    /// Whether to start a run, given what this node has. `node` carries what it is; what it promised is known here.
+    /// Whether to start a run behind such a fence, given what this node has. `node` carries what it is; what it promised is known here.
     ///
     /// # Errors
     /// [`ScheduleError::NoRoom`], [`ScheduleError::TakenOver`].
-    pub fn order(&self, run: &Run, mut node: Candidate) -> Result<Order, ScheduleError> {
+    pub fn order(&self, run: &Run, sandbox: Level, mut node: Candidate) -> Result<Order, ScheduleError> {
         let row = Row {
             owner: run.owner,
             term: run.term,
@@ -88,12 +91,15 @@ impl Runs {
             cpus: run.spec.cpus,
             memory_bytes: run.spec.memory_bytes,
             gpus: run.spec.demand.gpus(),
+            sandbox,
             ending: None,
             heard: false,
         };
         match self.rows.get(&run.id) {
             Some(old) if old.term > run.term => return Err(ScheduleError::TakenOver),
-            Some(old) if old.attempt == run.attempt && old.term == run.term => return Ok(Order::Known),
+            Some(old) if old.attempt == run.attempt && old.term == run.term => {
+                return Ok(Order::Known(old.sandbox));
+            }
             Some(old) if old.attempt == run.attempt => {
                 // How it ended was told to the other, who may have died with it.
                 let row = Row { owner: run.owner, term: run.term, heard: false, ..old.clone() };
@@ -221,7 +227,10 @@ mod tests {
             memory_bytes: 100,
             free_bytes: 100,
             taken: Taken::default(),
-            offer: std::sync::Arc::default(),
+            offer: std::sync::Arc::new(crate::scheduler::demand::Offer {
+                sandbox: Level::Landlock,
+                ..Default::default()
+            }),
         }
     }
 
@@ -232,7 +241,7 @@ mod tests {
     }
 
     fn start(runs: &mut Runs, run: Run) -> Result<Order, ScheduleError> {
-        let order = runs.order(&run, node(2))?;
+        let order = runs.order(&run, Level::Landlock, node(2))?;
         if let Order::Start(row) = &order {
             runs.put(run.id, (**row).clone());
         }
@@ -243,7 +252,7 @@ mod tests {
     fn cores_are_promised_once_and_given_back_at_the_end() {
         let mut runs = Runs::default();
         assert!(matches!(start(&mut runs, run(1, 1, 2)), Ok(Order::Start(_))));
-        assert_eq!(start(&mut runs, run(1, 1, 2)), Ok(Order::Known));
+        assert_eq!(start(&mut runs, run(1, 1, 2)), Ok(Order::Known(Level::Landlock)));
         assert_eq!(start(&mut runs, run(2, 1, 1)), Err(ScheduleError::NoRoom));
         assert!(runs.ended(Uuid::from_u128(1), 1, lost("x")).is_some());
         assert!(runs.ended(Uuid::from_u128(1), 1, lost("x")).is_none(), "it ends once");
@@ -258,12 +267,14 @@ mod tests {
             (Uuid::from_u128(1), Run { owner: NodeId::from_bytes([3; 32]), term: Term(2), ..run(1, 1, 0) });
         runs.ended(id, 1, lost("x"));
         runs.heard(id, 1, Term(1));
-        let Ok(Order::Inherited(row)) = runs.order(&heir, node(2)) else { panic!("it is the same run") };
+        let Ok(Order::Inherited(row)) = runs.order(&heir, Level::Landlock, node(2)) else {
+            panic!("it is the same run")
+        };
         assert!(row.owner == heir.owner && !row.heard && row.ending.is_some(), "the heir has not heard how it ended");
         runs.put(id, *row);
         assert_eq!(runs.heard(id, 1, Term(1)), (None, vec![]), "that was told to another");
-        assert_eq!(runs.order(&run(1, 2, 0), node(2)), Err(ScheduleError::TakenOver));
-        assert_eq!(runs.order(&heir, node(2)), Ok(Order::Known));
+        assert_eq!(runs.order(&run(1, 2, 0), Level::Landlock, node(2)), Err(ScheduleError::TakenOver));
+        assert_eq!(runs.order(&heir, Level::Landlock, node(2)), Ok(Order::Known(Level::Landlock)));
     }
 
     #[test]
@@ -284,7 +295,7 @@ mod tests {
     #[test]
     fn a_draining_node_starts_nothing() {
         let draining = Candidate { draining: true, ..node(2) };
-        assert_eq!(Runs::default().order(&run(1, 1, 0), draining), Err(ScheduleError::NoRoom));
+        assert_eq!(Runs::default().order(&run(1, 1, 0), Level::Landlock, draining), Err(ScheduleError::NoRoom));
     }
 
     #[test]

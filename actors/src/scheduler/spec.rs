@@ -21,6 +21,8 @@ const ENV_MAX: usize = 256;
 const ENV_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a path, Linux' own bound.
 const PATH_BYTES_MAX: usize = 4096;
+/// Files and folders that are named beside `dir`: more is another machine's worth.
+const FILES_MAX: usize = 16;
 /// Bytes of a node's key, prefix or name: 63 characters of four bytes, and room for the key's 64.
 const NODE_BYTES_MAX: usize = 252;
 /// Bytes of a model's name.
@@ -72,6 +74,8 @@ pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
     conditions("prefers", &spec.wish.prefers, PREFERS_MAX)?;
     tolerates(spec)?;
     course(spec)?;
+    files("readable", &spec.readable)?;
+    files("writable", &spec.writable)?;
     if spec.timeout_s > TIMEOUT_S_MAX {
         return bad("timeout_s", format!("is {}; at most {TIMEOUT_S_MAX} (30 days), or 0 for never", spec.timeout_s));
     }
@@ -147,6 +151,20 @@ fn course(spec: &Spec) -> Result<(), ScheduleError> {
     Ok(())
 }
 
+/// Relative ones would depend on where the node was started.
+fn files(field: &str, paths: &[String]) -> Result<(), ScheduleError> {
+    if paths.len() > FILES_MAX {
+        return bad(field, format!("has {} entries; at most {FILES_MAX}", paths.len()));
+    }
+    for path in paths {
+        if path.len() > PATH_BYTES_MAX || !path.starts_with('/') {
+            return bad(field, format!("each entry is an absolute path of at most {PATH_BYTES_MAX} bytes"));
+        }
+        no_nul(field, path)?;
+    }
+    Ok(())
+}
+
 /// The system's calls end a text at a NUL: what follows would silently be lost.
 fn no_nul(field: &str, text: &str) -> Result<(), ScheduleError> {
     if text.contains('\0') { bad(field, "holds a NUL byte") } else { Ok(()) }
@@ -192,6 +210,9 @@ mod tests {
         check_field("after", |s| s.course.after = vec![Uuid::nil(); AFTER_MAX + 1]);
         check_field("retries", |s| s.course.retries = RETRIES_MAX + 1);
         check_field("deadline_s", |s| s.course.deadline_s = DEADLINE_S_MAX + 1);
+        check_field("readable", |s| s.readable = vec!["tmp".into()]);
+        check_field("writable", |s| s.writable = vec!["/tmp\0x".into()]);
+        check_field("writable", |s| s.writable = vec!["/tmp".into(); FILES_MAX + 1]);
         check_field("timeout_s", |s| s.timeout_s = TIMEOUT_S_MAX + 1);
         assert_eq!(check(&spec("true")), Ok(()));
     }

@@ -118,7 +118,10 @@ mod tests {
             draining: false,
             cpus: 1,
             memory_bytes: 1,
-            offer: std::sync::Arc::default(),
+            offer: std::sync::Arc::new(crate::scheduler::demand::Offer {
+                sandbox: crate::task::Level::Landlock,
+                ..Default::default()
+            }),
             free_bytes: 1,
             running: 0,
         }

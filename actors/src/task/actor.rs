@@ -1,7 +1,7 @@
 //! The actor of one running command: owns its job, and tells the scheduler of this node how it ended.
 
 use super::{
-    Message, job, name,
+    Level, Message, job, name,
     output::{Output, Sink},
 };
 use crate::{
@@ -34,6 +34,7 @@ struct Start {
     context: Context,
     run: Run,
     scratch: PathBuf,
+    level: Level,
     sink: Sink,
 }
 
@@ -45,19 +46,20 @@ struct State {
     tasks: Tasks,
 }
 
-/// Starts the run under `supervisor`. Its scratch folder is `scratch`; its output goes to `sink`.
+/// Starts the run under `supervisor`, behind a fence of this level. Its scratch folder is `scratch`; its output goes to
+/// `sink`.
 ///
 /// # Errors
 /// The actor could not be spawned; the command was not started.
 pub async fn start(
     context: &Context,
     run: Run,
-    scratch: PathBuf,
+    (scratch, level): (PathBuf, Level),
     sink: Sink,
     supervisor: ActorCell,
 ) -> Result<ActorCell, SpawnErr> {
     let name = name(run.id);
-    let start = Start { context: context.clone(), run, scratch, sink };
+    let start = Start { context: context.clone(), run, scratch, level, sink };
     let actor = context.directory.spawn(&name, TaskActor, start, Some(supervisor)).await?;
     Ok(actor.get_cell())
 }
@@ -74,8 +76,8 @@ impl Actor for TaskActor {
         let output = start.sink.output();
         let stopped = stop.clone();
         tasks.spawn(async move {
-            let Start { context, run, scratch, mut sink } = start;
-            let ending = job::work(&context, &run, &scratch, &mut sink, &stopped).await;
+            let Start { context, run, scratch, level, mut sink } = start;
+            let ending = job::work(&context, &run, (&scratch, level), &mut sink, &stopped).await;
             let ending = sink.end(ending).await;
             finished.send_replace(true);
             tell(&context, &run, ending).await;

@@ -53,9 +53,27 @@ impl Family {
         Family { mark, root: None, kept: false }
     }
 
+    /// The ids of its processes. Under a keeper its descendants alone are looked at: all of it, and few files are read.
+    pub(super) fn members(&self) -> Vec<i32> {
+        #[cfg(target_os = "linux")]
+        if let Some(root) = self.root.filter(|_| self.kept)
+            && let Some(members) = descendants(root.pid)
+        {
+            return members;
+        }
+        self.processes().iter().map(|process| process.pid).collect()
+    }
+
     /// Signals all of it, group by group, so that nobody is missed who forks meanwhile. `false` if nothing is left.
     pub fn signal(&self, signal: Signal) -> bool {
         let processes = self.processes();
+        if signal == Signal::TERM {
+            // Asks those that can answer. Whoever only holds others together would end, and they with it, unasked.
+            for process in processes.iter().filter(|process| !holds(process.pid)) {
+                let _ = Pid::from_raw(process.pid).map(|pid| kill_process(pid, signal));
+            }
+            return !processes.is_empty();
+        }
         // Never the group of this program or of the keeper: a process may have moved into it.
         let ours: BTreeSet<i32> =
             [Some(getpgrp().as_raw_nonzero().get()), self.root.filter(|_| self.kept).map(|root| root.pid)]
@@ -130,6 +148,33 @@ impl Root {
     fn is_another(&self, all: &BTreeMap<i32, Process>) -> bool {
         all.get(&self.pid).is_some_and(|now| Some(now.started) != self.started)
     }
+}
+
+/// Whether a process is one of those that keep a fence around others.
+fn holds(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == super::fence::BUBBLEWRAP)
+}
+
+/// The descendants of a process; `None` if the kernel doesn't list children. Who is born or adopted meanwhile may be missed.
+#[cfg(target_os = "linux")]
+fn descendants(root: i32) -> Option<Vec<i32>> {
+    if !std::path::Path::new("/proc/thread-self/children").exists() {
+        return None;
+    }
+    let mut members = Vec::new();
+    let mut waiting = vec![root];
+    while let Some(pid) = waiting.pop() {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for thread in threads {
+            // A thread that ended meanwhile has none.
+            let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            waiting.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        }
+        if pid != root {
+            members.push(pid);
+        }
+    }
+    Some(members)
 }
 
 /// Every process that isn't a zombie, by id. One that ends while we look is left out.

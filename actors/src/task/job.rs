@@ -3,6 +3,7 @@
 
 use super::{
     family::Family,
+    fence::{Breach, Level, watch::Watch},
     imitation::imitate,
     kept::First,
     launch::{Launched, launch},
@@ -15,7 +16,7 @@ use crate::{
 };
 use rustix::process::Signal;
 use skep_runtime::tasks::Spawner;
-use std::{os::unix::process::ExitStatusExt, path::Path, process::ExitStatus, time::Duration};
+use std::{fs::remove_dir_all, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus, time::Duration};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
@@ -29,6 +30,8 @@ const GRACE: Duration = Duration::from_secs(3);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether they are gone.
 const KILL_PAUSE: Duration = Duration::from_millis(20);
+/// How often what broke a limit is told to stand still before it is killed: each time fewer are left that fork.
+const FREEZES_MAX: u32 = 20;
 /// Bytes that are read from a command at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -37,13 +40,14 @@ enum Over {
     Exited(std::io::Result<ExitStatus>),
     Stopped,
     TimedOut,
+    Breached(Breach),
 }
 
-/// Runs the command to its end, or until `stop`. The ending has no output yet: [`Sink::end`] adds it.
+/// Runs the command behind a fence of this level, to its end or until `stop`. The ending has no output yet: [`Sink::end`] adds it.
 pub(super) async fn work(
     context: &Context,
     run: &Run,
-    scratch: &Path,
+    (scratch, level): (&Path, Level),
     sink: &mut Sink,
     stop: &CancellationToken,
 ) -> Ending {
@@ -53,15 +57,16 @@ pub(super) async fn work(
     }
     let started = {
         let mark = Mark { node: context.directory.id(), task: run.id, attempt: run.attempt };
-        launch(mark, &run.spec, scratch, (context.exe.as_deref(), &context.keepers)).await
+        launch(mark, &run.spec, scratch, level, (context, context.fences.found(context).await)).await
     };
-    let Launched { mut first, output, family } = match started {
+    let Launched { mut first, output, family, limits, folders } = match started {
         Ok(launched) => launched,
         Err(e) => return failed(None, format!("it could not be started: {e}")),
     };
     let mut guard = Guard(Some(family));
+    let watch = Watch { limits, family, folders: folders.to_vec() };
     let life = async {
-        let over = over(&mut first, stop, deadline).await;
+        let over = over(&mut first, stop, deadline, watch.breach(&context.tasks)).await;
         let left = !first.is_whole() && end(&mut first, family, &over, &context.tasks).await;
         (over, left)
     };
@@ -71,6 +76,9 @@ pub(super) async fn work(
     } else {
         guard.0 = None;
         first.retire(&context.keepers, &context.tasks).await;
+        // What it left would count against nobody.
+        let emptied = context.tasks.compute(move || folders.iter().for_each(|folder| drop(remove_dir_all(folder))));
+        let _ = emptied.await;
     }
     ending(over, run.spec.timeout_s)
 }
@@ -80,7 +88,12 @@ pub(crate) fn sweep(mark: Mark) -> bool {
     Family::of_mark(mark).signal(Signal::KILL)
 }
 
-async fn over(first: &mut First, stop: &CancellationToken, deadline: Option<Instant>) -> Over {
+async fn over(
+    first: &mut First,
+    stop: &CancellationToken,
+    deadline: Option<Instant>,
+    breach: impl Future<Output = Breach>,
+) -> Over {
     let timed_out = async {
         match deadline {
             Some(at) => sleep_until(at).await,
@@ -92,6 +105,7 @@ async fn over(first: &mut First, stop: &CancellationToken, deadline: Option<Inst
         status = first.ended() => Over::Exited(status),
         () = stop.cancelled() => Over::Stopped,
         () = timed_out => Over::TimedOut,
+        breach = breach => Over::Breached(breach),
     }
 }
 
@@ -101,7 +115,16 @@ async fn end(first: &mut First, family: Family, over: &Over, tasks: &Spawner) ->
         let sent = tasks.compute(move || family.signal(signal));
         async move { sent.await.unwrap_or(true) }
     };
-    if !matches!(over, Over::Exited(_)) {
+    if matches!(over, Over::Breached(_)) {
+        // It takes more every moment, and a bomb is faster than who looks for its parts: first all of them stand still.
+        for _ in 0..FREEZES_MAX {
+            let before = tasks.compute(move || family.members().len()).await.unwrap_or(0);
+            signal(Signal::STOP).await;
+            if tasks.compute(move || family.members().len()).await.is_ok_and(|now| now <= before) {
+                break;
+            }
+        }
+    } else if !matches!(over, Over::Exited(_)) {
         signal(Signal::TERM).await;
         let by = Instant::now() + GRACE;
         while timeout_at(by, first.ended()).await.is_ok() {
@@ -163,6 +186,7 @@ fn ending(over: Over, timeout_s: u64) -> Ending {
     match over {
         Over::Stopped => Ending { state: State::Cancelled, error: None, ..failed(None, String::new()) },
         Over::TimedOut => failed(None, format!("it ran longer than its limit of {timeout_s} s and was ended")),
+        Over::Breached(breach) => failed(None, format!("it was ended: {breach}")),
         Over::Exited(Err(e)) => failed(None, format!("its end could not be observed: {e}")),
         Over::Exited(Ok(status)) => match (status.code(), status.signal()) {
             (Some(0), _) => Ending { state: State::Completed, error: None, ..failed(Some(0), String::new()) },
@@ -178,6 +202,7 @@ fn explain(code: i32) -> String {
     match code {
         126 => "it ended with status 126: the program can't be executed".into(),
         127 => "it ended with status 127: there is no such program on this node".into(),
+        153 => "it ended with status 153: a file grew larger than it may (limit disk)".into(),
         129..=192 => format!("it ended with status {code}: signal {}", code - 128),
         _ => format!("it ended with status {code}"),
     }

@@ -7,12 +7,18 @@
 //! do: it is tied to the thread that started the command, and it spares grandchildren.
 //!
 //! When nothing of a command is left, its keeper takes the next one: to start this program costs more than most commands
-//! do. Not here: the node's side of the socket ([`super::kept`]).
+//! do. Fences and limits are put up here too, since both are inherited: a thread that restricts itself starts the command,
+//! and the limits are this process's own meanwhile. Not here: the node's side of the socket ([`super::kept`]), and the looks
+//! at what a command takes (`fence::watch`).
 
-use super::{family::Family, mark::Mark};
+use super::{
+    family::Family,
+    fence::{self, Fence, Limits, probe},
+    mark::Mark,
+};
 use rustix::{
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
-    process::{Pid, Signal, WaitOptions, WaitStatus, wait},
+    process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getrlimit, setrlimit, wait},
 };
 use serde::{Deserialize, Serialize};
 use skep_runtime::wire;
@@ -41,6 +47,21 @@ pub(super) const LENGTH_BYTES: usize = 4;
 
 /// Exit status if the program can't be started, as shells have it.
 const NOT_STARTED: u8 = 127;
+/// Files that a command has open at once, unless it asks for more: what programs expect that look at each number.
+const FILES_OPEN: u64 = 1 << 10;
+/// The most that it may ask for.
+const FILES_OPEN_MAX: u64 = 64 << 10;
+/// How far one file may outgrow a command's folder: the next look at the folder ends the command and says why, and no disk
+/// writes more until then.
+const FILE_BYTES_BEYOND: u64 = 1 << 30;
+/// How many times its memory a process may reserve: many programs reserve far more than they use. Beyond, it is refused
+/// memory, and needn't be ended.
+const RESERVED_TIMES: u64 = 4;
+/// The least that a process may reserve.
+const RESERVED_BYTES_MIN: u64 = 1 << 30;
+/// Threads and processes of this user beside those that the machine has when a command starts, in multiples of a command's
+/// processes. The system counts by user, and not root's.
+const THREADS_TIMES: u64 = 8;
 /// What is added to the number of the signal that ended a process, as shells do.
 const SIGNALLED: i32 = 128;
 
@@ -60,6 +81,10 @@ pub(super) struct Order {
     /// Its whole environment.
     pub env: BTreeMap<Vec<u8>, Vec<u8>>,
     pub dir: Vec<u8>,
+    /// What it has to stay behind.
+    pub fence: Fence,
+    /// What it may take.
+    pub limits: Limits,
 }
 
 /// What runs now, and whether the node is gone: then nothing may.
@@ -72,7 +97,12 @@ struct State {
 /// Runs one command after the other, until the node closes the socket. To be called before anything else is set up: no
 /// runtime, no log.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(2);
+    if arguments.next().is_some_and(|word| word == probe::TRY) {
+        return probe::try_all(arguments);
+    }
     let adopts = adopt();
+    hold_back();
     let state = Arc::new(Mutex::new(State::default()));
     let orders = watch(state.clone());
     while let Ok((order, output)) = orders.recv() {
@@ -103,8 +133,9 @@ fn keep(order: &Order, output: OwnedFd, state: &Mutex<State>, adopts: bool) -> u
     command.args(line).stdin(Stdio::null()).process_group(0).current_dir(PathBuf::from(text(&order.dir)));
     command.env_clear().envs(order.env.iter().map(|(name, value)| (text(name), text(value))));
     let spawned = output.try_clone().and_then(|errors| {
-        let output = output.try_clone()?;
-        command.stdout(output).stderr(errors).spawn()
+        command.stdout(output.try_clone()?).stderr(errors);
+        let _limited = Limited::to(&order.limits);
+        fence::behind(&order.fence, || command.spawn())
     });
     // It holds copies of the pipe's writing end; without them the pipe ends with the command.
     drop(command);
@@ -132,6 +163,61 @@ fn keep(order: &Order, output: OwnedFd, state: &Mutex<State>, adopts: bool) -> u
     }
     lock(state).runs(None);
     status.and_then(code).unwrap_or(u8::MAX)
+}
+
+/// The limits that every command of this keeper has. They can't be put up between the command's birth and its first
+/// instruction, so they are this process's own; all of it fits.
+fn hold_back() {
+    let lower = |resource, soft: u64, hard: u64| {
+        let now = getrlimit(resource);
+        let hard = now.maximum.map_or(hard, |now| now.min(hard));
+        let _ = setrlimit(resource, Rlimit { current: Some(soft.min(hard)), maximum: Some(hard) });
+    };
+    // Memory of commands is nobody's to read from a disk.
+    lower(Resource::Core, 0, 0);
+    lower(Resource::Nofile, FILES_OPEN, FILES_OPEN_MAX);
+    // If the machine runs out of memory, a command ends first, never the node. Inherited like the rest.
+    #[cfg(target_os = "linux")]
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}
+
+/// The limits of one command while it is started; dropped, this process is free of them. Soft ones, so that they can be
+/// lifted again: what a command lifts itself, the looks at it find.
+struct Limited(Vec<(Resource, Rlimit)>);
+
+impl Limited {
+    fn to(limits: &Limits) -> Limited {
+        let reserved = limits.memory_bytes.saturating_mul(RESERVED_TIMES).max(RESERVED_BYTES_MIN);
+        let threads = threads().map(|now| now + THREADS_TIMES * u64::from(limits.processes));
+        let wanted = [
+            (Resource::Fsize, Some(limits.disk_bytes.saturating_add(FILE_BYTES_BEYOND))),
+            (Resource::Data, Some(reserved)),
+            (Resource::Nproc, threads),
+        ];
+        let mut before = Vec::new();
+        for (resource, most) in wanted.into_iter().filter_map(|(resource, most)| Some((resource, most?))) {
+            let now = getrlimit(resource);
+            let current = now.current.map_or(most, |current| current.min(most));
+            if setrlimit(resource, Rlimit { current: Some(current), ..now.clone() }).is_ok() {
+                before.push((resource, now));
+            }
+        }
+        Limited(before)
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        for (resource, before) in self.0.drain(..) {
+            let _ = setrlimit(resource, before);
+        }
+    }
+}
+
+/// Threads of the whole machine: `running/all` in proc_loadavg(5).
+fn threads() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
 }
 
 impl State {

@@ -1,21 +1,25 @@
-//! Starts a command's first process: clean environment, folder of its own, one pipe for all output.
+//! Starts a command's first process: clean environment, folders of its own, a fence around it, one pipe for all output.
 
 use super::{
     family::Family,
+    fence::{Fence, Found, Level, Limits, bubblewrap, walls, walls::Walls},
     keeper::Order,
-    kept::{First, Keepers},
+    kept::First,
     mark::{MARK, Mark},
 };
-use crate::scheduler::{Part, Spec};
+use crate::{
+    Context,
+    scheduler::{Part, Spec},
+};
 use std::{
     collections::BTreeMap,
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs, io,
     os::{
         fd::OwnedFd,
         unix::{ffi::OsStringExt, process::CommandExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 use tokio::net::unix::pipe;
@@ -26,7 +30,7 @@ const INDEX: &str = "SKEP_INDEX";
 const COUNT: &str = "SKEP_COUNT";
 
 /// Where programs are looked for if the node itself has no `PATH`.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+pub(super) const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// A command that was started.
 pub(super) struct Launched {
@@ -36,30 +40,44 @@ pub(super) struct Launched {
     pub output: pipe::Receiver,
     /// All that it starts.
     pub family: Family,
+    /// What it may take.
+    pub limits: Limits,
+    /// The folders that are its own.
+    pub folders: [PathBuf; 2],
 }
 
-/// Starts `spec` in `scratch`, which is made if it isn't there. With `exe`, a keeper stands between.
+/// Starts `spec` in `scratch`, which is made if it isn't there, behind a fence of exactly this level. If the node has a
+/// program for it, a keeper stands between; without one there is no fence.
+///
+/// # Errors
+/// It was not started: a folder isn't there or isn't the command's to reach, there is no such program, or the fence could
+/// not be built.
 pub(super) async fn launch(
     mark: Mark,
     spec: &Spec,
     scratch: &Path,
-    (exe, keepers): (Option<&Path>, &Keepers),
+    level: Level,
+    (context, found): (&Context, &Found),
 ) -> io::Result<Launched> {
+    let temporary = scratch.with_file_name("tmp");
     fs::create_dir_all(scratch)?;
-    let dir = scratch.join(spec.dir.as_deref().unwrap_or(""));
-    if !dir.is_dir() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("dir: {} is no folder on this node", dir.display()),
-        ));
-    }
-    let line: Vec<&str> = match spec.args.is_empty() {
-        true => vec!["/bin/sh", "-c", &spec.command],
-        false => std::iter::once(spec.command.as_str()).chain(spec.args.iter().map(String::as_str)).collect(),
+    fs::create_dir_all(&temporary)?;
+    // By their real names: rules are about files, not about names.
+    let (home, scratch, temporary) = (context.home.canonicalize()?, scratch.canonicalize()?, temporary.canonicalize()?);
+    let dir = walls::working(spec, &scratch, &home)?;
+    let walls = match level {
+        Level::None => None,
+        Level::Landlock | Level::Bubblewrap => Some(Walls::around(spec, &dir, &[&scratch, &temporary], &home)?),
+    };
+    let limits = Limits::of(spec, found.memory_bytes, free(&scratch));
+    let mut line: Vec<OsString> = match spec.args.is_empty() {
+        true => vec!["/bin/sh".into(), "-c".into(), (&spec.command).into()],
+        false => std::iter::once(&spec.command).chain(&spec.args).map(Into::into).collect(),
     };
     let mut env: BTreeMap<OsString, OsString> = BTreeMap::from([
-        ("PATH".into(), std::env::var_os("PATH").unwrap_or_else(|| PATH.into())),
-        ("HOME".into(), scratch.into()),
+        ("PATH".into(), search(walls.as_ref())),
+        ("HOME".into(), (&scratch).into()),
+        ("TMPDIR".into(), (&temporary).into()),
         ("LANG".into(), "C.UTF-8".into()),
     ]);
     env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
@@ -69,20 +87,32 @@ pub(super) async fn launch(
             env.insert(name.into(), value.into());
         }
     }
+    let fence = match walls {
+        None => Fence::None,
+        Some(walls) if level == Level::Bubblewrap => {
+            let bwrap = found.bwrap.as_ref().ok_or_else(|| io::Error::other("bubblewrap is not installed"))?;
+            line = bubblewrap::line(bwrap, &walls, &dir, &temporary, &line);
+            Fence::Bubblewrap { network: walls.network }
+        }
+        Some(walls) => Fence::Landlock(walls),
+    };
     let (reader, writer) = io::pipe()?;
-    let first = match exe {
+    let first = match &context.exe {
         Some(exe) => {
-            let bytes = |text: &OsStr| text.to_owned().into_vec();
+            let bytes = OsString::into_vec;
             let order = Order {
                 mark: mark.to_string(),
-                line: line.into_iter().map(|word| word.as_bytes().to_vec()).collect(),
-                env: env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
-                dir: bytes(dir.as_os_str()),
+                line: line.into_iter().map(bytes).collect(),
+                env: env.into_iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+                dir: bytes(dir.into()),
+                fence,
+                limits,
             };
-            First::Kept(keepers.order(exe, &order, writer.into()).await?, None)
+            First::Kept(context.keepers.order(exe, &order, writer.into()).await?, None)
         }
+        None if level > Level::None => return Err(io::Error::other("this program has no helper that could fence it")),
         None => {
-            let mut command = Command::new(line[0]);
+            let mut command = Command::new(&line[0]);
             command.args(&line[1..]).env_clear().envs(&env).current_dir(&dir).process_group(0);
             command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
             let mut command = tokio::process::Command::from(command);
@@ -92,5 +122,20 @@ pub(super) async fn launch(
     };
     let family = first.family(mark)?;
     let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
-    Ok(Launched { first, output, family })
+    Ok(Launched { first, output, family, limits, folders: [scratch, temporary] })
+}
+
+/// Where programs are looked for: as the node does, but for what a fenced command can't reach. A folder of programs in
+/// somebody's home would only hide those of the system.
+fn search(walls: Option<&Walls>) -> OsString {
+    let all = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
+    let Some(walls) = walls else { return all };
+    let within = std::env::split_paths(&all).filter(|dir| walls.reach(dir)).collect::<Vec<_>>();
+    let within = std::env::join_paths(within).unwrap_or_default();
+    if within.is_empty() { PATH.into() } else { within }
+}
+
+/// Bytes free on the disk of a folder. 0 if the system doesn't tell.
+fn free(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }

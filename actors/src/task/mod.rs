@@ -1,15 +1,16 @@
 //! TaskActor: one running command, as a family of processes with bounded output; ends with everything it started.
 //!
-//! Not here: where it runs (scheduler). Commands run with this user's rights and **without a sandbox** so far: whoever
-//! is on the roster can run anything here.
+//! Not here: where it runs, and behind which fence it has to (scheduler). Whoever is on the roster can run anything here,
+//! without a fence too if they ask for that.
 //!
 //! ```text
-//! scheduler -> TaskActor -> job: launch -> (keeper ->) command     output -> segments on disk -> followers
+//! scheduler -> TaskActor -> job: launch -> keeper -> fence -> command     output -> segments on disk -> followers
 //!      <- Ended(ending) <-      end: TERM, 3 s, KILL until nothing of the family is left
 //! ```
 
 pub mod actor;
 pub mod family;
+pub mod fence;
 mod imitation;
 mod job;
 pub mod keeper;
@@ -19,6 +20,7 @@ pub mod mark;
 pub mod messages;
 pub mod output;
 
+pub use fence::{Fences, Level};
 pub(crate) use job::sweep;
 pub use mark::Mark;
 pub use messages::{Look, Message};

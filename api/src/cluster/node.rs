@@ -74,6 +74,8 @@ pub struct Node {
     pub models: Vec<String>,
     /// Names of the models that are served from there.
     pub serving: Vec<String>,
+    /// The strongest fence that it can put around a command: `bubblewrap`, `landlock` or `none`; empty until its card came.
+    pub sandbox: String,
     /// Labels for placement.
     pub labels: BTreeMap<String, String>,
 }
@@ -119,6 +121,7 @@ pub struct Device {
 impl From<Listed> for Node {
     fn from(listed: Listed) -> Node {
         let Listed { member, card } = listed;
+        let sandbox = card.as_ref().map_or_else(String::new, |card| card.sandbox.to_string());
         let card = card.unwrap_or_default();
         let ram_used = card.memory_bytes / 1000 * u64::from(member.load.memory_permille);
         let started = if card.started_ms == 0 { member.seen_ms } else { card.started_ms };
@@ -147,6 +150,7 @@ impl From<Listed> for Node {
             gpu: Gpu::of(&card),
             models: card.models.into_iter().map(|m| m.name).collect(),
             serving: card.pipelines.into_iter().map(|p| p.model).collect(),
+            sandbox,
             labels: card.labels,
             os: card.os,
             os_version: card.os_version,

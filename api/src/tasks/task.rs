@@ -2,7 +2,10 @@
 
 use crate::{Problem, when::rfc3339};
 use poem_openapi::{Enum, Object};
-use skep_actors::scheduler::{self, Condition, Course, Demand, Record, Spec, Wish};
+use skep_actors::{
+    scheduler::{self, Condition, Course, Demand, Record, Spec, Wish},
+    task::{Level, fence::level::BadLevel},
+};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -47,6 +50,9 @@ pub struct Task {
     /// How often it was given to a machine. Each time after the first, one had died or fallen silent under it: it ran at
     /// most this often.
     pub attempts: u32,
+    /// The fence that it has or had: `bubblewrap`, `landlock` or `none`; absent until a machine has taken it. What was
+    /// required is among the requirements.
+    pub sandbox: Option<String>,
     /// Its exit status, if it exited by itself.
     pub exit_code: Option<i32>,
     /// The last part of what it wrote, output and errors as they came.
@@ -105,6 +111,14 @@ pub struct Requirements {
     pub retries: u32,
     /// Tasks of lower classes make way for it.
     pub preempts: bool,
+    /// The weakest fence that will do: `bubblewrap`, `landlock` or `none`.
+    pub sandbox: String,
+    /// Whether it has the network.
+    pub network: bool,
+    /// What it may read of its machine, beside the system's files and its folder.
+    pub readable: Vec<String>,
+    /// What it may change of its machine, beside its own folder.
+    pub writable: Vec<String>,
     /// Seconds after which it is ended; 0 is never.
     pub timeout_s: u64,
 }
@@ -130,7 +144,7 @@ pub struct NewTask {
     /// Cores that it needs.
     #[oai(validator(minimum(value = "0"), maximum(value = "65535")))]
     pub cpus: Option<u16>,
-    /// Bytes of memory that it needs.
+    /// Bytes of memory that it needs. With more, it is ended.
     #[oai(validator(minimum(value = "0")))]
     pub memory_bytes: Option<u64>,
     /// Graphics processors that it needs. They are counted: which of them it uses is its own affair.
@@ -139,7 +153,7 @@ pub struct NewTask {
     /// Bytes of memory that each of those has at least; alone it asks for one.
     #[oai(validator(minimum(value = "0")))]
     pub vram_bytes: Option<u64>,
-    /// Bytes that are free on the machine's disk.
+    /// Bytes that are free on the machine's disk. If it writes more into its folder, it is ended.
     #[oai(validator(minimum(value = "0")))]
     pub disk_bytes: Option<u64>,
     /// A model whose weights lie there, by its name.
@@ -161,6 +175,17 @@ pub struct NewTask {
     /// How to choose among machines with room: `least_connections` (or `spread`), `round_robin`, `weighted`,
     /// `resource_based`, `random` (of two) or `bin_pack`.
     pub strategy: Option<String>,
+    /// At least this strong a fence around it: `bubblewrap`, `landlock` or `none`. Absent, it has the strongest that its
+    /// machine has, but never none: to run without a fence has to be asked for.
+    pub sandbox: Option<String>,
+    /// Whether it has the network; without a fence it always has.
+    pub network: Option<bool>,
+    /// Files and folders that it may read behind its fence, by absolute paths, beside the system's own and `dir`.
+    #[oai(validator(max_items = 16))]
+    pub readable: Option<Vec<String>>,
+    /// Folders that it may change behind its fence, by absolute paths, beside its own.
+    #[oai(validator(max_items = 16))]
+    pub writable: Option<Vec<String>>,
     /// Seconds after which it is ended.
     #[oai(validator(minimum(value = "0")))]
     pub timeout_s: Option<u64>,
@@ -226,6 +251,7 @@ impl TryFrom<NewTask> for Spec {
                 disk_bytes: new.disk_bytes.unwrap_or(0),
                 model: new.model,
                 labels: conditions("labels", new.labels)?,
+                sandbox: level(new.sandbox)?,
                 tolerates: new.tolerates.unwrap_or_default(),
             },
             wish: Wish {
@@ -240,6 +266,9 @@ impl TryFrom<NewTask> for Spec {
                 preempts: new.preempts.unwrap_or(false),
                 part: None,
             },
+            network: new.network.unwrap_or(false),
+            readable: new.readable.unwrap_or_default(),
+            writable: new.writable.unwrap_or_default(),
             timeout_s: new.timeout_s.unwrap_or(0),
             priority: priority(new.priority.or(hints.priority))?,
             idempotency_key: new.idempotency_key,
@@ -261,6 +290,10 @@ fn ids(texts: Vec<String>) -> Result<Vec<Uuid>, Problem> {
     let parse =
         |text: String| text.parse().map_err(|_| Problem::invalid("after", &format!("{text:?} is no task's id")));
     texts.into_iter().map(parse).collect()
+}
+
+fn level(word: Option<String>) -> Result<Option<Level>, Problem> {
+    word.map(|word| word.parse().map_err(|e: BadLevel| Problem::invalid("sandbox", &e.to_string()))).transpose()
 }
 
 fn environment(pairs: Vec<String>) -> Result<BTreeMap<String, String>, Problem> {
@@ -310,6 +343,7 @@ impl From<Record> for Task {
             owner_node: record.owner.to_string(),
             status: record.state.into(),
             attempts: record.attempts,
+            sandbox: record.sandbox.map(|level| level.to_string()),
             exit_code: record.exit_code,
             output: record.output,
             output_bytes: record.output_bytes,
@@ -320,6 +354,7 @@ impl From<Record> for Task {
             deadline,
             goal_id: spec.course.part.map(|part| part.goal.to_string()),
             requirements: Requirements {
+                sandbox: spec.demand.sandbox().to_string(),
                 cpus: spec.cpus,
                 memory_bytes: spec.memory_bytes,
                 gpus: spec.demand.gpus(),
@@ -333,6 +368,9 @@ impl From<Record> for Task {
                 retries: spec.course.retries.into(),
                 preempts: spec.course.preempts,
                 model: spec.demand.model,
+                network: spec.network,
+                readable: spec.readable,
+                writable: spec.writable,
                 timeout_s: spec.timeout_s,
             },
             submitted_at: rfc3339(record.submitted_ms),
