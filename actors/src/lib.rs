@@ -5,6 +5,7 @@
 //! node       this machine: identity, capacity, health, drain; the swarm's door for the owner
 //! ledger     small shared state that survives a lost machine
 //! scheduler  commands placed on nodes; its record of them          task      one running command
+//! cron       commands at times: one owner each, which another node takes over
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
 //! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
 //! pipeline   one served model: batches requests, drives shards, samples
@@ -15,6 +16,7 @@
 pub mod agent;
 pub mod budget;
 pub mod context;
+pub mod cron;
 pub mod defaults;
 pub mod ledger;
 pub mod model;
@@ -26,6 +28,7 @@ pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tree;
+pub mod wards;
 
 pub use context::Context;
 pub use skep_runtime as runtime;

@@ -18,6 +18,7 @@ use super::{
     placement::{Candidate, Need, Taken, place},
     queue::{CLASSES, Queue},
 };
+use crate::wards::Peer as Standing;
 use skep_runtime::NodeId;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -74,6 +75,13 @@ pub struct Seen {
     pub running: u32,
     /// What else it has.
     pub offer: Arc<Offer>,
+}
+
+impl Seen {
+    /// As far as taking over what it owns goes.
+    pub fn peer(&self) -> Standing {
+        Standing { id: self.id, up: self.up, ever_up: self.ever_up }
+    }
 }
 
 /// What is to be done, in this order.
@@ -246,7 +254,7 @@ impl Core {
 
     /// A new command's record, as it is to be saved before [`Core::submit`].
     pub fn record(&self, id: Uuid, spec: Spec, now: Now) -> Record {
-        Record::new(id, spec, self.me, Term::default().next(self.me), now.wall_ms)
+        Record::new(id, spec, self.me, Term::first(now.wall_ms, self.me), now.wall_ms)
     }
 
     /// A saved command enters the queue, and leaves it at once if there is room.

@@ -73,7 +73,7 @@ pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
 }
 
 /// The id of the task that a key names, the same on every node: a UUID of version 8 from the key's SHA-256.
-pub(super) fn named_by(key: &str) -> Uuid {
+pub(crate) fn named_by(key: &str) -> Uuid {
     let hash = Sha256::new().chain_update("skep task key\0").chain_update(key).finalize();
     uuid::Builder::from_custom_bytes(std::array::from_fn(|at| hash[at])).into_uuid()
 }
