@@ -1,7 +1,7 @@
 //! All of it in one endpoint: the documented paths, the documentation, the pages, and the guard in front.
 
 use crate::{
-    Config, agents, cluster, guard::Guard, health, llm, openai, pages, problem, session::Sessions, spec,
+    Config, agents, cluster, cron, guard::Guard, health, llm, openai, pages, problem, session::Sessions, spec,
     surface::Surface, tasks, usage,
 };
 use poem::{
@@ -16,6 +16,7 @@ use skep_actors::Context;
 pub(crate) type Api = Surface<(
     cluster::Routes,
     tasks::Routes,
+    cron::Routes,
     agents::Routes,
     llm::Routes,
     openai::Routes,
@@ -55,6 +56,7 @@ fn api(context: &Context, sessions: &Sessions) -> Api {
     Surface((
         cluster::routes(context),
         tasks::routes(context),
+        cron::routes(context),
         agents::routes(context),
         llm::routes(context),
         openai::routes(context),

@@ -62,7 +62,12 @@ fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 /// The first field that does not fit its schema, by its path, and why.
-fn fault(registry: &Registry, schema: &MetaSchemaRef, value: &Value, path: &str) -> Option<(String, String)> {
+pub(crate) fn fault(
+    registry: &Registry,
+    schema: &MetaSchemaRef,
+    value: &Value,
+    path: &str,
+) -> Option<(String, String)> {
     let schema = match schema {
         MetaSchemaRef::Inline(schema) => schema,
         MetaSchemaRef::Reference(name) => registry.schemas.get(name)?,

@@ -13,6 +13,7 @@ pub mod app;
 pub mod caller;
 pub mod cluster;
 pub mod config;
+pub mod cron;
 pub mod health;
 pub mod input;
 pub mod limits;

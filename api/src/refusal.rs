@@ -6,6 +6,7 @@ use poem::http::StatusCode as S;
 use skep_actors::{
     agent::AgentError,
     budget::BudgetError,
+    cron::CronError,
     model::ModelError,
     node::NodeError,
     pipeline::GenerateError,
@@ -80,6 +81,20 @@ impl From<ScheduleError> for Problem {
             E::Over(_) => (S::BAD_REQUEST, "task_over"),
             E::NoOutput(_) => (S::CONFLICT, "no_output"),
             _ => (S::INTERNAL_SERVER_ERROR, "store"),
+        };
+        Problem::new(status, code, text)
+    }
+}
+
+impl From<CronError> for Problem {
+    fn from(error: CronError) -> Problem {
+        use CronError as E;
+        let text = error.to_string();
+        let (status, code) = match error {
+            E::Invalid { field, reason } => return Problem::invalid(field, reason),
+            E::NoSuchJob(_) => (S::NOT_FOUND, "no_such_job"),
+            E::Full(_) => (S::CONFLICT, "full"),
+            _ => (S::SERVICE_UNAVAILABLE, "store"),
         };
         Problem::new(status, code, text)
     }

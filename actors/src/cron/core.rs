@@ -251,7 +251,9 @@ impl Core {
         let look = |run: &mut Run| {
             let (state, finished_ms, error) = match record {
                 None if now_ms.saturating_sub(run.started_ms.unwrap_or(at_ms)) < UNKNOWN_MS_MAX => return,
-                None => (RunState::Failed, now_ms, Some("what became of it is not known: its record is gone".to_owned())),
+                None => {
+                    (RunState::Failed, now_ms, Some("what became of it is not known: its record is gone".to_owned()))
+                }
                 Some(record) => {
                     let state = match record.state {
                         scheduler::State::Pending | scheduler::State::Running => return,
@@ -378,6 +380,11 @@ pub fn key(id: Uuid, at_ms: u64) -> String {
     format!("cron {id} {at_ms}")
 }
 
+/// The task of a moment of a job.
+pub fn task(id: Uuid, at_ms: u64) -> Uuid {
+    scheduler::spec::named_by(&key(id, at_ms))
+}
+
 fn shown(entry: &Entry) -> Option<Job> {
     let Entry { definition, schedule, progress, next_ms } = entry;
     let (definition, progress) = (definition.clone(), progress.clone()?);
@@ -423,7 +430,7 @@ fn fire(id: Uuid, progress: &mut Progress, at_ms: u64) {
 }
 
 fn run(id: Uuid, at_ms: u64, state: RunState) -> Run {
-    let task = scheduler::spec::named_by(&key(id, at_ms));
+    let task = task(id, at_ms);
     Run { at_ms, task, state, started_ms: None, finished_ms: None, error: None, output: String::new() }
 }
 

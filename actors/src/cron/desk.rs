@@ -110,10 +110,8 @@ impl Desk {
             return Err(CronError::Full(JOBS_MAX));
         }
         let (id, progress) = (definition.id, fresh(me, &definition));
-        let made = vec![
-            write(PROGRESS, id, progress.term.0, Some(&progress)),
-            write(DEFINITIONS, id, 0, Some(&definition)),
-        ];
+        let made =
+            vec![write(PROGRESS, id, progress.term.0, Some(&progress)), write(DEFINITIONS, id, 0, Some(&definition))];
         if let Err(error) = self.confirm(made).await {
             // Nobody was promised it, so nobody shall find it.
             self.forget(id).await;
@@ -338,7 +336,10 @@ fn check(definition: &Definition) -> Result<(), CronError> {
     let words = spec.args.iter().map(String::len).chain(spec.env.iter().map(|(name, value)| name.len() + value.len()));
     let bytes = spec.command.len() + words.sum::<usize>();
     if bytes > COMMAND_BYTES_MAX {
-        return invalid("command", format!("has {bytes} bytes with arguments and environment; a job may have {COMMAND_BYTES_MAX}"));
+        return invalid(
+            "command",
+            format!("has {bytes} bytes with arguments and environment; a job may have {COMMAND_BYTES_MAX}"),
+        );
     }
     if spec.idempotency_key.is_some() {
         return invalid("idempotency_key", "is a job's own: each of its runs has one".into());

@@ -99,7 +99,8 @@ impl Schedule {
             }
             back_s *= 2;
         }
-        while let Some(next) = self.next(newest).filter(|next| *next <= now_ms && now_ms - newest <= LOOK_BACK_S * 1000) {
+        while let Some(next) = self.next(newest).filter(|next| *next <= now_ms && now_ms - newest <= LOOK_BACK_S * 1000)
+        {
             newest = next;
         }
         newest
@@ -155,7 +156,9 @@ fn period_ms(expr: &str) -> Result<u64, String> {
         return Err(wrong());
     }
     match sum {
-        0..PERIOD_MS_MIN => Err("is too short a period: at least 1s; what is to run all the time is one command".into()),
+        0..PERIOD_MS_MIN => {
+            Err("is too short a period: at least 1s; what is to run all the time is one command".into())
+        }
         PERIOD_MS_MIN..=PERIOD_MS_MAX => Ok(sum),
         _ => Err("is too long a period: at most 366d; what is rarer has a date (`once`)".into()),
     }
@@ -237,7 +240,10 @@ mod tests {
         let once = schedule(Kind::Once, "2026-07-01 07:30", "America/New_York");
         assert_eq!(once.next(0), Some(at("2026-07-01T11:30:00Z")));
         assert_eq!(once.next(at("2026-07-01T11:30:00Z")), None);
-        assert_eq!(schedule(Kind::Once, "2026-07-01T07:30:00.250Z", "UTC").next(0), Some(at("2026-07-01T07:30:00Z") + 250));
+        assert_eq!(
+            schedule(Kind::Once, "2026-07-01T07:30:00.250Z", "UTC").next(0),
+            Some(at("2026-07-01T07:30:00Z") + 250)
+        );
     }
 
     #[test]
@@ -284,8 +290,11 @@ mod tests {
         prop_oneof![
             Just("*".to_owned()),
             (2..=max / 2).prop_map(|step| format!("*/{step}")),
-            prop::collection::btree_set(0..max, 1..4)
-                .prop_map(|set| set.iter().map(u32::to_string).collect::<Vec<_>>().join(",")),
+            prop::collection::btree_set(0..max, 1..4).prop_map(|set| set
+                .iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(",")),
         ]
     }
 

@@ -122,7 +122,9 @@ impl TryFrom<NewCronJob> for NewJob {
             (Some(task), None) => Spec::try_from(task).map_err(|problem| problem.below("task"))?,
             (None, Some(text)) => payload(&text)?,
             (None, None) => return Err(Problem::invalid("payload_json", NO_COMMAND)),
-            (Some(_), Some(_)) => return Err(Problem::invalid("task", "and `payload_json` say the same: give one of them")),
+            (Some(_), Some(_)) => {
+                return Err(Problem::invalid("task", "and `payload_json` say the same: give one of them"));
+            }
         };
         Ok(NewJob {
             name: new.name,
@@ -224,7 +226,8 @@ mod tests {
 
     #[test]
     fn a_payload_is_the_body_of_a_command_and_comes_back_as_one() {
-        let job: NewJob = new(Some(r#"{"command":"echo","args":["a"],"env":["A=b"],"timeout_s":9}"#)).try_into().unwrap();
+        let job: NewJob =
+            new(Some(r#"{"command":"echo","args":["a"],"env":["A=b"],"timeout_s":9}"#)).try_into().unwrap();
         assert_eq!((job.expr.as_str(), job.tz.as_str(), job.spec.timeout_s), ("5m", "UTC", 9));
         let again = command_of(job.spec.clone()).to_json_string();
         assert_eq!(payload(&again).unwrap(), job.spec, "{again}");

@@ -85,6 +85,7 @@ pub struct Requirements {
 
 /// A command to run.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct NewTask {
     /// One line for `sh -c`, or a program when there are `args`.
     #[oai(validator(min_length = 1, max_length = 65536))]
@@ -182,6 +183,33 @@ impl TryFrom<NewTask> for Spec {
             priority: priority(new.priority.or(hints.priority))?,
             idempotency_key: new.idempotency_key,
         })
+    }
+}
+
+/// What was asked for, in the words in which it can be asked for again. What is as usual is left out.
+pub(crate) fn command_of(spec: Spec) -> NewTask {
+    let some = |number: u64| Some(number).filter(|number| *number > 0);
+    let few = |number: u16| Some(number).filter(|number| *number > 0);
+    NewTask {
+        command: spec.command,
+        args: Some(spec.args).filter(|args| !args.is_empty()),
+        env: Some(spec.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
+            .filter(|env| !env.is_empty()),
+        dir: spec.dir,
+        node: spec.node,
+        preferred_node: spec.preferred_node,
+        cpus: few(spec.cpus),
+        memory_bytes: some(spec.memory_bytes),
+        gpus: few(spec.demand.gpus),
+        vram_bytes: some(spec.demand.vram_bytes),
+        disk_bytes: some(spec.demand.disk_bytes),
+        labels: Some(spec.demand.labels.iter().map(ToString::to_string).collect::<Vec<_>>())
+            .filter(|labels| !labels.is_empty()),
+        model: spec.demand.model,
+        timeout_s: some(spec.timeout_s),
+        priority: Some(spec.priority).filter(|p| *p != Default::default()).map(|p| format!("{p:?}").to_lowercase()),
+        idempotency_key: spec.idempotency_key,
+        hints: None,
     }
 }
 
