@@ -6,6 +6,7 @@
 //! ledger     small shared state that survives a lost machine
 //! scheduler  commands placed on nodes; its record of them          task      one running command
 //! goal       graphs of commands
+//! cron       commands at times: one owner each, which another node takes over
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
 //! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
 //! pipeline   one served model: batches requests, drives shards, samples
@@ -16,6 +17,7 @@
 pub mod agent;
 pub mod budget;
 pub mod context;
+pub mod cron;
 pub mod defaults;
 pub mod goal;
 pub mod ledger;
@@ -28,6 +30,7 @@ pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tree;
+pub mod wards;
 
 pub use context::Context;
 pub use skep_runtime as runtime;

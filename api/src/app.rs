@@ -1,7 +1,7 @@
 //! All of it in one endpoint: the documented paths, the documentation, the pages, and the guard in front.
 
 use crate::{
-    Config, agents, cluster, goals, guard::Guard, health, llm, openai, pages, problem, session::Sessions, spec,
+    Config, agents, cluster, cron, goals, guard::Guard, health, llm, openai, pages, problem, session::Sessions, spec,
     surface::Surface, tasks, usage,
 };
 use poem::{
@@ -17,6 +17,7 @@ pub(crate) type Api = Surface<(
     cluster::Routes,
     tasks::Routes,
     goals::Routes,
+    cron::Routes,
     agents::Routes,
     llm::Routes,
     openai::Routes,
@@ -57,6 +58,7 @@ fn api(context: &Context, sessions: &Sessions) -> Api {
         cluster::routes(context),
         tasks::routes(context),
         goals::routes(context),
+        cron::routes(context),
         agents::routes(context),
         llm::routes(context),
         openai::routes(context),

@@ -62,11 +62,20 @@ fn parse<T: ParseFromJSON>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 /// The first field that does not fit its schema, by its path, and why.
-fn fault(registry: &Registry, schema: &MetaSchemaRef, value: &Value, path: &str) -> Option<(String, String)> {
+pub(crate) fn fault(
+    registry: &Registry,
+    schema: &MetaSchemaRef,
+    value: &Value,
+    path: &str,
+) -> Option<(String, String)> {
     let schema = match schema {
         MetaSchemaRef::Inline(schema) => schema,
         MetaSchemaRef::Reference(name) => registry.schemas.get(name)?,
     };
+    // A described field that refers to a type is that type and its description.
+    if let Some(found) = schema.all_of.iter().find_map(|schema| fault(registry, schema, value, path)) {
+        return Some(found);
+    }
     let fault_here = |reason: String| Some((path.to_owned(), reason));
     if !schema.any_of.is_empty() {
         return no_alternative(registry, &schema.any_of, value, path);
@@ -190,6 +199,8 @@ mod tests {
         parts: Option<Vec<Part>>,
         either: Option<TextOr<Vec<Part>>>,
         seed: Option<i64>,
+        /// A field with a description.
+        described: Option<Colour>,
     }
 
     fn check(body: &str, field: Option<&str>, detail: &str) {
@@ -205,6 +216,7 @@ mod tests {
         check(r#"{"name":"a","count":4}"#, Some("count"), "count: must be at most 3");
         check(r#"{"name":"a","count":1.5}"#, Some("count"), "count: must be an integer");
         check(r#"{"name":"a","colour":"green"}"#, Some("colour"), "colour: must be one of red, blue");
+        check(r#"{"name":"a","described":"green"}"#, Some("described"), "described: must be one of red, blue");
         check(r#"{"name":"a","parts":[{"text":"x"},{}]}"#, Some("parts[1].text"), "parts[1].text: is required");
         check(r#"{"name":"a","parts":[{"text":""}]}"#, Some("parts[0].text"), "parts[0].text: must not be empty");
         check(r#"{"name":"a","parts":[1,2,3]}"#, Some("parts"), "parts: must have at most 2 items");

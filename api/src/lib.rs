@@ -14,6 +14,7 @@ pub mod caller;
 pub mod cluster;
 pub mod config;
 pub mod goals;
+pub mod cron;
 pub mod health;
 pub mod input;
 pub mod limits;

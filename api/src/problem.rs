@@ -92,6 +92,14 @@ impl Problem {
         Problem { field: Some(field), detail, ..self }
     }
 
+    /// The same problem, which lies within `outer`.
+    pub fn below(self, outer: &str) -> Problem {
+        match self.field.clone() {
+            None => self.in_field(outer),
+            Some(field) => self.renamed(&field, &format!("{outer}.{field}")),
+        }
+    }
+
     /// Its HTTP status.
     pub fn status(&self) -> StatusCode {
         self.status

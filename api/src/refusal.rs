@@ -7,6 +7,7 @@ use skep_actors::{
     agent::AgentError,
     budget::BudgetError,
     goal::GoalError,
+    cron::CronError,
     model::ModelError,
     node::NodeError,
     pipeline::GenerateError,
@@ -98,6 +99,20 @@ impl From<GoalError> for Problem {
             E::Step { step, error } => Problem::from(error).of(&format!("step {step}")),
             _ => Problem::new(S::INTERNAL_SERVER_ERROR, "store", text),
         }
+    }
+}
+
+impl From<CronError> for Problem {
+    fn from(error: CronError) -> Problem {
+        use CronError as E;
+        let text = error.to_string();
+        let (status, code) = match error {
+            E::Invalid { field, reason } => return Problem::invalid(field, reason),
+            E::NoSuchJob(_) => (S::NOT_FOUND, "no_such_job"),
+            E::Full(_) => (S::CONFLICT, "full"),
+            _ => (S::SERVICE_UNAVAILABLE, "store"),
+        };
+        Problem::new(status, code, text)
     }
 }
 

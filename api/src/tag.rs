@@ -12,6 +12,8 @@ pub enum Tag {
     Onboarding,
     /// Commands that run on whichever machine has room
     Tasks,
+    /// Commands that run at times
+    Cron,
     /// Goals, worked on by agents within a budget of tokens
     Agents,
     /// Language models: on disk, planned, served

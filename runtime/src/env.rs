@@ -27,33 +27,47 @@ struct Inner {
     seed: Option<[u8; 32]>,
     streams: AtomicU64,
     shared: Mutex<ChaCha8Rng>,
-    /// The wall clock at `start`; it goes on with tokio's time.
-    wall: Duration,
-    start: Instant,
+    wall: Wall,
     pace: Option<Arc<dyn Pace>>,
+}
+
+/// What the wall clock is read from.
+enum Wall {
+    /// The machine's, each time: it goes on while the machine sleeps, and is put right now and then.
+    Machine,
+    /// It was `at` since 1970 at `start`, and goes on with tokio's time.
+    Seeded { at: Duration, start: Instant },
+}
+
+impl Wall {
+    fn now(&self) -> Duration {
+        match self {
+            #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's wall clock")]
+            Wall::Machine => std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default(),
+            Wall::Seeded { at, start } => *at + start.elapsed(),
+        }
+    }
 }
 
 impl Env {
     /// The machine's: randomness of the operating system, its wall clock.
     pub fn machine() -> Env {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's wall clock")]
-        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Env::build(None, wall, None)
+        Env::build(None, Wall::Machine, None)
     }
 
     /// A simulated one: everything follows from `seed`; the wall clock starts at `wall` since 1970.
     pub fn seeded(seed: [u8; 32], wall: Duration) -> Env {
-        Env::build(Some(seed), wall, None)
+        Env::build(Some(seed), Wall::Seeded { at: wall, start: Instant::now() }, None)
     }
 
     /// The same on a machine that lets the node run at this pace.
     pub fn paced(seed: [u8; 32], wall: Duration, pace: Arc<dyn Pace>) -> Env {
-        Env::build(Some(seed), wall, Some(pace))
+        Env::build(Some(seed), Wall::Seeded { at: wall, start: Instant::now() }, Some(pace))
     }
 
-    fn build(seed: Option<[u8; 32]>, wall: Duration, pace: Option<Arc<dyn Pace>>) -> Env {
+    fn build(seed: Option<[u8; 32]>, wall: Wall, pace: Option<Arc<dyn Pace>>) -> Env {
         let shared = Mutex::new(stream(seed, 0));
-        Env { inner: Arc::new(Inner { seed, streams: AtomicU64::new(1), shared, wall, start: Instant::now(), pace }) }
+        Env { inner: Arc::new(Inner { seed, streams: AtomicU64::new(1), shared, wall, pace }) }
     }
 
     /// The owner of tasks that run as this node's tasks do: on the machine's threads, or in the simulation's turns.
@@ -115,7 +129,7 @@ impl Env {
 
     /// The wall clock, in milliseconds since 1970: for people and for other machines' records, never for durations.
     pub fn now_ms(&self) -> u64 {
-        (self.inner.wall + self.inner.start.elapsed()).as_millis() as u64
+        self.inner.wall.now().as_millis() as u64
     }
 }
 

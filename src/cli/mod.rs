@@ -10,6 +10,7 @@ mod budget;
 mod cancel;
 mod chat;
 mod completions;
+mod cron;
 mod demo;
 mod doctor;
 mod drain;
@@ -91,6 +92,8 @@ enum Command {
     Logs(logs::Logs),
     /// End a command and all that it started.
     Cancel(cancel::Cancel),
+    /// Commands that run at times.
+    Cron(cron::Cron),
     /// Give a goal to an agent and follow it.
     Agent(agent::Agent),
     /// The agents of the swarm.
@@ -147,6 +150,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Tasks(c) => c.run(&here).await,
         Command::Logs(c) => c.run(&here).await,
         Command::Cancel(c) => c.run(&here).await,
+        Command::Cron(c) => c.run(&here).await,
         Command::Agent(c) => c.run(&here).await,
         Command::Agents(c) => c.run(&here).await,
         Command::Chat(c) => c.run(&here).await,

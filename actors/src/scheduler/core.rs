@@ -22,6 +22,7 @@ use super::{
     queue::{CLASSES, QUEUE_BYTES_MAX, QUEUE_TASKS_MAX, Queue},
 };
 use crate::task::Level;
+use crate::wards::Peer as Standing;
 use skep_runtime::NodeId;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -80,6 +81,13 @@ pub struct Seen {
     pub running: u32,
     /// What else it has.
     pub offer: Arc<Offer>,
+}
+
+impl Seen {
+    /// As far as taking over what it owns goes.
+    pub fn peer(&self) -> Standing {
+        Standing { id: self.id, up: self.up, ever_up: self.ever_up }
+    }
 }
 
 /// What is to be done, in this order.
@@ -295,7 +303,7 @@ impl Core {
 
     /// A new command's record, as it is to be saved before [`Core::submit`].
     pub fn record(&self, id: Uuid, spec: Spec, now: Now) -> Record {
-        Record::new(id, spec, self.me, Term::default().next(self.me), now.wall_ms)
+        Record::new(id, spec, self.me, Term::first(now.wall_ms, self.me), now.wall_ms)
     }
 
     /// A saved command enters the queue, and leaves it at once if there is room.

@@ -13,6 +13,11 @@ use uuid::Uuid;
 
 /// Every node's commands, by the id's bytes.
 pub(super) const RECORDS: Collection<Record> = Collection::new(1, 3);
+/// A command's record as this node's ledger has it: perhaps not the newest, and none of one that was forgotten.
+pub fn known(ledger: &Ledger, id: Uuid) -> Option<Record> {
+    ledger.get(RECORDS, id.as_bytes()).ok().flatten().map(|found| found.value)
+}
+
 /// The runs of this node.
 pub(super) const ROWS: Table<[u8; 16], Row> = Table::new("task_runs");
 

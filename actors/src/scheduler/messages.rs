@@ -4,6 +4,7 @@ use super::{course::Course, demand::Demand, wish::Wish};
 use crate::{
     node::NodeError,
     task::{Level, output::TAIL_BYTES_MAX},
+    wards::Ward,
 };
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
@@ -190,6 +191,15 @@ pub struct Term(pub u64);
 impl Term {
     const KEY_BITS: u32 = 20;
 
+    /// The term in which `by` takes a new command. It counts from the second on the wall, so that of two that were taken
+    /// with one key the later one counts: the earlier is of a node that went before anybody heard of it, and whoever asked
+    /// again has the later one. Comes back, the node finds that out before it acts.
+    pub fn first(now_ms: u64, by: NodeId) -> Term {
+        // Far beyond any wall clock's seconds; a clock that is as wrong as that must not overflow it.
+        let seconds = (now_ms / 1000).min(u64::from(u32::MAX));
+        Term(seconds << Term::KEY_BITS).next(by)
+    }
+
     /// The term in which `by` takes over from whoever had this one.
     #[must_use]
     pub fn next(self, by: NodeId) -> Term {
@@ -286,6 +296,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Who owns it.
+    pub fn ward(&self) -> Ward {
+        Ward { owner: self.owner, ended: self.state.ended() }
+    }
+
     /// A new command's: it waits.
     pub fn new(id: Uuid, spec: Spec, owner: NodeId, term: Term, submitted_ms: u64) -> Record {
         Record {

@@ -8,8 +8,9 @@
 //!   record <- journal <- core <---------------- Moved <------ runs <- journal <- ending
 //! ```
 //!
-//! `core`, `queue`, `aside`, `given`, `demand`, `wish`, `course`, `placement`, `breaker`, `runs` and `wards` decide and do
-//! no I/O; `desk` holds them and executes what they say; `owner`, `after`, `runner` and `heir` are its parts. Records lie in the [ledger](crate::ledger): when an owner
+//! `core`, `queue`, `aside`, `given`, `demand`, `wish`, `course`, `placement`, `breaker`, `runs` and [`wards`](crate::wards)
+//! decide and do no I/O; `desk` holds them and executes what they say; `owner`, `after`, `runner` and `heir` are its parts.
+//! Records lie in the [ledger](crate::ledger): when an owner
 //! dies, the next node in a command's order takes it over. A command runs at least once: after a failure it may run
 //! twice.
 //!
@@ -35,12 +36,12 @@ pub mod queue;
 mod runner;
 pub mod runs;
 pub mod spec;
-pub mod wards;
 pub mod wish;
 
 pub use actor::start;
 pub use course::{Course, Part};
 pub use demand::{Condition, Demand};
+pub use journal::known;
 pub use messages::{Message, Record, ScheduleError, Spec, State, Stats};
 pub use wish::{Strategy, Wish};
 

@@ -125,6 +125,7 @@ pub struct Requirements {
 
 /// A command to run.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct NewTask {
     /// One line for `sh -c`, or a program when there are `args`.
     #[oai(validator(min_length = 1, max_length = 65536))]
@@ -294,6 +295,45 @@ fn ids(texts: Vec<String>) -> Result<Vec<Uuid>, Problem> {
 
 fn level(word: Option<String>) -> Result<Option<Level>, Problem> {
     word.map(|word| word.parse().map_err(|e: BadLevel| Problem::invalid("sandbox", &e.to_string()))).transpose()
+}
+
+/// What was asked for, in the words in which it can be asked for again. What is as usual is left out.
+pub(crate) fn command_of(spec: Spec) -> NewTask {
+    let some = |number: u64| Some(number).filter(|number| *number > 0);
+    let few = |number: u16| Some(number).filter(|number| *number > 0);
+    let any = |texts: Vec<String>| Some(texts).filter(|texts| !texts.is_empty());
+    let conditions = |conditions: &[Condition]| any(conditions.iter().map(ToString::to_string).collect());
+    NewTask {
+        command: spec.command,
+        args: any(spec.args),
+        env: any(spec.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        dir: spec.dir,
+        node: spec.node,
+        preferred_node: spec.preferred_node,
+        cpus: few(spec.cpus),
+        memory_bytes: some(spec.memory_bytes),
+        gpus: few(spec.demand.gpus),
+        vram_bytes: some(spec.demand.vram_bytes),
+        disk_bytes: some(spec.demand.disk_bytes),
+        labels: conditions(&spec.demand.labels),
+        tolerates: any(spec.demand.tolerates),
+        sandbox: spec.demand.sandbox.map(|level| level.to_string()),
+        network: Some(true).filter(|_| spec.network),
+        readable: any(spec.readable),
+        writable: any(spec.writable),
+        prefers: conditions(&spec.wish.prefers),
+        apart: spec.wish.apart,
+        strategy: Some(spec.wish.strategy).filter(|s| *s != Default::default()).map(|s| s.word().to_owned()),
+        retries: Some(spec.course.retries).filter(|retries| *retries > 0),
+        deadline_s: some(spec.course.deadline_s),
+        after: any(spec.course.after.iter().map(ToString::to_string).collect()),
+        preempts: Some(true).filter(|_| spec.course.preempts),
+        model: spec.demand.model,
+        timeout_s: some(spec.timeout_s),
+        priority: Some(spec.priority).filter(|p| *p != Default::default()).map(|p| format!("{p:?}").to_lowercase()),
+        idempotency_key: spec.idempotency_key,
+        hints: None,
+    }
 }
 
 fn environment(pairs: Vec<String>) -> Result<BTreeMap<String, String>, Problem> {

@@ -1,10 +1,10 @@
 //! All scenarios, by name.
 
 use super::{
-    asymmetric_ring, bit_flip, budget, cloned_key, command, crash_half, crash_one, detection, disk_full, endurance,
-    evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave, lossy_lan,
-    owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber, rolling_restart, sleeping_laptop,
-    slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart,
+    asymmetric_ring, bit_flip, budget, cloned_key, command, crash_half, crash_one, cron, detection, disk_full,
+    endurance, evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave,
+    lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber, rolling_restart,
+    sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart,
 };
 use crate::World;
 use anyhow::Result;
@@ -66,6 +66,12 @@ pub const ALL: &[Scenario] = &[
         about: "one of five nodes crashes and comes back",
         share: 60,
         run: |world| Box::pin(crash_one::run(world)),
+    },
+    Scenario {
+        name: "cron",
+        about: "jobs are due every few seconds while their owners die and come back, and the swarm falls apart",
+        share: 40,
+        run: |world| Box::pin(cron::run(world)),
     },
     Scenario {
         name: "detection",

@@ -11,6 +11,7 @@ mod cloned_key;
 mod command;
 mod crash_half;
 mod crash_one;
+mod cron;
 mod detection;
 mod disk_full;
 mod endurance;
