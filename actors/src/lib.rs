@@ -19,6 +19,7 @@ pub mod defaults;
 pub mod ledger;
 pub mod model;
 pub mod node;
+pub mod ownership;
 pub mod pipeline;
 pub mod scheduler;
 pub mod shard;

@@ -18,6 +18,7 @@ use super::{
     placement::{Candidate, Need, Taken, place},
     queue::{CLASSES, Queue},
 };
+use crate::ownership::Presence;
 use skep_runtime::NodeId;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -74,6 +75,12 @@ pub struct Seen {
     pub running: u32,
     /// What else it has.
     pub offer: Arc<Offer>,
+}
+
+impl From<&Seen> for Presence {
+    fn from(seen: &Seen) -> Presence {
+        Presence { id: seen.id, up: seen.up, ever_up: seen.ever_up }
+    }
 }
 
 /// What is to be done, in this order.

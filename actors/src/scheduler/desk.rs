@@ -9,9 +9,8 @@ use super::{
     journal::{ENTRIES_MAX, Entry, Write, keep},
     messages::{Message, Record, ScheduleError, Term},
     runs::Runs,
-    wards::Wards,
 };
-use crate::{Context, node, task::output::Output};
+use crate::{Context, node, ownership::Wards, task::output::Output};
 use ractor::{ActorCell, RpcReplyPort};
 use skep_runtime::{Handle, NodeId, Wire, tasks::Spawner};
 use std::{

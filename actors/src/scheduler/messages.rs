@@ -1,6 +1,7 @@
 //! What the SchedulerActor can be told and asked, and the record that it keeps of each command.
 
 use super::demand::Demand;
+pub use crate::ownership::Term;
 use crate::{node::NodeError, task::output::TAIL_BYTES_MAX};
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
@@ -141,25 +142,6 @@ impl Spec {
     }
 }
 
-/// An owner's right to decide about a command, and its place in the order of owners: a later one fences the earlier.
-///
-/// A takeover counts one up and puts 20 bits of the new owner's key behind the count, so that two nodes that take over
-/// at once, each without knowing of the other, don't act in the same term; the later one of the two is everyone's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-pub struct Term(pub u64);
-
-impl Term {
-    const KEY_BITS: u32 = 20;
-
-    /// The term in which `by` takes over from whoever had this one.
-    #[must_use]
-    pub fn next(self, by: NodeId) -> Term {
-        let [a, b, c, ..] = by.as_bytes();
-        let key = u64::from(u32::from_le_bytes([*a, *b, *c, 0])) & ((1 << Term::KEY_BITS) - 1);
-        Term((((self.0 >> Term::KEY_BITS) + 1) << Term::KEY_BITS) | key)
-    }
-}
-
 /// How urgent a command is; a higher class always goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -255,6 +237,11 @@ impl Record {
             started_ms: None,
             finished_ms: None,
         }
+    }
+
+    /// Whose it is, and whether it has ended.
+    pub(super) fn stands(&self) -> (NodeId, bool) {
+        (self.owner, self.state.ended())
     }
 }
 

@@ -8,8 +8,8 @@
 //!   record <- journal <- core <---------------- Moved <------ runs <- journal <- ending
 //! ```
 //!
-//! `core`, `queue`, `given`, `demand`, `placement`, `breaker`, `runs` and `wards` decide and do no I/O; `desk` holds them and executes what
-//! they say; `owner`, `runner` and `heir` are its three parts. Records lie in the [ledger](crate::ledger): when an owner
+//! `core`, `queue`, `given`, `demand`, `placement`, `breaker` and `runs` decide and do no I/O; `desk` holds them and executes what they
+//! say; `owner`, `runner` and `heir` are its three parts. Records lie in the [ledger](crate::ledger): when an owner
 //! dies, the next node in a command's order takes it over. A command runs at least once: after a failure it may run
 //! twice.
 //!
@@ -32,7 +32,6 @@ pub mod queue;
 mod runner;
 pub mod runs;
 pub mod spec;
-pub mod wards;
 
 pub use actor::start;
 pub use demand::{Condition, Demand};

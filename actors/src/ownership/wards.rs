@@ -1,11 +1,9 @@
-//! Commands that other nodes own, and when this node takes them over: when their owner is gone and this is the first node
+//! Records that other nodes own, and when this node takes them over: when their owner is gone and this is the first node
 //! in their order that isn't.
 //!
-//! No majority is asked, so that a swarm of two goes on when one dies: two halves of a swarm may both take a command
-//! over, and it may run twice. Terms decide whose word counts then ([`super::messages::Term`]). No I/O: the desk reads
-//! the ledger and writes what was decided.
+//! No majority is asked, so that a swarm of two goes on when one dies: two halves of a swarm may both take a record
+//! over, and what it stands for may run twice. Terms decide whose word counts then ([`super::Term`]).
 
-use super::{core::Seen, messages::Record};
 use sha2::{Digest, Sha256};
 use skep_runtime::NodeId;
 use std::{
@@ -14,12 +12,23 @@ use std::{
 };
 use uuid::Uuid;
 
-/// How long an owner is down before its commands are taken over: longer than a restart of the program takes to be seen.
+/// How long an owner is down before its records are taken over: longer than a restart of the program takes to be seen.
 const GONE: Duration = Duration::from_secs(2);
 /// The same for one that was not seen since this node started: it may be starting, too.
 const NEVER_SEEN: Duration = Duration::from_secs(15);
 
-/// The commands of others, as far as they may have to be taken over. At about 100 bytes each.
+/// A member, as far as heirs look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presence {
+    /// Its key.
+    pub id: NodeId,
+    /// It answers.
+    pub up: bool,
+    /// It answered since this node started.
+    pub ever_up: bool,
+}
+
+/// The records of others, as far as they may have to be taken over. At about 100 bytes each.
 #[derive(Debug, Default)]
 pub struct Wards {
     /// Those that have not ended, by owner.
@@ -32,8 +41,9 @@ pub struct Wards {
 }
 
 impl Wards {
-    /// What is known of a command now. `None`: it is this node's own, or nobody's any more.
-    pub fn note(&mut self, id: Uuid, record: Option<&Record>) {
+    /// What is known of a record now: its owner, and whether what it stands for has ended. `None`: it is this node's
+    /// own, or nobody's any more.
+    pub fn note(&mut self, id: Uuid, theirs: Option<(NodeId, bool)>) {
         if let Some(owner) = self.owners.remove(&id) {
             for wards in [&mut self.open, &mut self.ended] {
                 if wards.get_mut(&owner).is_some_and(|ids| ids.remove(&id) && ids.is_empty()) {
@@ -41,26 +51,26 @@ impl Wards {
                 }
             }
         }
-        if let Some(record) = record {
-            let wards = if record.state.ended() { &mut self.ended } else { &mut self.open };
-            wards.entry(record.owner).or_default().insert(id);
-            self.owners.insert(id, record.owner);
+        if let Some((owner, ended)) = theirs {
+            let wards = if ended { &mut self.ended } else { &mut self.open };
+            wards.entry(owner).or_default().insert(id);
+            self.owners.insert(id, owner);
         }
     }
 
-    /// The commands of a node, the ended ones too.
+    /// The records of a node, the ended ones too.
     pub fn of(&self, owner: NodeId) -> impl Iterator<Item = Uuid> + '_ {
         let both = [&self.open, &self.ended];
         both.into_iter().filter_map(move |wards| wards.get(&owner)).flatten().copied()
     }
 
-    /// Whose commands there are.
+    /// Whose records there are.
     pub fn owners(&self) -> BTreeSet<NodeId> {
         self.open.keys().chain(self.ended.keys()).copied().collect()
     }
 
     /// Those that this node takes over now. Each is told once, unless it is noted again.
-    pub fn due<'a>(&mut self, me: NodeId, fleet: impl Iterator<Item = &'a Seen>, uptime: Duration) -> Vec<Uuid> {
+    pub fn due(&mut self, me: NodeId, fleet: impl Iterator<Item = Presence>, uptime: Duration) -> Vec<Uuid> {
         if self.owners.is_empty() {
             return Vec::new();
         }
@@ -91,9 +101,9 @@ impl Wards {
     }
 }
 
-/// The first of these nodes in a command's order, which all nodes agree on (rendezvous hashing, Thaler and Ravishankar
+/// The first of these nodes in a record's order, which all nodes agree on (rendezvous hashing, Thaler and Ravishankar
 /// 1998): each node is first for an equal part, and one that goes leaves the others' parts alone.
-fn first(id: Uuid, nodes: &[NodeId]) -> Option<NodeId> {
+pub fn first(id: Uuid, nodes: &[NodeId]) -> Option<NodeId> {
     let rank =
         |node: &NodeId| -> [u8; 32] { Sha256::new().chain_update(id).chain_update(node.as_bytes()).finalize().into() };
     nodes.iter().copied().max_by_key(rank)
@@ -102,36 +112,19 @@ fn first(id: Uuid, nodes: &[NodeId]) -> Option<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::core::spec;
-    use crate::scheduler::messages::{State, Term};
 
     fn node(n: u8) -> NodeId {
         NodeId::from_bytes([n; 32])
     }
 
-    fn seen(n: u8, up: bool, ever_up: bool) -> Seen {
-        Seen {
-            id: node(n),
-            name: String::new(),
-            up,
-            ever_up,
-            draining: false,
-            cpus: 1,
-            memory_bytes: 1,
-            offer: std::sync::Arc::default(),
-            free_bytes: 1,
-            running: 0,
-        }
-    }
-
-    fn record(n: u128, owner: u8, state: State) -> Record {
-        Record { state, ..Record::new(Uuid::from_u128(n), spec("true"), node(owner), Term(1), 0) }
+    fn seen(n: u8, up: bool, ever_up: bool) -> Presence {
+        Presence { id: node(n), up, ever_up }
     }
 
     fn wards() -> Wards {
         let mut wards = Wards::default();
-        (0..90).for_each(|n| wards.note(Uuid::from_u128(n), Some(&record(n, 9, State::Running))));
-        wards.note(Uuid::from_u128(100), Some(&record(100, 9, State::Completed)));
+        (0..90).for_each(|n| wards.note(Uuid::from_u128(n), Some((node(9), false))));
+        wards.note(Uuid::from_u128(100), Some((node(9), true)));
         wards
     }
 
@@ -145,10 +138,10 @@ mod tests {
         let mut all = Vec::new();
         for me in 1..4 {
             let mut wards = wards();
-            assert!(wards.due(node(me), fleet.iter(), at(10)).is_empty(), "it may be back in a moment");
-            let due = wards.due(node(me), fleet.iter(), at(12));
+            assert!(wards.due(node(me), fleet.into_iter(), at(10)).is_empty(), "it may be back in a moment");
+            let due = wards.due(node(me), fleet.into_iter(), at(12));
             assert!(due.len() > 10, "{} has {}", me, due.len());
-            assert!(wards.due(node(me), fleet.iter(), at(13)).is_empty(), "each is told once");
+            assert!(wards.due(node(me), fleet.into_iter(), at(13)).is_empty(), "each is told once");
             all.extend(due);
         }
         all.sort();
@@ -159,20 +152,20 @@ mod tests {
     fn an_owner_that_is_back_in_time_keeps_what_it_owned() {
         let (mut wards, there) = (wards(), [seen(1, true, true), seen(9, true, true)]);
         let gone = [seen(1, true, true), seen(9, false, true)];
-        assert!(wards.due(node(1), gone.iter(), at(10)).is_empty());
-        assert!(wards.due(node(1), there.iter(), at(11)).is_empty());
-        assert!(wards.due(node(1), gone.iter(), at(12)).is_empty(), "counted anew");
-        assert_eq!(wards.due(node(1), gone.iter(), at(14)).len(), 90);
+        assert!(wards.due(node(1), gone.into_iter(), at(10)).is_empty());
+        assert!(wards.due(node(1), there.into_iter(), at(11)).is_empty());
+        assert!(wards.due(node(1), gone.into_iter(), at(12)).is_empty(), "counted anew");
+        assert_eq!(wards.due(node(1), gone.into_iter(), at(14)).len(), 90);
     }
 
     #[test]
     fn one_that_was_never_seen_is_waited_for_longer_and_one_that_was_thrown_out_leaves_everything() {
         let mut wards = wards();
         let unseen = [seen(1, true, true), seen(9, false, false)];
-        assert!(wards.due(node(1), unseen.iter(), at(0)).is_empty());
-        assert!(wards.due(node(1), unseen.iter(), at(14)).is_empty());
+        assert!(wards.due(node(1), unseen.into_iter(), at(0)).is_empty());
+        assert!(wards.due(node(1), unseen.into_iter(), at(14)).is_empty());
         let out = [seen(1, true, true)];
-        assert_eq!(wards.due(node(1), out.iter(), at(15)).len(), 91);
-        assert!(Wards::default().due(node(1), [].iter(), at(99)).is_empty());
+        assert_eq!(wards.due(node(1), out.into_iter(), at(15)).len(), 91);
+        assert!(Wards::default().due(node(1), [].into_iter(), at(99)).is_empty());
     }
 }
