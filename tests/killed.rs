@@ -179,7 +179,10 @@ async fn a_thousand_commands_end_though_a_machine_dies_every_five_seconds() {
     }
     let times = |id: &String| runs.get(id).map_or(0, Vec::len);
     let doubles: usize = ids.iter().map(|id| times(id).saturating_sub(1)).sum();
-    println!("{completed} completed, failed {failed:?}, {} deaths, {doubles} run again; seed {seed}", kills.into_inner());
+    println!(
+        "{completed} completed, failed {failed:?}, {} deaths, {doubles} run again; seed {seed}",
+        kills.into_inner()
+    );
     for id in &ids {
         let marks = runs.get(id).cloned().unwrap_or_default();
         assert_eq!(marks.iter().collect::<BTreeSet<_>>().len(), marks.len(), "an attempt ran twice: {marks:?}");

@@ -5,6 +5,7 @@
 //! node       this machine: identity, capacity, health, drain; the swarm's door for the owner
 //! ledger     small shared state that survives a lost machine
 //! scheduler  commands placed on nodes; its record of them          task      one running command
+//! worker     jobs for programs outside of the swarm, and who those are
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
 //! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
 //! pipeline   one served model: batches requests, drives shards, samples
@@ -27,6 +28,7 @@ pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tree;
+pub mod worker;
 
 pub use context::Context;
 pub use skep_runtime as runtime;

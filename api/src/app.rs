@@ -2,7 +2,7 @@
 
 use crate::{
     Config, agents, cluster, guard::Guard, health, llm, openai, pages, problem, session::Sessions, spec,
-    surface::Surface, tasks, usage,
+    surface::Surface, tasks, usage, workers,
 };
 use poem::{
     Endpoint, EndpointExt, Request, Response, Route,
@@ -17,6 +17,7 @@ pub(crate) type Api = Surface<(
     cluster::Routes,
     tasks::Routes,
     agents::Routes,
+    workers::Routes,
     llm::Routes,
     openai::Routes,
     usage::Routes,
@@ -56,6 +57,7 @@ fn api(context: &Context, sessions: &Sessions) -> Api {
         cluster::routes(context),
         tasks::routes(context),
         agents::routes(context),
+        workers::routes(context),
         llm::routes(context),
         openai::routes(context),
         usage::routes(context),

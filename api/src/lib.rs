@@ -28,6 +28,7 @@ pub mod tag;
 pub mod tasks;
 pub mod token;
 pub mod usage;
+pub mod workers;
 
 mod completion;
 mod door;

@@ -12,6 +12,8 @@ pub enum Tag {
     Onboarding,
     /// Commands that run on whichever machine has room
     Tasks,
+    /// Tasks for programs outside of the swarm, and who those are
+    Workers,
     /// Goals, worked on by agents within a budget of tokens
     Agents,
     /// Language models: on disk, planned, served
