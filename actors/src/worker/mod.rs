@@ -28,6 +28,9 @@ pub mod queue;
 pub mod registry;
 pub mod strategy;
 
+#[cfg(test)]
+mod tests;
+
 pub use actor::start;
 pub use job::{Job, Needs, Slip, State, Work};
 pub use messages::{Finish, Found, Message, NewJob, Profile, Stats, Take, Tally, Word, WorkerError};

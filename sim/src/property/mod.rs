@@ -5,6 +5,7 @@
 mod afterlife;
 mod agreement;
 mod budget;
+mod job;
 mod promise;
 mod trust;
 mod view;
@@ -12,6 +13,7 @@ mod view;
 pub use afterlife::nothing_outlives_its_node;
 pub use agreement::{ledgers_become_equal, who_is_alone_holds_nothing_of_others};
 pub use budget::Ledger;
+pub use job::Jobs;
 pub use promise::{Promises, Submitted, command, submit};
 pub use trust::{only_members_are_obeyed, only_members_are_obeyed_at_once, outsiders_are_refused};
 pub use view::{cards_are_known, these_see, these_see_each_other, view_becomes_truth, view_stays_truth};
