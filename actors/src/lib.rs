@@ -7,6 +7,7 @@
 //! scheduler  commands placed on nodes; its record of them          task      one running command
 //! goal       graphs of commands
 //! cron       commands at times: one owner each, which another node takes over
+//! worker     jobs for programs outside of the swarm, and who those are
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
 //! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
 //! pipeline   one served model: batches requests, drives shards, samples
@@ -23,6 +24,7 @@ pub mod goal;
 pub mod ledger;
 pub mod model;
 pub mod node;
+pub mod ownership;
 pub mod pipeline;
 pub mod scheduler;
 pub mod shard;
@@ -30,7 +32,7 @@ pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tree;
-pub mod wards;
+pub mod worker;
 
 pub use context::Context;
 pub use skep_runtime as runtime;

@@ -3,7 +3,7 @@
 //! The program and the simulator both start this list, so that what is simulated is what runs. Actors of one run,
 //! task, shard or pipeline are not here: they come and go under the actor that starts them.
 
-use crate::{Context, agent, budget, cron, goal, ledger, model, node, scheduler};
+use crate::{Context, agent, budget, cron, goal, ledger, model, node, scheduler, worker};
 use skep_runtime::supervise::{Children, Start};
 
 /// The actors of a node, in the order in which they start: later ones ask earlier ones.
@@ -24,6 +24,7 @@ pub fn children(context: &Context) -> Children {
         child!(scheduler::NAME, scheduler::start),
         child!(goal::NAME, goal::start),
         child!(cron::NAME, cron::start),
+        child!(worker::NAME, worker::start),
         child!(budget::NAME, budget::start),
         child!(model::NAME, model::start),
         child!(agent::NAME, agent::start),

@@ -2,7 +2,7 @@
 
 use crate::{
     Config, agents, cluster, cron, goals, guard::Guard, health, llm, openai, pages, problem, session::Sessions, spec,
-    surface::Surface, tasks, usage,
+    surface::Surface, tasks, usage, workers,
 };
 use poem::{
     Endpoint, EndpointExt, Request, Response, Route,
@@ -19,6 +19,7 @@ pub(crate) type Api = Surface<(
     goals::Routes,
     cron::Routes,
     agents::Routes,
+    workers::Routes,
     llm::Routes,
     openai::Routes,
     usage::Routes,
@@ -60,6 +61,7 @@ fn api(context: &Context, sessions: &Sessions) -> Api {
         goals::routes(context),
         cron::routes(context),
         agents::routes(context),
+        workers::routes(context),
         llm::routes(context),
         openai::routes(context),
         usage::routes(context),

@@ -36,13 +36,55 @@ impl<'a, T: ParseFromJSON, const MAX: usize> ApiExtractor<'a> for Input<T, MAX> 
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Input<T, MAX>> {
-        let content_type = request.content_type().ok_or(ContentTypeError::ExpectContentType)?;
-        if !<Json<T> as Payload>::check_content_type(content_type) {
-            return Err(ContentTypeError::NotSupported { content_type: content_type.into() }.into());
-        }
-        let length = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        let bytes = limits::read(body.take()?, length, MAX).await?;
+        check_type::<T>(request)?;
+        let bytes = read::<MAX>(request, body).await?;
         Ok(Input(parse(&bytes)?))
+    }
+}
+
+/// A JSON body that may be left out: clients that have nothing to say send none, and no content type.
+#[derive(Debug)]
+pub struct Perhaps<T>(pub Option<T>);
+
+impl<'a, T: ParseFromJSON> ApiExtractor<'a> for Perhaps<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Input::<T>::request_meta().map(|meta| MetaRequest { required: false, ..meta })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Perhaps<T>> {
+        let bytes = read::<{ limits::BODY_BYTES_MAX }>(request, body).await?;
+        match bytes.is_empty() {
+            true => Ok(Perhaps(None)),
+            false => {
+                check_type::<T>(request)?;
+                Ok(Perhaps(Some(parse(&bytes)?)))
+            }
+        }
+    }
+}
+
+async fn read<const MAX: usize>(request: &Request, body: &mut RequestBody) -> poem::Result<Vec<u8>> {
+    let length = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    Ok(limits::read(body.take()?, length, MAX).await?)
+}
+
+fn check_type<T: ParseFromJSON>(request: &Request) -> Result<(), ContentTypeError> {
+    let content_type = request.content_type().ok_or(ContentTypeError::ExpectContentType)?;
+    match <Json<T> as Payload>::check_content_type(content_type) {
+        true => Ok(()),
+        false => Err(ContentTypeError::NotSupported { content_type: content_type.into() }),
     }
 }
 

@@ -13,8 +13,8 @@ pub mod app;
 pub mod caller;
 pub mod cluster;
 pub mod config;
-pub mod goals;
 pub mod cron;
+pub mod goals;
 pub mod health;
 pub mod input;
 pub mod limits;
@@ -30,6 +30,7 @@ pub mod tag;
 pub mod tasks;
 pub mod token;
 pub mod usage;
+pub mod workers;
 
 mod completion;
 mod door;

@@ -6,13 +6,14 @@ use poem::http::StatusCode as S;
 use skep_actors::{
     agent::AgentError,
     budget::BudgetError,
-    goal::GoalError,
     cron::CronError,
+    goal::GoalError,
     model::ModelError,
     node::NodeError,
     pipeline::GenerateError,
     runtime::{self, swarm},
     scheduler::ScheduleError,
+    worker::WorkerError,
 };
 
 impl From<runtime::Error> for Problem {
@@ -111,6 +112,28 @@ impl From<CronError> for Problem {
             E::NoSuchJob(_) => (S::NOT_FOUND, "no_such_job"),
             E::Full(_) => (S::CONFLICT, "full"),
             _ => (S::SERVICE_UNAVAILABLE, "store"),
+        };
+        Problem::new(status, code, text)
+    }
+}
+
+impl From<WorkerError> for Problem {
+    fn from(error: WorkerError) -> Problem {
+        use WorkerError as E;
+        let text = error.to_string();
+        let (status, code) = match error {
+            E::Link(e) => return e.into(),
+            E::Invalid { field, reason } => return Problem::invalid(field, reason),
+            E::NoSuchWorker(_) => (S::NOT_FOUND, "no_such_agent"),
+            E::NoSuchJob(_) => (S::NOT_FOUND, "no_such_task"),
+            E::Lost(_) => (S::CONFLICT, "lease_lost"),
+            E::Taken => (S::CONFLICT, "task_taken"),
+            E::QueueFull(_) => (S::SERVICE_UNAVAILABLE, "queue_full"),
+            E::TooMany(_) => (S::SERVICE_UNAVAILABLE, "too_many_agents"),
+            E::Busy => (S::SERVICE_UNAVAILABLE, "busy"),
+            E::OwnerAway => (S::SERVICE_UNAVAILABLE, "owner_away"),
+            E::Moved => (S::SERVICE_UNAVAILABLE, "taken_over"),
+            _ => (S::INTERNAL_SERVER_ERROR, "store"),
         };
         Problem::new(status, code, text)
     }

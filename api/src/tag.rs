@@ -14,6 +14,8 @@ pub enum Tag {
     Tasks,
     /// Commands that run at times
     Cron,
+    /// Tasks for programs outside of the swarm, and who those are
+    Workers,
     /// Goals, worked on by agents within a budget of tokens
     Agents,
     /// Language models: on disk, planned, served

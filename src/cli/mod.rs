@@ -31,6 +31,7 @@ mod status;
 mod tasks;
 mod token;
 mod up;
+mod workers;
 
 use crate::{
     client::{self, Client},
@@ -106,6 +107,8 @@ enum Command {
     Pull(pull::Pull),
     /// Token budgets of threads, or one of them.
     Budget(budget::Budget),
+    /// The external workers that take tasks from the swarm.
+    Workers(workers::Workers),
     /// Print the API's bearer token.
     Token(token::Token),
     /// Print a link that signs one browser in to the dashboard.
@@ -157,6 +160,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Models(c) => c.run(&here).await,
         Command::Pull(c) => c.run(&here).await,
         Command::Budget(c) => c.run(&here).await,
+        Command::Workers(c) => c.run(&here).await,
         Command::Token(c) => c.run(&here),
         Command::Open(c) => c.run(&here).await,
         Command::Doctor(c) => c.run(&here).await,

@@ -16,8 +16,8 @@ use super::{
     schedule::Schedule,
 };
 use crate::{
-    scheduler::{self, Record, Spec, messages::Term},
-    wards::{Peer, Wards},
+    ownership::{Presence, Term, Wards},
+    scheduler::{self, Record, Spec},
 };
 use skep_runtime::NodeId;
 use std::{
@@ -156,13 +156,13 @@ impl Core {
 
     fn enter(&mut self, id: Uuid, definition: Definition, schedule: Schedule, progress: Option<Progress>) {
         let others = progress.as_ref().filter(|progress| progress.owner != self.me);
-        self.wards.note(id, others.map(Progress::ward));
+        self.wards.note(id, others.map(Progress::stands));
         let next_ms = progress.as_ref().and_then(|progress| schedule.next(progress.until_ms));
         self.jobs.insert(id, Entry { definition, schedule, progress, next_ms });
     }
 
     /// Time has passed: takes over what is due for that, and fires what is due.
-    pub fn tick(&mut self, now_ms: u64, peers: impl Iterator<Item = Peer>, uptime: Duration) -> Vec<Action> {
+    pub fn tick(&mut self, now_ms: u64, peers: impl Iterator<Item = Presence>, uptime: Duration) -> Vec<Action> {
         if self.held || now_ms < self.waking_until_ms {
             return Vec::new();
         }
@@ -193,7 +193,7 @@ impl Core {
                     out.push(Action::Submit(*id, run.at_ms, Box::new(spec)));
                 }
             }
-            let over = progress.ward().ended && now_ms.saturating_sub(progress.until_ms) > OVER_KEPT_MS;
+            let over = progress.stands().1 && now_ms.saturating_sub(progress.until_ms) > OVER_KEPT_MS;
             if over {
                 out.push(Action::Remove(*id));
             }
@@ -596,7 +596,8 @@ mod tests {
         let mut two = Core::new(node(2));
         two.learn(id(), Some(definition(1, "10s")), Some(progress));
         two.release();
-        let gone = [Peer { id: node(1), up: false, ever_up: true }, Peer { id: node(2), up: true, ever_up: true }];
+        let gone =
+            [Presence { id: node(1), up: false, ever_up: true }, Presence { id: node(2), up: true, ever_up: true }];
         let mut ticks = |s: u64| two.tick(at(s), gone.into_iter(), Duration::from_secs(s)).len();
         assert_eq!((ticks(15), ticks(18)), (0, 0), "what is due is not due yet");
         assert_eq!(ticks(21), 1);

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     Context,
     ledger::{self, Collection, Write},
+    ownership::Presence,
     scheduler::{self, ScheduleError, Spec},
-    wards::Peer,
 };
 use skep_runtime::{Handle, Wire, defaults::ASK_TIMEOUT, member::State, tasks::Spawner};
 use std::{
@@ -219,7 +219,7 @@ impl Desk {
             self.core().looked(id, at_ms, record.as_ref(), now_ms);
         }
         let picture = self.context.members.now();
-        let peers = picture.values().map(|member| Peer {
+        let peers = picture.values().map(|member| Presence {
             id: member.id,
             up: member.state == State::Up,
             ever_up: member.seen_ms > 0,

@@ -3,8 +3,8 @@
 use super::schedule::Kind;
 use crate::{
     ledger,
-    scheduler::{self, Spec, messages::Term},
-    wards::Ward,
+    ownership::Term,
+    scheduler::{self, Spec},
 };
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
@@ -94,8 +94,8 @@ pub struct Progress {
 
 impl Progress {
     /// Who owns the job.
-    pub fn ward(&self) -> Ward {
-        Ward { owner: self.owner, ended: self.over && self.runs.iter().all(|run| run.state.ended()) }
+    pub fn stands(&self) -> (NodeId, bool) {
+        (self.owner, self.over && self.runs.iter().all(|run| run.state.ended()))
     }
 }
 

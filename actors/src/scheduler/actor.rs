@@ -10,7 +10,7 @@ use super::{
     runner,
     runs::Runs,
 };
-use crate::{Context, wards::Wards};
+use crate::{Context, ownership::Wards};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use skep_runtime::{Reach, Tasks, Wire};
 use std::{collections::BTreeMap, sync::Arc};
@@ -56,7 +56,7 @@ impl Actor for SchedulerActor {
         let (mut own, mut wards) = (Vec::new(), Wards::default());
         context.ledger.visit(RECORDS, |record| match record.value.owner == me_id {
             true => own.push(record.value),
-            false => wards.note(record.value.id, Some(record.value.ward())),
+            false => wards.note(record.value.id, Some(record.value.stands())),
         })?;
         let rows = context.store.all(ROWS)?.into_iter().map(|(id, row)| (Uuid::from_bytes(id), row)).collect();
         let why = format!("node {} was restarted", context.name);

@@ -21,8 +21,7 @@ use super::{
     placement::{Candidate, Need, Taken, place},
     queue::{CLASSES, QUEUE_BYTES_MAX, QUEUE_TASKS_MAX, Queue},
 };
-use crate::task::Level;
-use crate::wards::Peer as Standing;
+use crate::{ownership::Presence, task::Level};
 use skep_runtime::NodeId;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -83,10 +82,9 @@ pub struct Seen {
     pub offer: Arc<Offer>,
 }
 
-impl Seen {
-    /// As far as taking over what it owns goes.
-    pub fn peer(&self) -> Standing {
-        Standing { id: self.id, up: self.up, ever_up: self.ever_up }
+impl From<&Seen> for Presence {
+    fn from(seen: &Seen) -> Presence {
+        Presence { id: seen.id, up: seen.up, ever_up: seen.ever_up }
     }
 }
 

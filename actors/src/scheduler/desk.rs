@@ -10,7 +10,7 @@ use super::{
     messages::{Message, Record, ScheduleError, Term},
     runs::Runs,
 };
-use crate::{Context, node, task::output::Output, wards::Wards};
+use crate::{Context, node, ownership::Wards, task::output::Output};
 use ractor::{ActorCell, RpcReplyPort};
 use skep_runtime::{Handle, NodeId, Wire, tasks::Spawner};
 use std::{

@@ -1,12 +1,13 @@
 //! The heir's part of the desk: what other nodes' commands come to, as the ledger tells, and taking over those whose
-//! owner is gone. When that is due is [`crate::wards`]' business.
+//! owner is gone. When that is due is [`Wards`](crate::ownership::Wards)' business.
 
 use super::{
-    core::{Action, Seen},
+    core::Action,
     desk::{Also, Desk, State},
     journal::RECORDS,
     messages::{Record, Term},
 };
+use crate::ownership::Presence;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -37,7 +38,7 @@ impl Desk {
             let mut state = self.state();
             let State { core, wards, .. } = &mut *state;
             let uptime = self.now().uptime;
-            if core.is_held() { Vec::new() } else { wards.due(me, core.nodes().map(Seen::peer), uptime) }
+            if core.is_held() { Vec::new() } else { wards.due(me, core.nodes().map(Presence::from), uptime) }
         };
         for id in due {
             match self.known(id) {
@@ -94,7 +95,7 @@ impl Desk {
             return self.adopt(record.clone()).await;
         }
         self.change(|state, now| {
-            state.wards.note(id, record.as_ref().filter(|record| record.owner != me).map(Record::ward));
+            state.wards.note(id, record.as_ref().filter(|record| record.owner != me).map(Record::stands));
             let mut actions = Vec::new();
             let term = record.as_ref().map_or(Term(u64::MAX), |record| record.term);
             if state.core.get(id).is_some_and(|own| own.term < term) {

@@ -1,10 +1,10 @@
 //! What the SchedulerActor can be told and asked, and the record that it keeps of each command.
 
 use super::{course::Course, demand::Demand, wish::Wish};
+pub use crate::ownership::Term;
 use crate::{
     node::NodeError,
     task::{Level, output::TAIL_BYTES_MAX},
-    wards::Ward,
 };
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
@@ -181,34 +181,6 @@ impl Spec {
     }
 }
 
-/// An owner's right to decide about a command, and its place in the order of owners: a later one fences the earlier.
-///
-/// A takeover counts one up and puts 20 bits of the new owner's key behind the count, so that two nodes that take over
-/// at once, each without knowing of the other, don't act in the same term; the later one of the two is everyone's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-pub struct Term(pub u64);
-
-impl Term {
-    const KEY_BITS: u32 = 20;
-
-    /// The term in which `by` takes a new command. It counts from the second on the wall, so that of two that were taken
-    /// with one key the later one counts: the earlier is of a node that went before anybody heard of it, and whoever asked
-    /// again has the later one. Comes back, the node finds that out before it acts.
-    pub fn first(now_ms: u64, by: NodeId) -> Term {
-        // Far beyond any wall clock's seconds; a clock that is as wrong as that must not overflow it.
-        let seconds = (now_ms / 1000).min(u64::from(u32::MAX));
-        Term(seconds << Term::KEY_BITS).next(by)
-    }
-
-    /// The term in which `by` takes over from whoever had this one.
-    #[must_use]
-    pub fn next(self, by: NodeId) -> Term {
-        let [a, b, c, ..] = by.as_bytes();
-        let key = u64::from(u32::from_le_bytes([*a, *b, *c, 0])) & ((1 << Term::KEY_BITS) - 1);
-        Term((((self.0 >> Term::KEY_BITS) + 1) << Term::KEY_BITS) | key)
-    }
-}
-
 /// How urgent a command is; a higher class always goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -296,11 +268,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// Who owns it.
-    pub fn ward(&self) -> Ward {
-        Ward { owner: self.owner, ended: self.state.ended() }
-    }
-
     /// A new command's: it waits.
     pub fn new(id: Uuid, spec: Spec, owner: NodeId, term: Term, submitted_ms: u64) -> Record {
         Record {
@@ -331,6 +298,11 @@ impl Record {
     pub fn due_ms(&self) -> Option<u64> {
         let deadline_s = self.spec.course.deadline_s;
         (deadline_s > 0).then(|| self.submitted_ms.saturating_add(deadline_s.saturating_mul(1000)))
+    }
+
+    /// Whose it is, and whether it has ended.
+    pub(super) fn stands(&self) -> (NodeId, bool) {
+        (self.owner, self.state.ended())
     }
 }
 

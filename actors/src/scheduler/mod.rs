@@ -8,8 +8,7 @@
 //!   record <- journal <- core <---------------- Moved <------ runs <- journal <- ending
 //! ```
 //!
-//! `core`, `queue`, `aside`, `given`, `demand`, `wish`, `course`, `placement`, `breaker`, `runs` and [`wards`](crate::wards)
-//! decide and do no I/O; `desk` holds them and executes what they say; `owner`, `after`, `runner` and `heir` are its parts.
+//! `core`, `queue`, `aside`, `given`, `demand`, `wish`, `course`, `placement`, `breaker` and `runs` decide and do no I/O; `desk` holds them and executes what they say; `owner`, `after`, `runner` and `heir` are its parts.
 //! Records lie in the [ledger](crate::ledger): when an owner
 //! dies, the next node in a command's order takes it over. A command runs at least once: after a failure it may run
 //! twice.

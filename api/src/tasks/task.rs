@@ -344,7 +344,7 @@ fn environment(pairs: Vec<String>) -> Result<BTreeMap<String, String>, Problem> 
     pairs.into_iter().map(split).collect()
 }
 
-fn priority(word: Option<String>) -> Result<scheduler::messages::Priority, Problem> {
+pub(crate) fn priority(word: Option<String>) -> Result<scheduler::messages::Priority, Problem> {
     use scheduler::messages::Priority as P;
     Ok(match word.as_deref() {
         None | Some("normal") => P::Normal,

@@ -4,7 +4,7 @@ use super::{
     asymmetric_ring, bit_flip, budget, cloned_key, command, crash_half, crash_one, cron, detection, disk_full,
     endurance, evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave,
     lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber, rolling_restart,
-    sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart,
+    sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart, workers,
 };
 use crate::World;
 use anyhow::Result;
@@ -282,6 +282,12 @@ pub const ALL: &[Scenario] = &[
         about: "all nodes die at once and start again in any order",
         share: 40,
         run: |world| Box::pin(whole_restart::run(world)),
+    },
+    Scenario {
+        name: "workers",
+        about: "external workers take jobs at whichever node, and fall silent with them, while nodes crash and come back",
+        share: 40,
+        run: |world| Box::pin(workers::run(world)),
     },
 ];
 

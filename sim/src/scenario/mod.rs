@@ -41,5 +41,6 @@ mod storm;
 mod sub_agents;
 mod task_owner_dies;
 mod whole_restart;
+mod workers;
 
 pub use catalogue::{ALL, Scenario, drawn, find};

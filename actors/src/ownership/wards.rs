@@ -1,9 +1,8 @@
-//! What other nodes own, commands and cron jobs alike, and when this node takes it over: when its owner is gone and this is
-//! the first node in its order that isn't.
+//! Records that other nodes own, and when this node takes them over: when their owner is gone and this is the first node
+//! in their order that isn't.
 //!
-//! No majority is asked, so that a swarm of two goes on when one dies: two halves of a swarm may both take a thing over,
-//! and what it does may be done twice. Terms decide whose word counts then ([`crate::scheduler::messages::Term`]). No
-//! I/O: whoever holds this reads the ledger and writes what was decided.
+//! No majority is asked, so that a swarm of two goes on when one dies: two halves of a swarm may both take a record
+//! over, and what it stands for may run twice. Terms decide whose word counts then ([`super::Term`]).
 
 use sha2::{Digest, Sha256};
 use skep_runtime::NodeId;
@@ -13,14 +12,14 @@ use std::{
 };
 use uuid::Uuid;
 
-/// How long an owner is down before what it owned is taken over: longer than a restart of the program takes to be seen.
+/// How long an owner is down before its records are taken over: longer than a restart of the program takes to be seen.
 const GONE: Duration = Duration::from_secs(2);
 /// The same for one that was not seen since this node started: it may be starting, too.
 const NEVER_SEEN: Duration = Duration::from_secs(15);
 
-/// A member, as far as it matters here.
+/// A member, as far as heirs look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub struct Presence {
     /// Its key.
     pub id: NodeId,
     /// It answers.
@@ -29,16 +28,7 @@ pub struct Peer {
     pub ever_up: bool,
 }
 
-/// Who owns a thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ward {
-    /// The node that decides about it.
-    pub owner: NodeId,
-    /// Nothing more comes of it, but for being forgotten in time.
-    pub ended: bool,
-}
-
-/// What others own, as far as it may have to be taken over. At about 100 bytes each.
+/// The records of others, as far as they may have to be taken over. At about 100 bytes each.
 #[derive(Debug, Default)]
 pub struct Wards {
     /// Those that have not ended, by owner.
@@ -51,8 +41,9 @@ pub struct Wards {
 }
 
 impl Wards {
-    /// What is known of a thing now. `None`: it is this node's own, or nobody's any more.
-    pub fn note(&mut self, id: Uuid, ward: Option<Ward>) {
+    /// What is known of a record now: its owner, and whether what it stands for has ended. `None`: it is this node's
+    /// own, or nobody's any more.
+    pub fn note(&mut self, id: Uuid, theirs: Option<(NodeId, bool)>) {
         if let Some(owner) = self.owners.remove(&id) {
             for wards in [&mut self.open, &mut self.ended] {
                 if wards.get_mut(&owner).is_some_and(|ids| ids.remove(&id) && ids.is_empty()) {
@@ -60,26 +51,26 @@ impl Wards {
                 }
             }
         }
-        if let Some(Ward { owner, ended }) = ward {
+        if let Some((owner, ended)) = theirs {
             let wards = if ended { &mut self.ended } else { &mut self.open };
             wards.entry(owner).or_default().insert(id);
             self.owners.insert(id, owner);
         }
     }
 
-    /// What a node owns, the ended ones too.
+    /// The records of a node, the ended ones too.
     pub fn of(&self, owner: NodeId) -> impl Iterator<Item = Uuid> + '_ {
         let both = [&self.open, &self.ended];
         both.into_iter().filter_map(move |wards| wards.get(&owner)).flatten().copied()
     }
 
-    /// Who owns any of them.
+    /// Whose records there are.
     pub fn owners(&self) -> BTreeSet<NodeId> {
         self.open.keys().chain(self.ended.keys()).copied().collect()
     }
 
     /// Those that this node takes over now. Each is told once, unless it is noted again.
-    pub fn due(&mut self, me: NodeId, fleet: impl Iterator<Item = Peer>, uptime: Duration) -> Vec<Uuid> {
+    pub fn due(&mut self, me: NodeId, fleet: impl Iterator<Item = Presence>, uptime: Duration) -> Vec<Uuid> {
         if self.owners.is_empty() {
             return Vec::new();
         }
@@ -110,9 +101,9 @@ impl Wards {
     }
 }
 
-/// The first of these nodes in a thing's order, which all nodes agree on (rendezvous hashing, Thaler and Ravishankar
+/// The first of these nodes in a record's order, which all nodes agree on (rendezvous hashing, Thaler and Ravishankar
 /// 1998): each node is first for an equal part, and one that goes leaves the others' parts alone.
-fn first(id: Uuid, nodes: &[NodeId]) -> Option<NodeId> {
+pub fn first(id: Uuid, nodes: &[NodeId]) -> Option<NodeId> {
     let rank =
         |node: &NodeId| -> [u8; 32] { Sha256::new().chain_update(id).chain_update(node.as_bytes()).finalize().into() };
     nodes.iter().copied().max_by_key(rank)
@@ -126,18 +117,14 @@ mod tests {
         NodeId::from_bytes([n; 32])
     }
 
-    fn seen(n: u8, up: bool, ever_up: bool) -> Peer {
-        Peer { id: node(n), up, ever_up }
-    }
-
-    fn ward(ended: bool) -> Option<Ward> {
-        Some(Ward { owner: node(9), ended })
+    fn seen(n: u8, up: bool, ever_up: bool) -> Presence {
+        Presence { id: node(n), up, ever_up }
     }
 
     fn wards() -> Wards {
         let mut wards = Wards::default();
-        (0..90).for_each(|n| wards.note(Uuid::from_u128(n), ward(false)));
-        wards.note(Uuid::from_u128(100), ward(true));
+        (0..90).for_each(|n| wards.note(Uuid::from_u128(n), Some((node(9), false))));
+        wards.note(Uuid::from_u128(100), Some((node(9), true)));
         wards
     }
 
