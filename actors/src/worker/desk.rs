@@ -62,7 +62,7 @@ pub(super) enum Confirm {
 /// What came of a write.
 pub(super) enum Saved {
     /// It is as it had to be.
-    Well(Job),
+    Well(Box<Job>),
     /// It is on this disk and not confirmed.
     Alone,
     /// A later owner has written it.
@@ -129,7 +129,9 @@ impl Desk {
             Action::Claim(ticket, owner, claim) => self.tasks.spawn(desk.ask_for(ticket, owner, claim)),
             Action::Nothing(ticket) => {
                 let taker = self.state().takes.remove(&ticket);
-                drop(taker.map(|taker| taker.send(Wire(Ok(None)))));
+                if let Some(taker) = taker {
+                    let _ = taker.send(Wire(Ok(None)));
+                }
             }
             Action::Renew(owners, worker) => {
                 for owner in owners {
@@ -205,10 +207,10 @@ impl Desk {
         }
         if confirm == Confirm::No {
             self.context.ledger.tell(written.entries);
-            return Saved::Well(job);
+            return Saved::Well(Box::new(job));
         }
         match self.context.ledger.confirmed(written.entries).await {
-            Ok(()) => Saved::Well(job),
+            Ok(()) => Saved::Well(Box::new(job)),
             Err(_) => Saved::Alone,
         }
     }

@@ -35,7 +35,7 @@ impl Desk {
                 let slip = job.slip.clone();
                 self.change(|state, now| ((), state.core.written(slip, super::core::Wrote::Yes, now)));
                 self.count("submitted");
-                Ok(job)
+                Ok(*job)
             }
             Saved::Alone => {
                 // Nobody shall take over what nobody was promised.
@@ -204,7 +204,7 @@ impl Desk {
 
 fn outcome(saved: Saved) -> Result<Job, WorkerError> {
     match saved {
-        Saved::Well(job) => Ok(job),
+        Saved::Well(job) => Ok(*job),
         Saved::Alone => Err(ledger::Error::Alone.into()),
         Saved::Fenced => Err(WorkerError::Moved),
         Saved::Not(why) => Err(why),

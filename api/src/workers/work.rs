@@ -64,7 +64,7 @@ impl AgentWork {
         // Twice the margin: the task may be at home elsewhere, and so may the worker.
         let deadline = Duration::from_secs(take.wait_s.into()) + 2 * TAKE_MARGIN;
         let job = workers(&self.0).ask(deadline, |port| Message::Take(Wire(take), port)).await??;
-        Ok(job.map_or(Taken::Nothing, |job| Taken::Task(Json(Job::new(job, None)))))
+        Ok(job.map_or(Taken::Nothing, |job| Taken::Task(Json(Box::new(Job::new(job, None))))))
     }
 
     /// Finish a task
@@ -137,7 +137,7 @@ pub struct End {
 pub enum Taken {
     /// This worker's now
     #[oai(status = 200)]
-    Task(Json<Job>),
+    Task(Json<Box<Job>>),
     /// There was none in time
     #[oai(status = 204)]
     Nothing,
