@@ -706,7 +706,7 @@ mod tests {
 
     /// That of all commands of n0 that nobody took over.
     fn term() -> Term {
-        Term::default().next(node(0))
+        Term::first(at(1).wall_ms, node(0))
     }
 
     fn placed_on(actions: &[Action]) -> Vec<NodeId> {
