@@ -50,9 +50,9 @@ const SLEPT_MIN: Duration = Duration::from_secs(4);
 const WRITES_MAX: usize = 64;
 
 /// Jobs as they were made, by the id's bytes.
-const DEFINITIONS: Collection<Definition> = Collection::new(20, 1);
+const DEFINITIONS: Collection<Definition> = Collection::new(5, 1);
 /// How far they have come, by the same.
-const PROGRESS: Collection<Progress> = Collection::new(21, 1);
+const PROGRESS: Collection<Progress> = Collection::new(6, 1);
 
 /// The state of a CronActor, shared by its handlers and their tasks.
 pub(super) struct Desk {

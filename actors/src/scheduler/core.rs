@@ -950,7 +950,7 @@ mod tests {
 
     /// That of all commands of n0 that nobody took over.
     fn term() -> Term {
-        Term::default().next(node(0))
+        Term::first(at(1).wall_ms, node(0))
     }
 
     fn placed_on(actions: &[Action]) -> Vec<NodeId> {
@@ -1335,7 +1335,7 @@ mod tests {
                     Event::Moved(i, how) => {
                         let id = pick(i);
                         let ending = [done(), Ending { lost: true, ..done() }, failed("it said so".into())][how as usize].clone();
-                        core.moved(id, attempt(&core, id), term(), ending, now)
+                        core.moved(id, attempt(&core, id), core.get(id).map_or(term(), |r| r.term), ending, now)
                     }
                     Event::Cancel(i) => core.cancel(pick(i), now).unwrap_or_default(),
                     Event::Tick => core.tick(now),

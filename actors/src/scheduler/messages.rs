@@ -450,6 +450,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_two_tasks_of_one_key_the_later_counts_whoever_took_it() {
+        let (low, high) = (NodeId::from_bytes([0; 32]), NodeId::from_bytes([255; 32]));
+        assert!(Term::first(5000, high) < Term::first(6000, low));
+        assert!(Term::first(5000, high) < Term::first(5000, low).next(low), "whoever takes one over counts more");
+        assert!(Term::first(u64::MAX, high).next(low) > Term::first(u64::MAX, high));
+    }
+
+    #[test]
     fn an_ending_is_cut_to_what_a_record_keeps() {
         let told = Ending {
             state: State::Failed,

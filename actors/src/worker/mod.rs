@@ -12,7 +12,7 @@
 //!
 //! `core`, `queue`, `registry` and `strategy` decide and do no I/O; `desk` holds them and executes what they say.
 //! Jobs and workers lie in the [ledger](crate::ledger): when an owner dies, the next node in a job's order takes it over
-//! ([`crate::ownership`]). A job runs at least once; `docs/decisions/0021` says where it may run twice.
+//! ([`crate::ownership`]). A job runs at least once; `docs/decisions/0007` says where it may run twice.
 //!
 //! Not here: commands, which the swarm runs itself ([`crate::scheduler`]). Workers run what they like.
 
