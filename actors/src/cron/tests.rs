@@ -2,7 +2,7 @@
 
 use super::{CronError, Job, Kind, Message, NewJob, RunState, Wanted};
 use crate::{
-    ledger,
+    ledger, node,
     scheduler::{self, Spec},
     testing::Swarm,
 };
@@ -27,6 +27,8 @@ fn new(kind: Kind, expr: &str) -> NewJob {
 
 async fn start(swarm: &Swarm, i: usize) {
     let (context, root) = (swarm.context(i), swarm.root(i));
+    // Its card says what fences it has.
+    node::start(context, root.clone()).await.unwrap();
     ledger::start(context, root.clone()).await.unwrap();
     scheduler::start(context, root.clone()).await.unwrap();
     super::start(context, root).await.unwrap();

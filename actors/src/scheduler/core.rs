@@ -976,7 +976,12 @@ mod tests {
     #[test]
     fn a_command_goes_where_its_demands_are_met_and_nowhere_else() {
         let mut core = core(&[true, true]);
-        let offer = Offer { gpus: vec![8 << 30], labels: [("fast".into(), String::new())].into(), ..Offer::default() };
+        let offer = Offer {
+            gpus: vec![8 << 30],
+            labels: [("fast".into(), String::new())].into(),
+            sandbox: Level::Landlock,
+            ..Offer::default()
+        };
         core.fleet(vec![Seen { offer: Arc::new(offer), ..seen(1, true) }], &[], at(0));
         let wants = |labels: &[&str], gpus| Spec {
             demand: Demand { labels: labels.iter().map(|l| l.parse().unwrap()).collect(), gpus, ..Demand::default() },

@@ -290,7 +290,8 @@ mod tests {
         fn of_two_at_random_the_one_with_fewer(busy in prop::collection::btree_set(0u32..8, 2..6)) {
             let fleet: Vec<Candidate> = busy.iter().enumerate().map(|(n, commands)| Candidate {
                 id: id(n as u8), up: true, draining: false, shut: false, cpus: 4, memory_bytes: 4, free_bytes: 4,
-                taken: Taken { commands: *commands, ..Taken::default() }, offer: Arc::default(),
+                taken: Taken { commands: *commands, ..Taken::default() },
+                offer: Arc::new(Offer { sandbox: Level::Landlock, ..Offer::default() }),
             }).collect();
             let need = Need { wish: Wish { strategy: Strategy::RandomOfTwo, ..Wish::default() }, ..Need::default() };
             let chosen = (0u64..400).map(|n| {

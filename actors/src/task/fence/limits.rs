@@ -1,7 +1,7 @@
 //! How much a command may take of its machine: what it asked for, or a share. All levels have the same.
 //!
 //! Two lines of defence: the keeper's own limits, which the system enforces for each process (`setrlimit`), and looks at
-//! the whole family several times a second (`watch`). Where the node has a cgroup of its own, the system does both.
+//! the whole family several times a second (`watch`). Cgroups are not used yet.
 
 use crate::scheduler::Spec;
 use serde::{Deserialize, Serialize};
