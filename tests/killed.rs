@@ -55,7 +55,7 @@ impl Swarm {
         second.until("all are online", "/api/nodes", |n| bee::status(n, third.id()) == Some("online")).await;
         let bees = [first, second, third];
         let doors = bees.iter().map(door).collect();
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         Swarm { hive, bees: RwLock::new(bees.map(Some).into()), doors: RwLock::new(doors), http }
     }
 

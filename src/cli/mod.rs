@@ -84,7 +84,7 @@ enum Command {
     /// Show, give or take away what `skep run --where` asks about.
     Label(label::Label),
     /// Run a command where there is room, and follow its output.
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Goals: graphs of commands, from a file, and how far they are.
     Goal(goal::Goal),
     /// The commands of the swarm.

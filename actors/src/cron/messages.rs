@@ -13,6 +13,7 @@ use skep_runtime::{NodeId, Wire};
 use uuid::Uuid;
 
 /// What the CronActor understands. All of it is the owner's of this node: jobs reach other nodes by the ledger.
+#[expect(clippy::large_enum_variant, reason = "few are under way at once, and a box would hide what they say")]
 #[derive(RactorClusterMessage)]
 pub enum Message {
     /// Make a job. Answered when it is on disk here and on another member, if one answers.

@@ -301,7 +301,7 @@ mod tests {
     fn holds(field: &str, value: u32) -> bool {
         match field.strip_prefix("*/") {
             _ if field == "*" => true,
-            Some(step) => value % step.parse::<u32>().unwrap() == 0,
+            Some(step) => value.is_multiple_of(step.parse::<u32>().unwrap()),
             None => field.split(',').any(|n| n.parse() == Ok(value)),
         }
     }

@@ -130,8 +130,8 @@ fn tolerates(spec: &Spec) -> Result<(), ScheduleError> {
     if names.len() > TOLERATES_MAX {
         return bad("tolerates", format!("has {} names; at most {TOLERATES_MAX}", names.len()));
     }
-    let named = names.iter().filter(|name| *name != ANY);
-    named.map(|name| labels::check_key(name)).collect::<Result<(), _>>().or_else(|why| bad("tolerates", why))
+    let mut named = names.iter().filter(|name| *name != ANY);
+    named.try_for_each(|name| labels::check_key(name)).or_else(|why| bad("tolerates", why))
 }
 
 fn course(spec: &Spec) -> Result<(), ScheduleError> {

@@ -198,7 +198,7 @@ impl Limited {
         for (resource, most) in wanted.into_iter().filter_map(|(resource, most)| Some((resource, most?))) {
             let now = getrlimit(resource);
             let current = now.current.map_or(most, |current| current.min(most));
-            if setrlimit(resource, Rlimit { current: Some(current), ..now.clone() }).is_ok() {
+            if setrlimit(resource, Rlimit { current: Some(current), ..now }).is_ok() {
                 before.push((resource, now));
             }
         }

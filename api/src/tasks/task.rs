@@ -288,13 +288,12 @@ fn strategy(word: Option<String>) -> Result<scheduler::Strategy, Problem> {
 }
 
 fn ids(texts: Vec<String>) -> Result<Vec<Uuid>, Problem> {
-    let parse =
-        |text: String| text.parse().map_err(|_| Problem::invalid("after", &format!("{text:?} is no task's id")));
+    let parse = |text: String| text.parse().map_err(|_| Problem::invalid("after", format!("{text:?} is no task's id")));
     texts.into_iter().map(parse).collect()
 }
 
 fn level(word: Option<String>) -> Result<Option<Level>, Problem> {
-    word.map(|word| word.parse().map_err(|e: BadLevel| Problem::invalid("sandbox", &e.to_string()))).transpose()
+    word.map(|word| word.parse().map_err(|e: BadLevel| Problem::invalid("sandbox", e.to_string()))).transpose()
 }
 
 /// What was asked for, in the words in which it can be asked for again. What is as usual is left out.
