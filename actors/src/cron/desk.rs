@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     Context,
-    ledger::{self, Collection, Write},
+    ledger::{Collection, Write},
     ownership::Presence,
     scheduler::{self, ScheduleError, Spec},
 };
-use skep_runtime::{Handle, Wire, defaults::ASK_TIMEOUT, member::State, tasks::Spawner};
+use skep_runtime::{Handle, Wire, defaults::ASK_TIMEOUT, tasks::Spawner};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -110,9 +110,11 @@ impl Desk {
             return Err(CronError::Full(JOBS_MAX));
         }
         let (id, progress) = (definition.id, fresh(me, &definition));
-        let made =
-            vec![write(PROGRESS, id, progress.term.0, Some(&progress)), write(DEFINITIONS, id, 0, Some(&definition))];
-        if let Err(error) = self.confirm(made).await {
+        let made = vec![
+            PROGRESS.write(id.as_bytes(), progress.term.0, Some(&progress)),
+            DEFINITIONS.write(id.as_bytes(), 0, Some(&definition)),
+        ];
+        if let Err(error) = self.context.ledger.put(made).await {
             // Nobody was promised it, so nobody shall find it.
             self.forget(id).await;
             return Err(error.into());
@@ -128,14 +130,9 @@ impl Desk {
         if self.core().job(id).is_none() {
             return Err(CronError::NoSuchJob(id.to_string()));
         }
-        let done = self.confirm(removal(id)).await;
+        let done = self.context.ledger.put(removal(id)).await;
         self.heard_of(id);
         Ok(done?)
-    }
-
-    async fn confirm(&self, writes: Vec<Write>) -> Result<(), ledger::Error> {
-        let written = self.context.ledger.note(writes).await?;
-        self.context.ledger.confirmed(written.entries).await
     }
 
     async fn forget(&self, id: Uuid) {
@@ -219,11 +216,7 @@ impl Desk {
             self.core().looked(id, at_ms, record.as_ref(), now_ms);
         }
         let picture = self.context.members.now();
-        let peers = picture.values().map(|member| Presence {
-            id: member.id,
-            up: member.state == State::Up,
-            ever_up: member.seen_ms > 0,
-        });
+        let peers = picture.values().map(|member| Presence::from(&**member));
         let actions = self.core().tick(now_ms, peers, self.start.elapsed());
         self.changed.notify_one();
         for action in actions {
@@ -269,7 +262,8 @@ impl Desk {
             self.changed.notified().await;
             let unsaved = self.core().unsaved();
             for part in unsaved.chunks(WRITES_MAX) {
-                let writes = part.iter().map(|(id, progress)| write(PROGRESS, *id, progress.term.0, Some(progress)));
+                let write = |(id, next): &(Uuid, Progress)| PROGRESS.write(id.as_bytes(), next.term.0, Some(next));
+                let writes = part.iter().map(write);
                 match self.context.ledger.note(writes.collect()).await {
                     Ok(written) => {
                         let fenced: Vec<Uuid> =
@@ -303,18 +297,9 @@ fn refusal(error: &ScheduleError) -> Refusal {
     }
 }
 
-fn write<V: serde::Serialize + serde::de::DeserializeOwned>(
-    to: Collection<V>,
-    id: Uuid,
-    term: u64,
-    value: Option<&V>,
-) -> Write {
-    Write { key: to.key(id.as_bytes()), term, value: value.map(|value| to.encode(value)) }
-}
-
 /// In the last of all terms: no owner that has not heard of it can bring the job back.
 fn removal(id: Uuid) -> Vec<Write> {
-    vec![write(DEFINITIONS, id, u64::MAX, None), write(PROGRESS, id, u64::MAX, None)]
+    vec![DEFINITIONS.write(id.as_bytes(), u64::MAX, None), PROGRESS.write(id.as_bytes(), u64::MAX, None)]
 }
 
 /// Whether a job makes sense and keeps to the bounds.

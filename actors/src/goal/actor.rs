@@ -170,7 +170,7 @@ impl Goals {
         let open = |task: &&Task| task.state.is_some_and(|state| !state.ended());
         let open: Vec<Uuid> = shown.tasks.iter().filter(open).map(|task| task.id).collect();
         if open.is_empty() {
-            self.forget(id).await?;
+            self.put(GOALS.write(id.as_bytes(), 0, None)).await?;
             return Ok(shown);
         }
         // The last ones first: what waits shall not begin when what it waits for is over.
@@ -224,32 +224,19 @@ impl Goals {
     }
 
     async fn write(&self, goal: &Goal) -> Result<(), GoalError> {
-        let mut kept = 0;
-        let counted = self.context.ledger.visit(GOALS, |_| kept += 1);
-        counted.map_err(|e| GoalError::Store(e.to_string()))?;
+        let kept = self.context.ledger.count_of(GOALS);
         if kept >= GOALS_MAX {
             return Err(GoalError::Full(kept));
         }
-        let value = GOALS.encode(goal);
-        if value.len() > ledger::VALUE_BYTES_MAX {
+        let write = GOALS.write(goal.id.as_bytes(), 0, Some(goal));
+        if write.value.as_ref().is_some_and(|value| value.len() > ledger::VALUE_BYTES_MAX) {
             return bad("tasks", "have names and descriptions that are too long in all");
         }
-        self.note(goal.id, Some(value)).await
+        self.put(write).await
     }
 
-    async fn forget(&self, id: Uuid) -> Result<(), GoalError> {
-        self.note(id, None).await
-    }
-
-    async fn note(&self, id: Uuid, value: Option<Vec<u8>>) -> Result<(), GoalError> {
-        let unsaved = |error: ledger::Error| GoalError::Store(error.to_string());
-        let ledger = &self.context.ledger;
-        let write = Write { key: GOALS.key(id.as_bytes()), term: 0, value };
-        let written = ledger.note(vec![write]).await.map_err(unsaved)?;
-        if ledger.is_alone() {
-            return Ok(());
-        }
-        ledger.confirmed(written.entries).await.map_err(unsaved)
+    async fn put(&self, write: Write) -> Result<(), GoalError> {
+        self.context.ledger.put(vec![write]).await.map_err(|error| GoalError::Store(error.to_string()))
     }
 
     fn scheduler(&self) -> Handle<scheduler::Message> {

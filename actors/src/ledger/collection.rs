@@ -1,6 +1,9 @@
 //! A collection: what its values are, as a constant beside the type that it holds.
 
-use super::entry::{Key, Version};
+use super::{
+    core::Write,
+    entry::{Key, Version},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use skep_runtime::wire;
 use std::marker::PhantomData;
@@ -52,6 +55,11 @@ impl<V> Collection<V> {
 }
 
 impl<V: Serialize + DeserializeOwned> Collection<V> {
+    /// The change that gives a record this value, or deletes it, in its owner's term: 0 if nobody owns it.
+    pub fn write(&self, id: &[u8], term: u64, value: Option<&V>) -> Write {
+        Write { key: self.key(id), term, value: value.map(|value| self.encode(value)) }
+    }
+
     /// A value's bytes.
     pub fn encode(&self, value: &V) -> Vec<u8> {
         let mut bytes = vec![self.format];

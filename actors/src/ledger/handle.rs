@@ -134,6 +134,15 @@ impl Ledger {
         }
     }
 
+    /// Writes these here, and waits until they are acknowledged: on the disk of another member, if one answers.
+    ///
+    /// # Errors
+    /// [`Error`]. After [`Error::Alone`] they stand on this disk all the same.
+    pub async fn put(&self, writes: Vec<Write>) -> Result<(), Error> {
+        let written = self.note(writes).await?;
+        self.confirmed(written.entries).await
+    }
+
     /// Whether no other member answers now.
     pub fn is_alone(&self) -> bool {
         self.shared.members.others_up().is_empty()
@@ -175,6 +184,11 @@ impl Ledger {
     {
         let row = self.shared.store.get(ROWS, &(collection.number(), id.to_vec()))?;
         Ok(row.and_then(|row| record(collection, id.to_vec(), row)))
+    }
+
+    /// How many records a collection has.
+    pub fn count_of<V>(&self, collection: Collection<V>) -> usize {
+        self.core().ids(collection.number()).len()
     }
 
     /// Hands over all records of a collection. Those that are damaged or of another format are left out.

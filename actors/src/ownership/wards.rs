@@ -5,7 +5,10 @@
 //! over, and what it stands for may run twice. Terms decide whose word counts then ([`super::Term`]).
 
 use sha2::{Digest, Sha256};
-use skep_runtime::NodeId;
+use skep_runtime::{
+    NodeId,
+    member::{Member, State},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -26,6 +29,12 @@ pub struct Presence {
     pub up: bool,
     /// It answered since this node started.
     pub ever_up: bool,
+}
+
+impl From<&Member> for Presence {
+    fn from(member: &Member) -> Presence {
+        Presence { id: member.id, up: member.state == State::Up, ever_up: member.seen_ms > 0 }
+    }
 }
 
 /// The records of others, as far as they may have to be taken over. At about 100 bytes each.

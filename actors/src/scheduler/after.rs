@@ -28,8 +28,11 @@ impl Desk {
     /// Those of other owners that ended before anybody waited for them here.
     pub(super) async fn look_at(&self, ids: Vec<Uuid>) {
         for id in ids {
-            let own = self.state().core.get(id).is_some();
-            if let Some(state) = self.known(id).filter(|_| !own).map(|record| record.state).filter(|s| s.ended()) {
+            // Of its own the core knows.
+            if self.state().core.get(id).is_some() {
+                continue;
+            }
+            if let Some(state) = self.known(id).map(|record| record.state).filter(|state| state.ended()) {
                 self.prerequisite(id, Some(state)).await;
             }
         }

@@ -219,7 +219,7 @@ impl Core {
     /// Another node decides about it now: this one forgets it.
     pub fn disown(&mut self, id: Uuid) -> Vec<Action> {
         let Some(record) = self.records.remove(&id) else { return Vec::new() };
-        self.let_go(&record);
+        self.let_go(id, record.due_ms());
         if record.state.ended() {
             self.ended.retain(|ended| *ended != id);
             self.ended_bytes -= kept_bytes(&record);
@@ -250,18 +250,18 @@ impl Core {
             None if record.attempts == 0 && !spec.course.after.is_empty() => {
                 self.aside.block(id, spec.course.after.iter().copied(), bytes(spec));
             }
-            None => self.queue.join(spec.priority, need(spec), id, bytes(spec)),
+            None => join(&mut self.queue, record),
         }
     }
 
     /// It is nowhere any more: it neither waits nor runs.
-    fn let_go(&mut self, record: &Record) {
-        self.queue.remove(record.id);
-        self.aside.remove(record.id);
-        self.running.take_back(&record.id);
-        self.unsure.remove(&record.id);
-        if let Some(by_ms) = record.due_ms() {
-            self.deadlines.remove(&(by_ms, record.id));
+    fn let_go(&mut self, id: Uuid, due_ms: Option<u64>) {
+        self.queue.remove(id);
+        self.aside.remove(id);
+        self.running.take_back(&id);
+        self.unsure.remove(&id);
+        if let Some(by_ms) = due_ms {
+            self.deadlines.remove(&(by_ms, id));
         }
     }
 
@@ -532,8 +532,9 @@ impl Core {
         }
         let mut fleet = self.candidates(now);
         let mut hopeless: BTreeSet<Need> = BTreeSet::new();
-        let full = |fleet: &BTreeMap<NodeId, Candidate>| !fleet.values().any(Candidate::takes_any);
-        while hopeless.len() < LINES_TRIED_MAX && (!full(&fleet) || self.any_preempts(&hopeless)) {
+        while hopeless.len() < LINES_TRIED_MAX
+            && (fleet.values().any(Candidate::takes_any) || self.any_preempts(&hopeless))
+        {
             let Some((need, id)) = self.queue.heads().find(|(need, _)| !hopeless.contains(need)) else { return };
             let need = need.clone();
             let alone = |c: &&Candidate| need.wish.apart.as_ref().is_none_or(|g| !self.running.has_of(g, c.id));
@@ -665,15 +666,14 @@ impl Core {
     fn moments(&mut self, now: Now, out: &mut Vec<Action>) {
         for id in self.aside.due(now.wall_ms) {
             let Some(record) = self.records.get(&id) else { continue };
-            self.queue.join(record.spec.priority, need(&record.spec), id, bytes(&record.spec));
+            join(&mut self.queue, record);
         }
         while let Some((by_ms, id)) = self.deadlines.first().copied().filter(|(by_ms, _)| *by_ms <= now.wall_ms) {
             self.deadlines.remove(&(by_ms, id));
             let node = self.running.node(&id);
             let Some(record) = self.records.get_mut(&id) else { continue };
             let Some(node) = node else {
-                let why =
-                    format!("it had not begun by its deadline, {} s after it was given", record.spec.course.deadline_s);
+                let why = late("begun", record);
                 self.end(id, failed(why), now, out);
                 continue;
             };
@@ -695,7 +695,7 @@ impl Core {
         if state == Some(State::Completed) {
             for free in self.aside.completed(id) {
                 let Some(record) = self.records.get(&free) else { continue };
-                self.queue.join(record.spec.priority, need(&record.spec), free, bytes(&record.spec));
+                join(&mut self.queue, record);
             }
             return;
         }
@@ -735,13 +735,11 @@ impl Core {
     }
 
     fn end_one(&mut self, id: Uuid, mut ending: Ending, now: Now, out: &mut Vec<Action>) -> Option<State> {
-        let record = self.records.get(&id)?.clone();
-        self.let_go(&record);
+        let due_ms = self.records.get(&id)?.due_ms();
+        self.let_go(id, due_ms);
         let record = self.records.get_mut(&id)?;
         if record.overdue && ending.state == State::Cancelled {
-            let why =
-                format!("it had not ended by its deadline, {} s after it was given", record.spec.course.deadline_s);
-            ending = Ending { state: State::Failed, error: Some(why), ..ending };
+            ending = Ending { state: State::Failed, error: Some(late("ended", record)), ..ending };
         }
         record.state = ending.state;
         record.exit_code = ending.exit_code;
@@ -867,6 +865,17 @@ fn bytes(spec: &Spec) -> usize {
     let after = size_of_val(spec.course.after.as_slice());
     let texts = spec.args.iter().chain(&spec.readable).chain(&spec.writable).map(String::len).sum::<usize>();
     spec.command.len() + texts + env + spec.demand.bytes() + spec.wish.bytes() + after
+}
+
+/// Adds one behind those of its class.
+fn join(queue: &mut Queue, record: &Record) {
+    let Record { id, ref spec, .. } = *record;
+    queue.join(spec.priority, need(spec), id, bytes(spec));
+}
+
+/// Why a command fails whose deadline has passed.
+fn late(what: &str, record: &Record) -> String {
+    format!("it had not {what} by its deadline, {} s after it was given", record.spec.course.deadline_s)
 }
 
 /// What the record of an ended command takes on every member's disk, but for its fixed part.

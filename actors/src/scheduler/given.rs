@@ -11,11 +11,10 @@ use uuid::Uuid;
 /// The commands of one owner that run, by what it knows.
 #[derive(Debug, Default)]
 pub struct Given {
-    running: BTreeMap<Uuid, (NodeId, Taken)>,
+    running: BTreeMap<Uuid, (NodeId, Taken, Option<String>)>,
     nodes: BTreeMap<NodeId, Taken>,
     /// Of each group that keeps apart: where one of it runs.
     groups: BTreeMap<String, BTreeMap<Uuid, NodeId>>,
-    members: BTreeMap<Uuid, String>,
 }
 
 impl Given {
@@ -24,22 +23,22 @@ impl Given {
         self.take_back(&id);
         let taken = Taken::by(need);
         self.nodes.entry(node).or_default().add(taken);
-        self.running.insert(id, (node, taken));
-        if let Some(group) = &need.wish.apart {
+        let group = need.wish.apart.clone();
+        if let Some(group) = &group {
             self.groups.entry(group.clone()).or_default().insert(id, node);
-            self.members.insert(id, group.clone());
         }
+        self.running.insert(id, (node, taken, group));
     }
 
     /// It runs there no more. Says where that was.
     pub fn take_back(&mut self, id: &Uuid) -> Option<NodeId> {
-        let (node, taken) = self.running.remove(id)?;
+        let (node, taken, group) = self.running.remove(id)?;
         let left = self.nodes.entry(node).or_default();
         left.subtract(taken);
         if *left == Taken::default() {
             self.nodes.remove(&node);
         }
-        if let Some(group) = self.members.remove(id)
+        if let Some(group) = group
             && let Some(members) = self.groups.get_mut(&group)
         {
             members.remove(id);
@@ -52,7 +51,7 @@ impl Given {
 
     /// Where a command runs.
     pub fn node(&self, id: &Uuid) -> Option<NodeId> {
-        self.running.get(id).map(|(node, _)| *node)
+        self.running.get(id).map(|(node, ..)| *node)
     }
 
     /// What a node's commands take of it.
@@ -72,7 +71,7 @@ impl Given {
 
     /// The commands of these nodes.
     pub fn on(&self, nodes: &[NodeId]) -> Vec<(Uuid, NodeId)> {
-        let running = self.running.iter().map(|(id, (node, _))| (*id, *node));
+        let running = self.running.iter().map(|(id, (node, ..))| (*id, *node));
         running.filter(|(_, node)| nodes.contains(node)).collect()
     }
 

@@ -4,7 +4,7 @@
 use super::{
     core::Action,
     desk::{Also, Desk, State},
-    journal::RECORDS,
+    journal::{self, RECORDS},
     messages::{Record, Term},
 };
 use crate::ownership::Presence;
@@ -58,14 +58,7 @@ impl Desk {
 
     /// A record as the ledger has it here.
     pub(super) fn known(&self, id: Uuid) -> Option<Record> {
-        match self.context.ledger.get(RECORDS, id.as_bytes()) {
-            // What a record says of itself is its writer's word.
-            Ok(found) => found.map(|found| found.value).filter(|record| record.id == id),
-            Err(error) => {
-                tracing::warn!(task = %id, %error, "a record of a task can't be read; other members have it");
-                None
-            }
-        }
+        journal::known(&self.context.ledger, id)
     }
 
     async fn adopt(&self, mut record: Record) {

@@ -15,7 +15,14 @@ use uuid::Uuid;
 pub(super) const RECORDS: Collection<Record> = Collection::new(1, 3);
 /// A command's record as this node's ledger has it: perhaps not the newest, and none of one that was forgotten.
 pub fn known(ledger: &Ledger, id: Uuid) -> Option<Record> {
-    ledger.get(RECORDS, id.as_bytes()).ok().flatten().map(|found| found.value)
+    match ledger.get(RECORDS, id.as_bytes()) {
+        // What a record says of itself is its writer's word.
+        Ok(found) => found.map(|found| found.value).filter(|record| record.id == id),
+        Err(error) => {
+            tracing::warn!(task = %id, %error, "a record of a task can't be read; other members have it");
+            None
+        }
+    }
 }
 
 /// The runs of this node.
@@ -154,12 +161,9 @@ async fn commit(store: &Store, ledger: &Ledger, writes: &[Write]) -> Result<ledg
     for write in writes {
         match write {
             Write::Record(record) => {
-                let value = Some(RECORDS.encode(record));
-                records.push(ledger::Write { key: RECORDS.key(record.id.as_bytes()), term: record.term.0, value });
+                records.push(RECORDS.write(record.id.as_bytes(), record.term.0, Some(record)));
             }
-            Write::NoRecord(id, term) => {
-                records.push(ledger::Write { key: RECORDS.key(id.as_bytes()), term: term.0, value: None });
-            }
+            Write::NoRecord(id, term) => records.push(RECORDS.write(id.as_bytes(), term.0, None)),
             Write::Row(id, row) => batch.put(ROWS, id.as_bytes(), row)?,
             Write::NoRow(id) => batch.delete(ROWS, id.as_bytes())?,
         }

@@ -5,11 +5,10 @@
 
 use super::{
     demand::{Demand, Offer},
-    wish::Strategy,
-    wish::Wish,
+    wish::{Strategy, Wish},
 };
 use skep_runtime::NodeId;
-use std::{cmp::Reverse, sync::Arc};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Commands that a node runs at once even if nobody knows its cores.
@@ -145,31 +144,35 @@ pub fn slots(cpus: u16) -> u32 {
 }
 
 /// The node that runs it, if one has room: the preferred one, else, of those where most of what it prefers holds, the one
-/// that its strategy says; of equals, the lowest key. `turn` counts placements, `id` is the command's.
+/// that its strategy says; of equals, the lowest key. The fleet comes in the order of its keys. `turn` counts placements,
+/// `id` is the command's.
 pub fn place<'a>(need: &Need, fleet: impl IntoIterator<Item = &'a Candidate>, turn: usize, id: Uuid) -> Option<NodeId> {
     let unmet = |c: &Candidate| need.wish.prefers.iter().filter(|p| !p.holds(&c.offer.labels)).count();
     let liking = |c: &Candidate| (need.preferred != Some(c.id), unmet(c));
-    let mut best: Vec<&Candidate> = fleet.into_iter().filter(|c| c.has_room(need)).collect();
-    let most = best.iter().map(|c| liking(c)).min()?;
-    best.retain(|c| liking(c) == most);
-    best.sort_by_key(|c| c.id);
-    let fewest = |best: &[&Candidate]| best.iter().map(|c| (c.taken.commands, c.id)).min().map(|(_, id)| id);
-    match need.wish.strategy {
-        Strategy::LeastConnections => fewest(&best),
-        Strategy::RoundRobin => best.get(turn % best.len()).map(|c| c.id),
-        Strategy::Weighted => best.iter().map(|c| (c.crowd(), c.id)).min().map(|(_, id)| id),
-        Strategy::ResourceBased => best.iter().map(|c| (Reverse(c.left_permille()), c.id)).min().map(|(_, id)| id),
-        Strategy::RandomOfTwo => {
+    let able = fleet.into_iter().filter(|c| c.has_room(need));
+    // The strategies that compare nodes need no list of them: this is done for every command.
+    let least = |rank: fn(&Candidate) -> (u64, u64)| move |c: &&Candidate| (liking(c), rank(c), c.id);
+    let best = match need.wish.strategy {
+        Strategy::LeastConnections => able.min_by_key(least(|c| (c.taken.commands.into(), 0))),
+        Strategy::Weighted => able.min_by_key(least(|c| (c.crowd(), 0))),
+        Strategy::ResourceBased => able.min_by_key(least(|c| (1000 - c.left_permille(), 0))),
+        Strategy::BinPack => able.min_by_key(least(|c| (c.left_permille(), u64::MAX - u64::from(c.taken.commands)))),
+        Strategy::RoundRobin | Strategy::RandomOfTwo => {
+            let mut liked: Vec<&Candidate> = able.collect();
+            let most = liked.iter().map(|c| liking(c)).min()?;
+            liked.retain(|c| liking(c) == most);
+            let count = liked.len();
+            if need.wish.strategy == Strategy::RoundRobin {
+                return Some(liked[turn % count].id);
+            }
             // A command's id is as good as a die, and the same on every node.
             let (one, other) = id.as_u64_pair();
-            let first = one as usize % best.len();
-            let second = (first + 1 + other as usize % (best.len() - 1).max(1)) % best.len();
-            fewest(&[best[first], best[second]])
+            let first = one as usize % count;
+            let second = (first + 1 + other as usize % (count - 1).max(1)) % count;
+            [liked[first], liked[second]].into_iter().min_by_key(|c| (c.taken.commands, c.id))
         }
-        Strategy::BinPack => {
-            best.iter().map(|c| (c.left_permille(), Reverse(c.taken.commands), c.id)).min().map(|b| b.2)
-        }
-    }
+    };
+    best.map(|c| c.id)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Context, ledger, ownership::Presence};
 use ractor::RpcReplyPort;
-use skep_runtime::{Handle, NodeId, Wire, member, tasks::Spawner};
+use skep_runtime::{Handle, NodeId, Wire, tasks::Spawner};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -123,7 +123,7 @@ impl Desk {
                 let _ = desk.write(*slip, Rest::Same, Confirm::No).await;
             }),
             Action::Delete(id, term) => {
-                let write = ledger::Write { key: JOBS.key(id.as_bytes()), term: term.0, value: None };
+                let write = JOBS.write(id.as_bytes(), term.0, None);
                 self.tasks.spawn(async move { desk.delete(write).await });
             }
             Action::Claim(ticket, owner, claim) => self.tasks.spawn(desk.ask_for(ticket, owner, claim)),
@@ -150,7 +150,7 @@ impl Desk {
             Action::Forget(worker) => {
                 tracing::info!(%worker, "a worker was silent for long and is forgotten");
                 self.state().core.forget(&worker);
-                let write = ledger::Write { key: WORKERS.key(worker.as_bytes()), term: 0, value: None };
+                let write = WORKERS.write(worker.as_bytes(), 0, None);
                 self.tasks.spawn(async move { desk.delete(write).await });
             }
         }
@@ -196,8 +196,7 @@ impl Desk {
             Ok(job) => job,
             Err(why) => return Saved::Not(why),
         };
-        let key = JOBS.key(job.slip.id.as_bytes());
-        let write = ledger::Write { key, term: job.slip.term.0, value: Some(JOBS.encode(&job)) };
+        let write = JOBS.write(job.slip.id.as_bytes(), job.slip.term.0, Some(&job));
         let written = match self.context.ledger.note(vec![write]).await {
             Ok(written) => written,
             Err(error) => return Saved::Not(error.into()),
@@ -230,12 +229,8 @@ impl Desk {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let picture = members.borrow_and_update().clone();
-            let presence = |(id, member): (&NodeId, &Arc<member::Member>)| Presence {
-                id: *id,
-                up: member.state == member::State::Up,
-                ever_up: member.seen_ms > 0,
-            };
-            self.change(|state, now| ((), state.core.fleet(picture.iter().map(presence), now)));
+            let presence = picture.values().map(|member| Presence::from(&**member));
+            self.change(|state, now| ((), state.core.fleet(presence, now)));
             loop {
                 tokio::select! {
                     alive = members.changed() => match alive {

@@ -145,9 +145,7 @@ impl Desk {
 
     /// How jobs are given from now on.
     pub(super) async fn balance(self: Arc<Self>, strategy: Strategy) -> Result<Strategy, WorkerError> {
-        let value = Some(SETTINGS.encode(&strategy));
-        let write = ledger::Write { key: SETTINGS.key(STRATEGY_ID), term: 0, value };
-        let written = self.context.ledger.note(vec![write]).await?;
+        let written = self.context.ledger.note(vec![SETTINGS.write(STRATEGY_ID, 0, Some(&strategy))]).await?;
         self.state().core.strategy = strategy;
         self.context.ledger.confirmed(written.entries).await?;
         Ok(strategy)
@@ -278,5 +276,5 @@ impl Desk {
 
 fn registration(worker: &Worker) -> ledger::Write {
     // Nobody owns it: the last word counts.
-    ledger::Write { key: WORKERS.key(worker.said.id.as_bytes()), term: 0, value: Some(WORKERS.encode(worker)) }
+    WORKERS.write(worker.said.id.as_bytes(), 0, Some(worker))
 }

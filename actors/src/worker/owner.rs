@@ -40,7 +40,7 @@ impl Desk {
             Saved::Alone => {
                 // Nobody shall take over what nobody was promised.
                 self.state().core.withdrawn(id);
-                self.delete(ledger::Write { key: JOBS.key(id.as_bytes()), term: term.0, value: None }).await;
+                self.delete(JOBS.write(id.as_bytes(), term.0, None)).await;
                 Err(ledger::Error::Alone.into())
             }
             Saved::Fenced => {
