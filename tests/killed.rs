@@ -160,6 +160,7 @@ async fn a_thousand_commands_end_though_a_machine_dies_every_five_seconds() {
 
     // What every node says now is what it will say: nothing runs any more.
     let mut attempts = BTreeMap::new();
+    let mut records = BTreeMap::new();
     let (mut completed, mut failed) = (0, BTreeMap::<String, usize>::new());
     for id in &ids {
         let (status, task) = swarm.call(0, &format!("/api/tasks/{id}"), None).await.expect("an answer");
@@ -170,6 +171,7 @@ async fn a_thousand_commands_end_though_a_machine_dies_every_five_seconds() {
             _ => panic!("{id} has not ended: {task}"),
         }
         attempts.insert(id.clone(), task["attempts"].as_u64().expect("a number") as usize);
+        records.insert(id.clone(), task);
     }
     // A line a run: the number and TASK/ATTEMPT/NODE.
     let lines = std::fs::read_to_string(&log).expect("the commands wrote it");
@@ -187,8 +189,9 @@ async fn a_thousand_commands_end_though_a_machine_dies_every_five_seconds() {
     );
     for id in &ids {
         let marks = runs.get(id).cloned().unwrap_or_default();
-        assert_eq!(marks.iter().collect::<BTreeSet<_>>().len(), marks.len(), "an attempt ran twice: {marks:?}");
-        assert!(marks.len() <= attempts[id], "{} attempts, but {marks:?}", attempts[id]);
+        let distinct = marks.iter().collect::<BTreeSet<_>>().len();
+        assert_eq!(distinct, marks.len(), "an attempt ran twice: {marks:?} of {}", records[id]);
+        assert!(marks.len() <= attempts[id], "more than it says: {marks:?} of {}", records[id]);
     }
     assert!(runs.keys().all(|id| attempts.contains_key(id)), "only what was acknowledged ran");
     assert!(completed > TASKS * 9 / 10, "{failed:?}");

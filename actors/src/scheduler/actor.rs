@@ -60,8 +60,8 @@ impl Actor for SchedulerActor {
         })?;
         let rows = context.store.all(ROWS)?.into_iter().map(|(id, row)| (Uuid::from_bytes(id), row)).collect();
         let why = format!("node {} was restarted", context.name);
-        let (runs, died) = Runs::new(rows, &why);
-        let kept: Vec<_> = runs.all().map(|(id, row)| (*id, row.clone())).collect();
+        let (runs, died) = Runs::new(rows, &why, context.env.now_ms());
+        let kept: Vec<_> = runs.with_output().map(|(id, row)| (*id, row.clone())).collect();
         let outputs = match context.env.simulated() {
             true => BTreeMap::new(),
             false => {

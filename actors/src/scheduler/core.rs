@@ -116,6 +116,8 @@ pub enum Refusal {
     Silent(String),
     /// It has heard of a later owner.
     TakenOver,
+    /// It has made this later attempt, of which an heir need not have heard.
+    Further(u32),
     /// It never will.
     Never(String),
 }
@@ -401,6 +403,15 @@ impl Core {
             }
             Err(Refusal::Never(why)) => self.end(id, failed(why), now, &mut out),
             Err(Refusal::TakenOver) => out.extend(self.disown(id)),
+            Err(Refusal::Further(further)) if further > attempt => {
+                // What became of that one is asked, and counts.
+                if let Some(record) = self.records.get_mut(&id) {
+                    record.attempts = further;
+                    out.extend([Action::Save(Box::new(record.clone())), Action::Run(node, Box::new(run(record)))]);
+                }
+            }
+            // One that it was not even asked for.
+            Err(Refusal::Further(_)) => self.lost(id, "its node contradicts itself", true, now, &mut out),
         }
         self.place(now, &mut out);
         out
@@ -548,7 +559,7 @@ impl Core {
             let Some(record) = self.records.get_mut(&id) else { continue };
             record.state = State::Running;
             record.assigned = Some(node);
-            record.attempts += 1;
+            record.attempts = record.attempts.saturating_add(1);
             (record.not_before_ms, record.exit_code, record.error) = (None, None, None);
             out.push(Action::Save(Box::new(record.clone())));
             out.push(Action::Run(node, Box::new(run(record))));
@@ -1239,6 +1250,19 @@ mod tests {
     }
 
     #[test]
+    fn an_heir_learns_of_later_attempts_from_the_node_that_made_them() {
+        let mut core = core(&[true, false, true]);
+        let (record, _) = inherited(&mut core, 1, Some(2));
+        let out = core.ran(node(2), record.id, 1, Err(Refusal::Further(3)), at(3));
+        let record = core.get(record.id).unwrap().clone();
+        assert_eq!(record.attempts, 3);
+        assert_eq!(out, [Action::Save(Box::new(record.clone())), Action::Run(node(2), Box::new(run(&record)))]);
+        assert_eq!(core.moved(record.id, 1, record.term, done(), at(4)), []);
+        core.moved(record.id, 3, record.term, done(), at(4));
+        assert_eq!(state(&core, 1).0, State::Completed);
+    }
+
+    #[test]
     fn what_another_took_over_is_forgotten_and_whoever_waits_is_told() {
         let mut core = core(&[true]);
         submit(&mut core, 1, spec("true"));
@@ -1294,7 +1318,7 @@ mod tests {
             3 => (0u8..5, prop::option::weighted(0.2, 0u8..3), 0u16..3).prop_map(|(p, n, c)| Event::Submit(p, n, c)),
             2 => (0u8..5, 0u8..3, 0u8..3, any::<bool>(), 0u64..20).prop_map(|(p, a, r, m, d)| Event::Course(p, a, r, m, d)),
             2 => prop::collection::vec(any::<bool>(), 3).prop_map(Event::Members),
-            3 => (any::<u8>(), 0u8..4).prop_map(|(i, o)| Event::Ran(i, o)),
+            3 => (any::<u8>(), 0u8..5).prop_map(|(i, o)| Event::Ran(i, o)),
             3 => (any::<u8>(), 0u8..3).prop_map(|(i, how)| Event::Moved(i, how)),
             1 => any::<u8>().prop_map(Event::Cancel),
             1 => Just(Event::Tick),
@@ -1340,7 +1364,7 @@ mod tests {
                     Event::Members(up) => core.fleet(up.iter().enumerate().map(|(n, up)| seen(n as u8, *up)).collect(), &[], now),
                     Event::Ran(i, outcome) => {
                         let id = pick(i);
-                        let outcome = [Ok(Level::Landlock), Err(Refusal::NoRoom), Err(Refusal::Silent("s".into())), Err(Refusal::Never("n".into()))][outcome as usize].clone();
+                        let outcome = [Ok(Level::Landlock), Err(Refusal::NoRoom), Err(Refusal::Silent("s".into())), Err(Refusal::Never("n".into())), Err(Refusal::Further(attempt(&core, id) + 1))][outcome as usize].clone();
                         match core.running.node(&id) {
                             Some(node) => core.ran(node, id, attempt(&core, id), outcome, now),
                             None => Vec::new(),

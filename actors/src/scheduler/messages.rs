@@ -440,6 +440,9 @@ pub enum ScheduleError {
     /// Another node has taken the task over.
     #[error("another node has taken this task over: ask again, and it will be found there")]
     TakenOver,
+    /// The node that was asked to run an attempt has run this later one.
+    #[error("attempt {0} of this task was made there already")]
+    Further(u32),
     /// The other node did not answer.
     #[error("{0}")]
     Link(#[from] skep_runtime::Error),

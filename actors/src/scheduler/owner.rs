@@ -272,6 +272,7 @@ impl Desk {
             Ok(Ok(sandbox)) => Ok(sandbox),
             Ok(Err(ScheduleError::NoRoom)) => Err(Refusal::NoRoom),
             Ok(Err(ScheduleError::TakenOver)) => Err(Refusal::TakenOver),
+            Ok(Err(ScheduleError::Further(attempt))) => Err(Refusal::Further(attempt)),
             Ok(Err(e @ (ScheduleError::Invalid { .. } | ScheduleError::NoFence(_)))) => {
                 Err(Refusal::Never(e.to_string()))
             }

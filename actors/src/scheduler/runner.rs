@@ -128,8 +128,8 @@ impl Desk {
     /// An attempt ended on this node. Answers when that is on disk.
     pub(super) async fn ended(self: &Arc<Self>, id: Uuid, attempt: u32, ending: Ending, reply: RpcReplyPort<Wire<()>>) {
         let (desk, ending) = (self.clone(), ending.bounded());
-        self.change(|state, _| {
-            let Some(row) = state.runs.ended(id, attempt, ending) else {
+        self.change(|state, now| {
+            let Some(row) = state.runs.ended(id, attempt, ending, now.wall_ms) else {
                 // Known, or of no interest any more.
                 let _ = reply.send(Wire(()));
                 return ((), Vec::new(), Also::default());
@@ -223,14 +223,8 @@ impl Desk {
         let Some((mut to, mut term)) = owner() else { return };
         let mut pause = TELL_PAUSE;
         while self.context.members.get(&to).is_some() {
-            let told = if to == self.context.directory.id() {
-                let ending = ending.clone();
-                self.change(|state, now| (Ok(()), state.core.moved(id, attempt, term, ending, now), Also::default()))
-                    .await
-            } else {
-                let message = Wire((id, attempt, term, ending.clone()));
-                self.scheduler(to).ask(ASK_TIMEOUT, |reply| Message::Moved(message, reply)).await
-            };
+            let message = Wire((id, attempt, term, ending.clone()));
+            let told = self.scheduler(to).ask(ASK_TIMEOUT, |reply| Message::Moved(message, reply)).await;
             if told.is_ok() {
                 break;
             }
@@ -243,11 +237,11 @@ impl Desk {
             }
         }
         let gone = self.change(|state, _| {
-            let (row, gone) = state.runs.heard(id, attempt, term);
-            gone.iter().for_each(|id| drop(state.outputs.remove(id)));
-            let mut writes: Vec<Write> = gone.iter().map(|id| Write::NoRow(*id)).collect();
-            writes.extend(row.map(|row| Write::Row(id, Box::new(row))));
-            (gone, Vec::new(), Also { writes, reply: None })
+            let heard = state.runs.heard(id, attempt, term);
+            heard.outputs.iter().for_each(|id| drop(state.outputs.remove(id)));
+            let mut writes: Vec<Write> = heard.forgotten.iter().map(|id| Write::NoRow(*id)).collect();
+            writes.extend(heard.written.into_iter().map(|(id, row)| Write::Row(id, Box::new(row))));
+            (heard.outputs, Vec::new(), Also { writes, reply: None })
         });
         let gone = gone.await;
         self.remove(gone).await;
@@ -348,7 +342,9 @@ impl Desk {
 /// What the folder of a node's tasks holds after a restart: outputs of runs that are known, nothing else. Kills what
 /// the earlier process left running. Blocks.
 pub(super) fn sweep(node: NodeId, home: &Path, rows: &[(Uuid, Row)]) -> Vec<(Uuid, Output)> {
-    for (task, row) in rows.iter().filter(|(_, row)| row.ending.as_ref().is_none_or(|e| e.lost)) {
+    // Of what was heard nothing was left: it was looked for before.
+    let unclear = |row: &Row| !row.heard && row.ending.as_ref().is_none_or(|e| e.lost);
+    for (task, row) in rows.iter().filter(|(_, row)| unclear(row)) {
         task::sweep(task::Mark { node, task: *task, attempt: row.attempt });
     }
     let known = |name: &str| Uuid::parse_str(name).is_ok_and(|id| rows.iter().any(|(known, _)| *known == id));

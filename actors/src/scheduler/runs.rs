@@ -10,11 +10,14 @@ use super::{
 use crate::task::Level;
 use serde::{Deserialize, Serialize};
 use skep_runtime::NodeId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
 /// Ended runs whose output is kept here: at most 8 MiB each.
 pub const KEPT_OUTPUTS_MAX: usize = 64;
+/// Ended runs of which is remembered how they ended, at some 300 bytes each. An heir that doesn't know asks for what was
+/// done before: as long as this node remembers, it isn't done again. As many as an owner keeps records of.
+pub const KEPT_ROWS_MAX: usize = super::core::ENDED_RECORDS_MAX;
 
 /// A run as it is kept on disk, so that a restart knows what died with the process and what was not told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,10 +36,23 @@ pub struct Row {
     pub gpus: u16,
     /// The fence that it has.
     pub sandbox: Level,
-    /// How it ended; `None` while it runs.
+    /// How it ended; `None` while it runs. Without its output once that is kept no longer.
     pub ending: Option<Ending>,
+    /// When, in milliseconds since 1970; 0 while it runs.
+    pub ended_ms: u64,
     /// Its owner knows how it ended.
     pub heard: bool,
+}
+
+/// What becomes of rows when an owner has heard.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Rows to write.
+    pub written: Vec<(Uuid, Row)>,
+    /// Runs whose output goes.
+    pub outputs: Vec<Uuid>,
+    /// Runs that are forgotten.
+    pub forgotten: Vec<Uuid>,
 }
 
 /// What to do with an order to run.
@@ -46,7 +62,8 @@ pub enum Order {
     Start(Box<Row>),
     /// It was started before, behind this fence; the owner asks again.
     Known(Level),
-    /// It was started before, for an owner whose place this one takes. Write this row; if it has ended, tell.
+    /// It was started before, for an owner whose place this one takes, or has ended, and whoever asks doesn't know. Write
+    /// this row; if it has ended, tell.
     Inherited(Box<Row>),
 }
 
@@ -54,8 +71,10 @@ pub enum Order {
 #[derive(Debug, Default)]
 pub struct Runs {
     rows: BTreeMap<Uuid, Row>,
-    /// Ended and heard, in that order.
+    /// Ended and heard, in that order: with their outputs.
     kept: VecDeque<Uuid>,
+    /// The same, those before them: without.
+    remembered: VecDeque<Uuid>,
     /// Told to end for this reason, not because anybody wants them cancelled.
     leaving: BTreeMap<Uuid, String>,
 }
@@ -63,12 +82,13 @@ pub struct Runs {
 impl Runs {
     /// With the rows that survived a restart. What ran then is dead: it ends as lost. Answers with the rows that
     /// changed thereby.
-    pub fn new(rows: Vec<(Uuid, Row)>, why: &str) -> (Runs, Vec<(Uuid, Row)>) {
+    pub fn new(mut rows: Vec<(Uuid, Row)>, why: &str, now_ms: u64) -> (Runs, Vec<(Uuid, Row)>) {
+        rows.sort_by_key(|(id, row)| (row.ended_ms, *id));
         let mut runs = Runs::default();
         let mut died = Vec::new();
         for (id, mut row) in rows {
             if row.ending.is_none() {
-                row.ending = Some(lost(why));
+                (row.ending, row.ended_ms) = (Some(lost(why)), now_ms);
                 died.push((id, row.clone()));
             }
             if row.heard {
@@ -76,13 +96,15 @@ impl Runs {
             }
             runs.rows.insert(id, row);
         }
+        let over = runs.kept.len().saturating_sub(KEPT_OUTPUTS_MAX);
+        runs.remembered = runs.kept.drain(..over).collect();
         (runs, died)
     }
 
     /// Whether to start a run behind such a fence, given what this node has. `node` carries what it is; what it promised is known here.
     ///
     /// # Errors
-    /// [`ScheduleError::NoRoom`], [`ScheduleError::TakenOver`].
+    /// [`ScheduleError::NoRoom`], [`ScheduleError::TakenOver`], [`ScheduleError::Further`].
     pub fn order(&self, run: &Run, sandbox: Level, mut node: Candidate) -> Result<Order, ScheduleError> {
         let row = Row {
             owner: run.owner,
@@ -93,15 +115,18 @@ impl Runs {
             gpus: run.spec.demand.gpus(),
             sandbox,
             ending: None,
+            ended_ms: 0,
             heard: false,
         };
         match self.rows.get(&run.id) {
             Some(old) if old.term > run.term => return Err(ScheduleError::TakenOver),
-            Some(old) if old.attempt == run.attempt && old.term == run.term => {
+            // Whoever asks has less than all that became of it, or asked long ago.
+            Some(old) if old.attempt > run.attempt => return Err(ScheduleError::Further(old.attempt)),
+            Some(old) if old.attempt == run.attempt && old.term == run.term && old.ending.is_none() => {
                 return Ok(Order::Known(old.sandbox));
             }
             Some(old) if old.attempt == run.attempt => {
-                // How it ended was told to the other, who may have died with it.
+                // How it ended was told to another, or to one who lost it: they may have died with it.
                 let row = Row { owner: run.owner, term: run.term, heard: false, ..old.clone() };
                 return Ok(Order::Inherited(Box::new(row)));
             }
@@ -123,8 +148,15 @@ impl Runs {
 
     /// A run that is about to start, or has a new owner.
     pub fn put(&mut self, id: Uuid, row: Row) {
-        self.kept.retain(|kept| *kept != id);
+        self.keep_no_more(id);
         self.rows.insert(id, row);
+    }
+
+    fn keep_no_more(&mut self, id: Uuid) {
+        self.kept.retain(|kept| *kept != id);
+        if self.rows.get(&id).is_some_and(|row| row.heard) {
+            self.remembered.retain(|kept| *kept != id);
+        }
     }
 
     /// A run that could not be written down: it never was.
@@ -151,8 +183,9 @@ impl Runs {
     }
 
     /// A run ended here. The row to write, unless it was known.
-    pub fn ended(&mut self, id: Uuid, attempt: u32, ending: Ending) -> Option<Row> {
+    pub fn ended(&mut self, id: Uuid, attempt: u32, ending: Ending, now_ms: u64) -> Option<Row> {
         let row = self.rows.get_mut(&id).filter(|r| r.attempt == attempt && r.ending.is_none())?;
+        row.ended_ms = now_ms;
         row.ending = Some(match self.leaving.remove(&id).filter(|_| ending.state == State::Cancelled) {
             Some(why) => lost(&why),
             None => ending,
@@ -160,18 +193,31 @@ impl Runs {
         Some(row.clone())
     }
 
-    /// The owner knows. The row to write, and those whose output goes now.
-    pub fn heard(&mut self, id: Uuid, attempt: u32, term: Term) -> (Option<Row>, Vec<Uuid>) {
+    /// The owner knows.
+    pub fn heard(&mut self, id: Uuid, attempt: u32, term: Term) -> Heard {
+        let mut heard = Heard::default();
         let Some(row) = self.rows.get_mut(&id).filter(|r| (r.attempt, r.term) == (attempt, term) && !r.heard) else {
-            return (None, Vec::new());
+            return heard;
         };
         row.heard = true;
-        let row = row.clone();
+        heard.written.push((id, row.clone()));
         self.kept.push_back(id);
-        let over = self.kept.len().saturating_sub(KEPT_OUTPUTS_MAX);
-        let gone: Vec<Uuid> = self.kept.drain(..over).collect();
-        gone.iter().for_each(|id| drop(self.rows.remove(id)));
-        (Some(row), gone)
+        while self.kept.len() > KEPT_OUTPUTS_MAX
+            && let Some(old) = self.kept.pop_front()
+        {
+            heard.outputs.push(old);
+            self.remembered.push_back(old);
+            if let Some(row) = self.rows.get_mut(&old)
+                && let Some(ending) = row.ending.as_mut().filter(|ending| !ending.output.is_empty())
+            {
+                ending.output = String::new();
+                heard.written.push((old, row.clone()));
+            }
+        }
+        let over = self.remembered.len().saturating_sub(KEPT_ROWS_MAX);
+        heard.forgotten = self.remembered.drain(..over).collect();
+        heard.forgotten.iter().for_each(|id| drop(self.rows.remove(id)));
+        heard
     }
 
     /// The owner's record went. Whether anything was kept of it.
@@ -179,7 +225,7 @@ impl Runs {
         if self.rows.get(&id).is_none_or(|r| r.ending.is_none()) {
             return false;
         }
-        self.kept.retain(|kept| *kept != id);
+        self.keep_no_more(id);
         self.leaving.remove(&id);
         self.rows.remove(&id).is_some()
     }
@@ -192,6 +238,12 @@ impl Runs {
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
         self.rows.iter()
+    }
+
+    /// Those whose output may be here.
+    pub fn with_output(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
+        let without: BTreeSet<Uuid> = self.remembered.iter().copied().collect();
+        self.rows.iter().filter(move |(id, _)| !without.contains(id))
     }
 
     /// How many run now.
@@ -254,8 +306,8 @@ mod tests {
         assert!(matches!(start(&mut runs, run(1, 1, 2)), Ok(Order::Start(_))));
         assert_eq!(start(&mut runs, run(1, 1, 2)), Ok(Order::Known(Level::Landlock)));
         assert_eq!(start(&mut runs, run(2, 1, 1)), Err(ScheduleError::NoRoom));
-        assert!(runs.ended(Uuid::from_u128(1), 1, lost("x")).is_some());
-        assert!(runs.ended(Uuid::from_u128(1), 1, lost("x")).is_none(), "it ends once");
+        assert!(runs.ended(Uuid::from_u128(1), 1, lost("x"), 1).is_some());
+        assert!(runs.ended(Uuid::from_u128(1), 1, lost("x"), 1).is_none(), "it ends once");
         assert!(matches!(start(&mut runs, run(2, 1, 1)), Ok(Order::Start(_))));
     }
 
@@ -265,16 +317,32 @@ mod tests {
         start(&mut runs, run(1, 1, 0)).unwrap();
         let (id, heir) =
             (Uuid::from_u128(1), Run { owner: NodeId::from_bytes([3; 32]), term: Term(2), ..run(1, 1, 0) });
-        runs.ended(id, 1, lost("x"));
+        runs.ended(id, 1, lost("x"), 1);
         runs.heard(id, 1, Term(1));
         let Ok(Order::Inherited(row)) = runs.order(&heir, Level::Landlock, node(2)) else {
             panic!("it is the same run")
         };
         assert!(row.owner == heir.owner && !row.heard && row.ending.is_some(), "the heir has not heard how it ended");
         runs.put(id, *row);
-        assert_eq!(runs.heard(id, 1, Term(1)), (None, vec![]), "that was told to another");
+        assert_eq!(runs.heard(id, 1, Term(1)), Heard::default(), "that was told to another");
         assert_eq!(runs.order(&run(1, 2, 0), Level::Landlock, node(2)), Err(ScheduleError::TakenOver));
-        assert_eq!(runs.order(&heir, Level::Landlock, node(2)), Ok(Order::Known(Level::Landlock)));
+        let again = runs.order(&heir, Level::Landlock, node(2));
+        assert!(matches!(again, Ok(Order::Inherited(_))), "it asks, so it doesn't know");
+    }
+
+    #[test]
+    fn nothing_that_was_done_here_is_done_again_for_one_who_has_heard_less() {
+        let mut runs = Runs::default();
+        start(&mut runs, run(1, 1, 0)).unwrap();
+        let id = Uuid::from_u128(1);
+        runs.ended(id, 1, lost("x"), 1);
+        start(&mut runs, run(1, 2, 0)).unwrap();
+        assert_eq!(start(&mut runs, run(1, 1, 0)), Err(ScheduleError::Further(2)), "an order that was late");
+        runs.ended(id, 2, lost("x"), 2);
+        runs.heard(id, 2, Term(1));
+        let heir = Run { owner: NodeId::from_bytes([3; 32]), term: Term(2), ..run(1, 1, 0) };
+        assert_eq!(start(&mut runs, heir.clone()), Err(ScheduleError::Further(2)));
+        assert!(matches!(start(&mut runs, Run { attempt: 2, ..heir }), Ok(Order::Inherited(_))));
     }
 
     #[test]
@@ -289,7 +357,7 @@ mod tests {
         assert!(runs.supersede(me, &record(2, 1)).is_some());
         assert_eq!(runs.supersede(me, &record(2, 1)), None, "it was told");
         let cancelled = Ending { state: State::Cancelled, lost: false, ..lost("x") };
-        assert!(runs.ended(Uuid::from_u128(1), 2, cancelled).unwrap().ending.unwrap().lost);
+        assert!(runs.ended(Uuid::from_u128(1), 2, cancelled, 1).unwrap().ending.unwrap().lost);
     }
 
     #[test]
@@ -303,21 +371,45 @@ mod tests {
         let mut runs = Runs::default();
         start(&mut runs, run(1, 1, 0)).unwrap();
         let rows = runs.all().map(|(id, row)| (*id, row.clone())).collect();
-        let (runs, died) = Runs::new(rows, "node x restarted");
+        let (runs, died) = Runs::new(rows, "node x restarted", 1);
         assert_eq!(died.len(), 1);
         assert!(runs.get(Uuid::from_u128(1)).unwrap().ending.as_ref().unwrap().lost);
         assert_eq!(runs.running(), 0);
     }
 
     #[test]
-    fn outputs_are_kept_for_the_newest_endings_only() {
+    fn outputs_are_kept_for_the_newest_endings_and_how_the_others_ended_for_many_more_after_a_restart_too() {
         let mut runs = Runs::default();
-        for n in 0..KEPT_OUTPUTS_MAX as u128 + 1 {
+        let whole = |n: u128| {
+            let output = "said".to_owned();
+            (Uuid::from_u128(n), Ending { output, lost: false, ..lost("x") })
+        };
+        // The newest have the smallest ids.
+        let all = KEPT_OUTPUTS_MAX as u128 + 2;
+        for n in (0..all).rev() {
+            let (id, ending) = whole(n);
             start(&mut runs, run(n, 1, 0)).unwrap();
-            runs.ended(Uuid::from_u128(n), 1, lost("x"));
-            let (_, gone) = runs.heard(Uuid::from_u128(n), 1, Term(1));
-            let expected = if n == KEPT_OUTPUTS_MAX as u128 { vec![Uuid::from_u128(0)] } else { vec![] };
-            assert_eq!(gone, expected);
+            runs.ended(id, 1, ending, (all - n) as u64);
+            let heard = runs.heard(id, 1, Term(1));
+            let old = n + KEPT_OUTPUTS_MAX as u128;
+            let expected = if old < all { vec![Uuid::from_u128(old)] } else { vec![] };
+            assert_eq!((heard.outputs.clone(), heard.forgotten), (expected.clone(), vec![]));
+            let stripped: Vec<Uuid> = heard.written.iter().skip(1).map(|(id, _)| *id).collect();
+            assert_eq!(stripped, expected, "what is not kept is not on the disk either");
         }
+        let rows: Vec<_> = runs.all().map(|(id, row)| (*id, row.clone())).collect();
+        let (mut runs, _) = Runs::new(rows, "restarted", 1000);
+        let kept = |runs: &Runs| runs.all().filter(|(_, r)| !r.ending.as_ref().unwrap().output.is_empty()).count();
+        assert_eq!((runs.all().count(), kept(&runs)), (all as usize, KEPT_OUTPUTS_MAX));
+        start(&mut runs, run(1000, 1, 0)).unwrap();
+        runs.ended(Uuid::from_u128(1000), 1, lost("x"), 1001);
+        let heard = runs.heard(Uuid::from_u128(1000), 1, Term(1));
+        assert_eq!(heard.outputs, [Uuid::from_u128(KEPT_OUTPUTS_MAX as u128 - 1)], "the oldest, whatever its id");
+        for n in 2000..2000 + KEPT_ROWS_MAX as u128 {
+            start(&mut runs, run(n, 1, 0)).unwrap();
+            runs.ended(Uuid::from_u128(n), 1, lost("x"), 1002);
+            runs.heard(Uuid::from_u128(n), 1, Term(1));
+        }
+        assert_eq!(runs.all().count(), KEPT_OUTPUTS_MAX + KEPT_ROWS_MAX);
     }
 }
