@@ -16,6 +16,7 @@ use ractor::{Actor, ActorRef};
 use skep_actors::{
     Context,
     ledger::Ledger,
+    ownership::Ownership,
     runtime::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks, store,
         supervise::{self, Supervisor},
@@ -340,6 +341,7 @@ impl Builder {
         let models = config.models.clone().unwrap_or_else(|| home.models());
         let swarm: Arc<dyn Swarm> = Arc::new(transport);
         let ledger = Ledger::open(&env.base, &store, &directory, &members, &swarm, tasks.spawner())?;
+        let ownership = Ownership::open(&env.base, &store, &directory, &members, &ledger)?;
         let context = Context {
             name: config.name.clone(),
             env: env.base.clone(),
@@ -348,6 +350,7 @@ impl Builder {
             swarm,
             store,
             ledger,
+            ownership,
             metrics,
             tasks: tasks.spawner(),
             home: home.path().into(),

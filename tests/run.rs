@@ -63,6 +63,48 @@ async fn a_cancelled_command_leaves_no_orphan() {
 }
 
 #[tokio::test]
+async fn a_command_that_never_runs_twice_at_once_runs_again_when_its_machine_is_gone() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    let cedar = hive.join("cedar", &alder).await;
+    birch.until("cedar is online", "/api/nodes", |n| bee::status(n, cedar.id()) == Some("online")).await;
+    let (log, first) = (hive.folder.path().join("log"), hive.folder.path().join("first"));
+    let line = format!(
+        "echo \"$SKEP_TASK\" >> '{}'; [ -e '{first}' ] || {{ touch '{first}'; sleep 600; }}",
+        log.display(),
+        first = first.display()
+    );
+    let wanted = |delivery: &str| {
+        json!({
+            "command": line, "delivery": delivery, "preferred_node": birch.id(), "sandbox": "none",
+            "idempotency_key": "the one",
+        })
+    };
+    let (status, why) = alder.call("POST", "/api/tasks", Some(wanted("exactly_once"))).await;
+    assert!(status == 400 && why["field"] == "delivery", "{status} {why}");
+    let task = alder.post("/api/tasks", wanted("at_most_once")).await;
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    bee::until("it runs", || first.exists()).await;
+    // Whoever asks elsewhere with the same key has the same one.
+    let again = cedar.post("/api/tasks", wanted("at_most_once")).await;
+    assert_eq!(again["id"], task["id"]);
+    birch.kill().await;
+    let ended = cedar.until("it is done", &path, |t| t["status"] == "completed").await;
+    assert_eq!(ended["attempts"], 2, "{ended}");
+    let marks = std::fs::read_to_string(log).unwrap();
+    assert_eq!(marks.lines().count(), 2, "{marks}");
+    // Of three, one that is left decides nothing.
+    alder.kill().await;
+    let (status, why) =
+        cedar.call("POST", "/api/tasks", Some(json!({ "command": "true", "delivery": "at_most_once" }))).await;
+    assert_eq!(status, 503, "{why}");
+    let usual = cedar.post("/api/tasks", json!({ "command": "true" })).await;
+    let path = format!("/api/tasks/{}", usual["id"].as_str().unwrap());
+    cedar.until("what may run twice runs", &path, |t| t["status"] == "completed").await;
+}
+
+#[tokio::test]
 async fn a_command_outlives_the_machine_that_it_was_given_to() {
     let hive = Hive::new();
     let alder = hive.start("alder").await;

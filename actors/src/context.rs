@@ -2,6 +2,7 @@
 
 use crate::{
     ledger::Ledger,
+    ownership::Ownership,
     task::{Fences, kept::Keepers},
 };
 use skep_runtime::{Directory, Env, Members, Metrics, Swarm, store::Store, tasks::Spawner};
@@ -24,6 +25,8 @@ pub struct Context {
     pub store: Store,
     /// What must survive this machine.
     pub ledger: Ledger,
+    /// What only one may do: whether this node may.
+    pub ownership: Ownership,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Starts tasks that end with the node.

@@ -8,6 +8,7 @@
 use crate::{
     Context,
     ledger::Ledger,
+    ownership::Ownership,
     task::{Fences, kept::Keepers},
 };
 use futures::future::BoxFuture;
@@ -166,6 +167,7 @@ impl Swarm {
         let swarm: Arc<dyn skep_runtime::Swarm> = Arc::new(Door { me, mesh: self.mesh.clone() });
         let ledger =
             Ledger::open(&env, &store, &directory, &members, &swarm, tasks.spawner()).expect("memory can be read");
+        let ownership = Ownership::open(&env, &store, &directory, &members, &ledger).expect("memory can be read");
         let context = Context {
             name: name(i),
             env,
@@ -174,6 +176,7 @@ impl Swarm {
             swarm,
             store,
             ledger,
+            ownership,
             metrics: Metrics::default(),
             tasks: tasks.spawner(),
             models: home.join("models"),

@@ -79,6 +79,7 @@ impl From<ScheduleError> for Problem {
             E::NoRoom => (S::SERVICE_UNAVAILABLE, "no_room"),
             E::OwnerAway(_) => (S::SERVICE_UNAVAILABLE, "owner_away"),
             E::TakenOver | E::Further(_) => (S::SERVICE_UNAVAILABLE, "taken_over"),
+            E::NoMajority => (S::SERVICE_UNAVAILABLE, "no_majority"),
             E::QueueFull(_) => (S::SERVICE_UNAVAILABLE, "queue_full"),
             // As the documented API answers who cancels what has ended.
             E::Over(_) => (S::BAD_REQUEST, "task_over"),

@@ -127,10 +127,31 @@ impl Env {
         Trace(u64::from_le_bytes(self.bytes()).max(1))
     }
 
+    /// Time since some moment before the start of this process. It goes on while the machine sleeps, which tokio's does not:
+    /// for rights that run out.
+    pub fn elapsed(&self) -> Duration {
+        match &self.inner.wall {
+            Wall::Machine => since_boot(),
+            Wall::Seeded { start, .. } => start.elapsed(),
+        }
+    }
+
     /// The wall clock, in milliseconds since 1970: for people and for other machines' records, never for durations.
     pub fn now_ms(&self) -> u64 {
         self.inner.wall.now().as_millis() as u64
     }
+}
+
+/// The machine's clock that nobody sets.
+fn since_boot() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::Boottime;
+    // Of the BSD family, which counts sleep by this one.
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    let now = clock_gettime(CLOCK);
+    Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
 }
 
 fn stream(seed: Option<[u8; 32]>, number: u64) -> ChaCha8Rng {

@@ -18,10 +18,22 @@ use uuid::Uuid;
 thread_local! {
     static NETWORK: RefCell<Option<Network>> = const { RefCell::new(None) };
     static DOWNS: Cell<u64> = const { Cell::new(0) };
-    /// When which command was really started.
-    static STARTS: RefCell<Vec<(Duration, String)>> = const { RefCell::new(Vec::new()) };
+    /// Which commands really ran.
+    static RUNS: RefCell<Vec<Run>> = const { RefCell::new(Vec::new()) };
     /// Whose step this thread makes; empty between steps.
     static NODE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// A command that ran on a node.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The node's name.
+    pub node: String,
+    task: String,
+    /// When it was started.
+    pub began: Duration,
+    /// When nothing of it was left.
+    pub over: Option<Duration>,
 }
 
 /// Does `work`; what is logged meanwhile is this node's.
@@ -49,8 +61,26 @@ pub fn downs() -> u64 {
 
 /// When a command was started on any node, each time.
 pub fn starts(task: Uuid) -> Vec<Duration> {
+    runs(task).into_iter().map(|run| run.began).collect()
+}
+
+/// How a command ran, in the order of the starts.
+pub fn runs(task: Uuid) -> Vec<Run> {
     let task = task.to_string();
-    STARTS.with_borrow(|starts| starts.iter().filter(|(_, id)| *id == task).map(|(at, _)| *at).collect())
+    RUNS.with_borrow(|runs| runs.iter().filter(|run| run.task == task).cloned().collect())
+}
+
+/// A node has ended, and all that ran on it.
+pub fn ended(node: &str) {
+    over(|run| run.node == node);
+}
+
+fn over(which: impl Fn(&Run) -> bool) {
+    RUNS.with_borrow_mut(|runs| {
+        for run in runs.iter_mut().filter(|run| run.over.is_none() && which(run)) {
+            run.over = Some(clock::now());
+        }
+    });
 }
 
 struct Lines;
@@ -62,10 +92,13 @@ impl<S: Subscriber> Layer<S> for Lines {
         if line.0.starts_with(" message=membership") && line.0.ends_with("state=Down") {
             DOWNS.set(DOWNS.get() + 1);
         }
-        if let Some(rest) = line.0.strip_prefix(" message=a command runs task=")
-            && let Some((task, _)) = rest.split_once(' ')
-        {
-            STARTS.with_borrow_mut(|starts| starts.push((clock::now(), task.to_owned())));
+        let task = |what: &str| line.0.strip_prefix(what)?.split(' ').next().map(str::to_owned);
+        let node = NODE.with_borrow(Clone::clone);
+        if let Some(task) = task(" message=a command runs task=") {
+            let run = Run { node, task, began: clock::now(), over: None };
+            RUNS.with_borrow_mut(|runs| runs.push(run));
+        } else if let Some(task) = task(" message=a command is over task=") {
+            over(|run| run.task == task && run.node == node);
         }
         let (level, target) = (event.metadata().level(), event.metadata().target());
         NETWORK.with_borrow(|network| {

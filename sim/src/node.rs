@@ -10,6 +10,7 @@ use ractor::{Actor, ActorRef};
 use skep_actors::{
     Context,
     ledger::Ledger,
+    ownership::Ownership,
     runtime::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks,
         store::{Medium, Store},
@@ -84,6 +85,7 @@ impl Node {
         let (alive, swarm): (_, Arc<dyn Swarm>) = (Arc::downgrade(&transport), transport);
 
         let ledger = Ledger::open(&base, &store, &directory, &members, &swarm, tasks.spawner())?;
+        let ownership = Ownership::open(&base, &store, &directory, &members, &ledger)?;
         let context = Context {
             name: parts.name,
             env: base,
@@ -92,6 +94,7 @@ impl Node {
             swarm,
             store,
             ledger,
+            ownership,
             metrics,
             tasks: tasks.spawner(),
             models: parts.home.join("models"),

@@ -219,6 +219,7 @@ impl World {
         let node = machine.node.take().context("no node runs there")?;
         self.network.unplug(machine.at);
         machine.medium.crash(tear);
+        log::ended(&machine.name);
         self.ended.push(node.crash());
         self.beliefs().timeline.truth(clock::now(), number, Shade::Down);
         Ok(())

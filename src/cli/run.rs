@@ -104,6 +104,11 @@ pub(crate) struct Run {
     #[arg(long)]
     preempt: bool,
 
+    /// Never run it on two machines at the same time, whatever becomes of them: one that is cut off ends it, only then is it
+    /// run elsewhere, and it waits while half of the swarm is away.
+    #[arg(long)]
+    at_most_once: bool,
+
     /// urgent, critical, high, normal or low.
     #[arg(long, default_value = "normal")]
     priority: String,
@@ -158,6 +163,7 @@ impl Run {
             "deadline_s": self.deadline,
             "after": self.after,
             "preempts": self.preempt,
+            "delivery": self.at_most_once.then_some("at_most_once"),
             "sandbox": self.sandbox,
             "network": self.network,
             "readable": self.readable,

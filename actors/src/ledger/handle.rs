@@ -130,7 +130,18 @@ impl Ledger {
     pub async fn confirmed(&self, entries: Vec<Entry>) -> Result<(), Error> {
         match entries.is_empty() {
             true => Ok(()),
-            false => peers::confirmed(&self.shared, entries.into()).await,
+            false => peers::confirmed(&self.shared, entries.into(), 0).await,
+        }
+    }
+
+    /// The same, and on the disks of at least so many of them, whoever answers.
+    ///
+    /// # Errors
+    /// [`Error::Alone`].
+    pub async fn confirmed_by(&self, others: usize, entries: Vec<Entry>) -> Result<(), Error> {
+        match entries.is_empty() {
+            true => Ok(()),
+            false => peers::confirmed(&self.shared, entries.into(), others).await,
         }
     }
 
@@ -172,6 +183,16 @@ impl Ledger {
     /// Which version of a record is known here, deleted ones included.
     pub fn version<V>(&self, collection: Collection<V>, id: &[u8]) -> Option<Version> {
         self.core().get(&collection.key(id)).map(|(version, _)| version)
+    }
+
+    /// The same, of any collection.
+    pub fn version_of(&self, key: &Key) -> Option<Version> {
+        self.core().get(key).map(|(version, _)| version)
+    }
+
+    /// Another member knows something that this one doesn't: they are compared soon.
+    pub fn behind(&self, member: NodeId) {
+        self.shared.behind(member);
     }
 
     /// One record. One of another format is none.

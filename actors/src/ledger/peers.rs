@@ -25,17 +25,23 @@ pub(super) fn tell(shared: &Arc<Shared>, entries: Arc<[Entry]>) {
     shared.tasks.spawn(work);
 }
 
-/// The same, and waits until one of them has it on its disk, or nobody is left who could.
-pub(super) async fn confirmed(shared: &Arc<Shared>, entries: Arc<[Entry]>) -> Result<(), Error> {
-    if shared.members.others_up().is_empty() {
+/// The same, and waits until one of them has it on its disk, or nobody is left who could; and until so many of them have it,
+/// whoever is left.
+pub(super) async fn confirmed(shared: &Arc<Shared>, entries: Arc<[Entry]>, others: usize) -> Result<(), Error> {
+    let up = shared.members.others_up().len();
+    if up < others {
+        tell(shared, entries);
+        return Err(Error::Alone);
+    }
+    if up == 0 {
         return Ok(());
     }
-    let (first, confirmed) = oneshot::channel();
-    shared.tasks.spawn(push_to_all(shared.clone(), entries, Some(first)));
+    let (enough, confirmed) = oneshot::channel();
+    shared.tasks.spawn(push_to_all(shared.clone(), entries, Some((others.max(1), enough))));
     let deadline = Instant::now() + CONFIRM_TIMEOUT;
     let mut changes = shared.members.changes();
     let alone = async {
-        while !shared.members.others_up().is_empty() {
+        while shared.members.others_up().len() >= others.max(1) {
             if changes.changed().await.is_err() {
                 break;
             }
@@ -45,24 +51,26 @@ pub(super) async fn confirmed(shared: &Arc<Shared>, entries: Arc<[Entry]>) -> Re
     tokio::select! {
         biased;
         confirmed = timeout_at(deadline, &mut confirmed) => confirmed.ok().and_then(Result::ok).ok_or(Error::Alone),
-        // Everyone else is down, as far as anyone can tell: there is nobody to wait for.
-        () = alone => Ok(()),
+        // Too many are down, as far as anyone can tell: there is nobody to wait for.
+        () = alone => if others == 0 { Ok(()) } else { Err(Error::Alone) },
     }
 }
 
-/// Sends entries to everyone who is up, and says when the first has them. Says nothing if nobody does, but not before
+/// Sends entries to everyone who is up, and says when so many have them. Says nothing if they don't, but not before
 /// everyone had their time: whoever waits may learn that nobody else is left.
-async fn push_to_all(shared: Arc<Shared>, entries: Arc<[Entry]>, mut first: Option<oneshot::Sender<()>>) {
+async fn push_to_all(shared: Arc<Shared>, entries: Arc<[Entry]>, mut enough: Option<(usize, oneshot::Sender<()>)>) {
     let mut pushes: FuturesUnordered<_> =
         shared.members.others_up().into_iter().map(|id| push(&shared, id, &entries)).collect();
+    let mut have = 0;
     while let Some(done) = pushes.next().await {
-        if done && let Some(first) = first.take() {
+        have += usize::from(done);
+        if let Some((_, told)) = enough.take_if(|(others, _)| have >= *others) {
             // Whoever waited may have given up.
-            let _: Result<(), ()> = first.send(());
+            let _: Result<(), ()> = told.send(());
         }
     }
-    if let Some(mut first) = first {
-        first.closed().await;
+    if let Some((_, mut told)) = enough {
+        told.closed().await;
     }
 }
 

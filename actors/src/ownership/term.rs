@@ -7,7 +7,7 @@ use skep_runtime::NodeId;
 ///
 /// A takeover counts one up and puts 20 bits of the new owner's key behind the count, so that two nodes that take over
 /// at once, each without knowing of the other, don't act in the same term; the later one of the two is everyone's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Term(pub u64);
 
 impl Term {

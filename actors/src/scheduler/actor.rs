@@ -33,7 +33,8 @@ struct State {
 }
 
 /// What other nodes' schedulers say to this one, and what may be asked about its commands from elsewhere.
-const REMOTE: Reach = Reach::Only(&["Own", "Find", "Get", "Cancel", "Follow", "Run", "Stop", "Tap", "Moved", "Forget"]);
+const REMOTE: Reach =
+    Reach::Only(&["Own", "Find", "Get", "Cancel", "Follow", "Run", "Counts", "Stop", "Tap", "Moved", "Forget"]);
 
 /// Starts the scheduler of a node. What waited before a restart waits again; what ran on this node then is lost.
 ///
@@ -121,6 +122,7 @@ impl Actor for SchedulerActor {
                 let _ = reply.send(Wire(stats));
             }
             Message::Run(Wire(run), reply) => desk.run(run, reply).await,
+            Message::Counts(Wire(run), reply) => drop(reply.send(Wire(desk.counts(run).await))),
             Message::Stop(Wire((id, attempt, term)), reply) => {
                 beside(Box::pin(desk.clone().stop(id, attempt, term, reply)));
             }

@@ -21,7 +21,13 @@ use super::{
     placement::{Candidate, Need, Taken, place},
     queue::{CLASSES, QUEUE_BYTES_MAX, QUEUE_TASKS_MAX, Queue},
 };
-use crate::{ownership::Presence, task::Level};
+use crate::{
+    ownership::{
+        Presence,
+        lease::{LEASE, MARGIN},
+    },
+    task::Level,
+};
 use skep_runtime::NodeId;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -40,6 +46,9 @@ pub const ENDED_BYTES_MAX: usize = 16 << 20;
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How long after the start a node that was not seen yet may still run what it was given before.
 const GRACE: Duration = Duration::from_secs(15);
+/// After a yes to a node that asked whether what it runs counts: how long nothing else may run. As long as it may go on, as it
+/// may take to end what runs, and as much as clocks may differ.
+pub const OUTLAST: Duration = LEASE.saturating_add(super::runner::END_MAX).saturating_add(MARGIN);
 /// Attempts taken from an unreachable node that are remembered, to be stopped when it is back.
 const REVOKED_MAX: usize = 1000;
 /// Kinds of commands that fit nowhere now which are tried before the rest waits for the next event: each costs a look at
@@ -147,6 +156,12 @@ pub struct Core {
     ended_bytes: usize,
     fleet: BTreeMap<NodeId, Peer>,
     revoked: BTreeMap<NodeId, BTreeSet<(Uuid, u32, Term)>>,
+    /// Of those that never run twice at once, all that have not ended, or whose end is not confirmed.
+    singles: BTreeSet<Uuid>,
+    /// When a node was told last that what it runs of these counts.
+    counted: BTreeMap<Uuid, Duration>,
+    /// The epoch in which this node may decide about them now, if it may.
+    leased: Option<u64>,
     /// Nothing is done about commands from before the start: others may own them by now.
     held: bool,
     tally: BTreeMap<&'static str, u64>,
@@ -170,6 +185,9 @@ impl Core {
             ended_bytes: 0,
             fleet: BTreeMap::new(),
             revoked: BTreeMap::new(),
+            singles: BTreeSet::new(),
+            counted: BTreeMap::new(),
+            leased: None,
             held: true,
             tally: BTreeMap::new(),
         };
@@ -185,6 +203,8 @@ impl Core {
     /// What others did meanwhile is known: from now on this node acts on what it owns.
     pub fn release(&mut self, now: Now) -> Vec<Action> {
         self.held = false;
+        // Whom it told what before it was started again, it doesn't know.
+        self.counted.extend(self.singles.iter().map(|id| (*id, now.uptime)));
         let mut out = Vec::new();
         let awaited: Vec<Uuid> = self.aside.awaited().collect();
         awaited.into_iter().for_each(|id| self.own_prerequisite(id, now, &mut out));
@@ -205,10 +225,20 @@ impl Core {
         if let Some(node) = node {
             out.push(Action::Run(node, Box::new(run(&record))));
         }
+        if record.state.ended() && record.spec.course.once {
+            // Those who wait for it were not told yet.
+            out.push(Action::Ended(id));
+            self.singles.insert(id);
+        }
         let after = record.spec.course.after.clone();
+        let single = record.is_single();
+        if single {
+            self.counted.insert(id, now.uptime);
+        }
         self.enter(record);
         after.into_iter().for_each(|prerequisite| self.own_prerequisite(prerequisite, now, &mut out));
-        if let Some(node) = node.filter(|node| self.is_dead(*node, now)) {
+        // What may still run somewhere is looked at again.
+        if let Some(node) = node.filter(|node| !single && self.is_dead(*node, now)) {
             out.pop();
             let why = format!("node {} died", self.name(node));
             self.revoke(node, id);
@@ -241,6 +271,9 @@ impl Core {
         if let Some(by_ms) = record.due_ms().filter(|_| !record.state.ended()) {
             self.deadlines.insert((by_ms, record.id));
         }
+        if record.is_single() {
+            self.singles.insert(record.id);
+        }
         self.records.insert(record.id, record);
     }
 
@@ -262,6 +295,8 @@ impl Core {
         self.aside.remove(id);
         self.running.take_back(&id);
         self.unsure.remove(&id);
+        self.singles.remove(&id);
+        self.counted.remove(&id);
         if let Some(by_ms) = due_ms {
             self.deadlines.remove(&(by_ms, id));
         }
@@ -337,6 +372,9 @@ impl Core {
         }
         let dead: Vec<NodeId> = self.running.nodes().filter(|node| self.is_dead(*node, now)).collect();
         for (id, node) in self.running.on(&dead) {
+            if self.may_run_yet(id, now) {
+                continue;
+            }
             let why = format!("node {} died", self.name(node));
             self.revoke(node, id);
             self.lost(id, &why, true, now, &mut out);
@@ -392,7 +430,7 @@ impl Core {
                 }
                 self.requeue(id, now, &mut out);
             }
-            Err(Refusal::Silent(_)) if never_seen && uptime < GRACE => {
+            Err(Refusal::Silent(_)) if never_seen && uptime < GRACE || self.may_run_yet(id, now) => {
                 self.unsure.insert(id);
             }
             Err(Refusal::Silent(why)) => {
@@ -437,6 +475,50 @@ impl Core {
             self.place(now, &mut out);
         }
         out
+    }
+
+    /// The epoch in which this node may decide now about what never runs twice at once, if it may.
+    pub fn lease(&mut self, held: Option<u64>) {
+        self.leased = held;
+    }
+
+    /// The end of such a command is confirmed: nobody will run it again.
+    pub fn confirmed(&mut self, id: Uuid) {
+        if self.records.get(&id).is_none_or(|record| record.state.ended()) {
+            self.singles.remove(&id);
+        }
+    }
+
+    /// Whether there are such commands.
+    pub fn has_singles(&self) -> bool {
+        !self.singles.is_empty()
+    }
+
+    /// Those that this node owned in an earlier epoch: it has to be voted for to go on with them.
+    pub fn forfeited(&self, epoch: u64) -> impl Iterator<Item = Uuid> + '_ {
+        let records = self.singles.iter().filter_map(|id| self.records.get(id));
+        records.filter(move |record| record.epoch != epoch).map(|record| record.id)
+    }
+
+    /// Whether an attempt counts that a node runs or is about to run. A yes is remembered: nothing else runs for [`OUTLAST`].
+    pub fn counts(&mut self, id: Uuid, attempt: u32, term: Term, node: NodeId, now: Now) -> bool {
+        let record = self.records.get(&id).filter(|r| (r.attempts, r.term) == (attempt, term) && !r.cancelling);
+        let counts = record.is_some() && self.running.node(&id) == Some(node) && self.may_decide(id) && !self.held;
+        if counts {
+            self.counted.insert(id, now.uptime);
+        }
+        counts
+    }
+
+    /// Whether this node may decide about a command now.
+    pub fn may_decide(&self, id: Uuid) -> bool {
+        self.records.get(&id).is_none_or(|r| !r.spec.course.once || self.leased == Some(r.epoch))
+    }
+
+    /// Whether a command that never runs twice at once may still run somewhere, or it isn't for this node to say.
+    fn may_run_yet(&self, id: Uuid, now: Now) -> bool {
+        let lasts = self.counted.get(&id).is_some_and(|last| now.uptime < *last + OUTLAST);
+        self.singles.contains(&id) && (lasts || !self.may_decide(id))
     }
 
     /// Somebody wants it ended: at once if it waits, else its node is asked.
@@ -548,6 +630,10 @@ impl Core {
         {
             let Some((need, id)) = self.queue.heads().find(|(need, _)| !hopeless.contains(need)) else { return };
             let need = need.clone();
+            if !self.may_decide(id) {
+                hopeless.insert(need);
+                continue;
+            }
             let alone = |c: &&Candidate| need.wish.apart.as_ref().is_none_or(|g| !self.running.has_of(g, c.id));
             let chosen = place(&need, fleet.values().filter(alone), self.turn, id);
             let Some(node) = chosen.or_else(|| self.preempt(&need, id, &mut fleet, now, out)) else {
@@ -588,7 +674,8 @@ impl Core {
         for (node, candidate) in fleet.iter() {
             let mut below: Vec<&Record> =
                 self.running.on(&[*node]).iter().filter_map(|(id, _)| self.records.get(id)).collect();
-            below.retain(|record| record.spec.priority < class && !record.cancelling);
+            // What makes way may run for a moment longer.
+            below.retain(|record| record.spec.priority < class && !record.cancelling && !record.is_single());
             // The least urgent first, and of those the one that has done the least.
             below.sort_by_key(|record| (record.spec.priority, std::cmp::Reverse(record.started_ms), record.id));
             let mut room = candidate.clone();
@@ -752,6 +839,9 @@ impl Core {
         if record.overdue && ending.state == State::Cancelled {
             ending = Ending { state: State::Failed, error: Some(late("ended", record)), ..ending };
         }
+        if record.spec.course.once {
+            self.singles.insert(id);
+        }
         record.state = ending.state;
         record.exit_code = ending.exit_code;
         record.error = ending.error;
@@ -766,6 +856,7 @@ impl Core {
         while self.ended.len() > ENDED_RECORDS_MAX || self.ended_bytes > ENDED_BYTES_MAX {
             let Some(oldest) = self.ended.pop_front() else { break };
             let Some(gone) = self.records.remove(&oldest) else { continue };
+            self.singles.remove(&oldest);
             self.ended_bytes -= kept_bytes(&gone);
             out.push(Action::Delete(oldest, gone.term));
             out.extend(gone.assigned.map(|node| Action::Forget(node, oldest)));
@@ -840,6 +931,7 @@ pub(crate) fn need(spec: &Spec) -> Need {
         demand: spec.demand.clone(),
         wish: spec.wish.clone(),
         preempts: spec.course.preempts,
+        once: spec.course.once,
     }
 }
 
@@ -1223,6 +1315,58 @@ mod tests {
         );
     }
 
+    fn single(n: u128, core: &mut Core) -> Vec<Action> {
+        let course = Course { once: true, ..Course::default() };
+        submit(core, n, Spec { course, ..spec("true") })
+    }
+
+    #[test]
+    fn what_never_runs_twice_at_once_waits_for_the_right_to_decide_about_it() {
+        let mut core = core(&[true]);
+        assert!(single(1, &mut core).is_empty() && core.has_singles());
+        assert!(!submit(&mut core, 2, spec("true")).is_empty(), "nobody else waits for that");
+        core.lease(Some(7));
+        assert_eq!(placed_on(&core.tick(at(2))), [], "that is another epoch's");
+        assert_eq!(core.forfeited(7).collect::<Vec<_>>(), [Uuid::from_u128(1)]);
+        core.lease(Some(0));
+        assert_eq!(placed_on(&core.tick(at(2))), [node(0)]);
+        let mut counts = |node, attempt, held| {
+            core.lease(held);
+            core.counts(Uuid::from_u128(1), attempt, term(), node, at(3))
+        };
+        assert!(counts(node(0), 1, Some(0)));
+        assert!(!counts(node(0), 1, None) && !counts(node(0), 2, Some(0)) && !counts(node(1), 1, Some(0)));
+        let out = core.moved(Uuid::from_u128(1), 1, term(), done(), at(4));
+        assert!(out.contains(&Action::Ended(Uuid::from_u128(1))) && core.has_singles(), "half must hear of its end");
+        core.confirmed(Uuid::from_u128(1));
+        assert!(!core.has_singles());
+    }
+
+    #[test]
+    fn what_never_runs_twice_at_once_runs_again_only_when_its_node_must_have_ended_it() {
+        let mut core = core(&[true, true]);
+        core.lease(Some(0));
+        let first = placed_on(&single(1, &mut core))[0];
+        let other = [node(0), node(1)].into_iter().find(|node| *node != first).unwrap();
+        let fleet = |core: &mut Core, s| {
+            let up = |n: u8| node(n) != first;
+            core.fleet((0..2).map(|n| seen(n, up(n))).collect(), &[], at(s))
+        };
+        assert!(core.counts(Uuid::from_u128(1), 1, term(), first, at(10)));
+        assert_eq!(placed_on(&fleet(&mut core, 11)), []);
+        let ends = 10 + OUTLAST.as_secs();
+        core.ran(first, Uuid::from_u128(1), 1, Err(Refusal::Silent("the link is down".into())), at(12));
+        assert_eq!(state(&core, 1).0, State::Running, "it may have heard of it all the same");
+        assert_eq!(placed_on(&core.tick(at(ends - 1))), [first], "it is asked once more");
+        core.lease(None);
+        assert_eq!(placed_on(&core.tick(at(ends))), [], "others may decide by now");
+        core.lease(Some(0));
+        assert_eq!(placed_on(&core.tick(at(ends))), [other]);
+        // One that says so itself has ended it.
+        core.moved(Uuid::from_u128(1), 2, term(), Ending { lost: true, ..done() }, at(ends));
+        assert_eq!(core.get(Uuid::from_u128(1)).unwrap().attempts, 3);
+    }
+
     /// A record of n1's, taken over by n0.
     fn inherited(core: &mut Core, n: u128, assigned: Option<u8>) -> (Record, Vec<Action>) {
         let mut other = Core::new(node(1), Vec::new());
@@ -1346,7 +1490,7 @@ mod tests {
                             }
                             Event::Course(priority, after, retries, preempts, deadline_s) => {
                                 let after = ids.iter().rev().take(after.into()).copied().collect();
-                                let course = Course { after, retries, preempts, deadline_s, part: None };
+                                let course = Course { after, retries, preempts, deadline_s, ..Course::default() };
                                 let wish = Wish { apart: (retries == 2).then(|| "g".into()), ..Wish::default() };
                                 Spec { course, wish, priority: CLASSES[priority as usize], cpus: u16::from(retries), ..spec("x") }
                             }

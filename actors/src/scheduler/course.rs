@@ -28,6 +28,11 @@ pub struct Course {
     pub preempts: bool,
     /// Which part of what goal it is.
     pub part: Option<Part>,
+    /// It never runs on two nodes at once, whatever becomes of them and of what lies between: as a rule it is begun once. It
+    /// ends on a node that has lost touch with its owner, and runs again elsewhere only when it must have ended there; it
+    /// waits while half of the swarm can't be reached. Else it is run again as soon as its node seems to be gone, and if that
+    /// node was merely cut off, both run it for a while.
+    pub once: bool,
 }
 
 /// A command's place in a goal.

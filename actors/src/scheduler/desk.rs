@@ -73,6 +73,10 @@ pub(super) struct State {
     pub missing: BTreeMap<Uuid, Duration>,
     /// What the NodeActor was told last: running here, waiting here.
     told: (u16, u16),
+    /// Others' commands of those that never run twice at once, to be asked for.
+    pub coveted: BTreeSet<Uuid>,
+    /// Others are being asked for their votes.
+    pub standing: bool,
 }
 
 /// What the disk refused: it is written as it is then.
@@ -116,6 +120,8 @@ impl Desk {
             ending: BTreeSet::new(),
             missing: BTreeMap::new(),
             told: (0, 0),
+            coveted: BTreeSet::new(),
+            standing: false,
         };
         let desk = Arc::new(Desk {
             context: context.clone(),
@@ -147,6 +153,9 @@ impl Desk {
     pub(super) async fn change<T>(&self, decide: impl FnOnce(&mut State, Now) -> (T, Vec<Action>, Also)) -> T {
         let place = self.journal.reserve().await.expect("the journal lives as long as the desk");
         let mut state = self.state();
+        if state.core.has_singles() {
+            state.core.lease(self.context.ownership.held());
+        }
         let (answer, actions, also) = decide(&mut state, self.now());
         let mut entry = Entry { writes: also.writes, then: Vec::new(), reply: also.reply };
         for action in actions {
@@ -158,6 +167,11 @@ impl Desk {
                     entry.writes.push(Write::Record(record));
                 }
                 Action::Delete(id, term) => entry.writes.push(Write::NoRecord(id, term)),
+                Action::Disowned(id) => {
+                    // Whether it has ended is the other's to say.
+                    state.ending.remove(&id);
+                    entry.then.push(action);
+                }
                 action => entry.then.push(action),
             }
         }
@@ -276,6 +290,7 @@ impl Desk {
                     _ = tick.tick() => {
                         self.tick().await;
                         self.inherit().await;
+                        self.stand();
                         self.miss().await;
                     }
                 }

@@ -7,8 +7,8 @@ use super::{
     journal::{self, RECORDS},
     messages::{Record, Term},
 };
-use crate::ownership::Presence;
-use std::sync::Arc;
+use crate::ownership::{Presence, Want, lease::Holding};
+use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
 
 impl Desk {
@@ -42,10 +42,55 @@ impl Desk {
         };
         for id in due {
             match self.known(id) {
-                Some(record) => self.adopt(record).await,
+                // That takes votes; until there are some, it is due again.
+                Some(record) if record.is_single() => {
+                    let mut state = self.state();
+                    state.wards.note(id, Some(record.stands()));
+                    state.coveted.insert(id);
+                }
+                Some(record) => self.adopt(record, None).await,
                 None => tracing::warn!(task = %id, "a task of a node that is gone can't be read here"),
             }
         }
+    }
+
+    /// Asks for votes for what never may run twice at once: what is due, and what this node owned before the others went on
+    /// without it.
+    pub(super) fn stand(self: &Arc<Self>) {
+        let ownership = &self.context.ownership;
+        let wants: Vec<Uuid> = {
+            let mut state = self.state();
+            ownership.need(super::NAME, state.core.has_singles());
+            let mut wants: BTreeSet<Uuid> = std::mem::take(&mut state.coveted);
+            if !state.core.is_held() {
+                wants.extend(state.core.forfeited(ownership.epoch()));
+            }
+            if state.standing || wants.is_empty() {
+                return;
+            }
+            state.standing = true;
+            wants.into_iter().collect()
+        };
+        let desk = self.clone();
+        self.tasks.spawn(async move {
+            let held = |id: &Uuid| Some((*id, desk.known(*id)?.holding()));
+            let wants = wants.iter().filter_map(held).map(|(id, held)| Want {
+                id: id.as_bytes().to_vec(),
+                held: Some(held),
+                first: held.term,
+            });
+            let won = desk.context.ownership.win(RECORDS, wants.collect()).await;
+            for (id, holding) in won {
+                let known = Uuid::from_slice(&id).ok().and_then(|id| desk.known(id));
+                // It may have ended meanwhile, or be another's.
+                let open = |record: &Record| record.is_single() || desk.is_ending(record.id);
+                match known.filter(|record| open(record) && record.term < holding.term) {
+                    Some(record) => desk.adopt(record, Some(holding)).await,
+                    None => tracing::debug!("a task that others voted for is no longer to be had"),
+                }
+            }
+            desk.state().standing = false;
+        });
     }
 
     /// Another node decides about these now: this one lets go of them, and notes who does.
@@ -61,16 +106,23 @@ impl Desk {
         journal::known(&self.context.ledger, id)
     }
 
-    async fn adopt(&self, mut record: Record) {
+    async fn adopt(&self, mut record: Record, won: Option<Holding>) {
         let me = self.context.directory.id();
         tracing::info!(task = %record.id, from = ?record.owner, "this node takes a task over");
         record.owner = me;
-        record.term = record.term.next(me);
+        record.term = won.map_or_else(|| record.term.next(me), |won| won.term);
+        record.epoch = won.map_or(record.epoch, |won| won.epoch);
         let adopted = record.clone();
         let adopt = |state: &mut State, now| {
-            // It may have become this node's own meanwhile.
-            let known = state.core.get(adopted.id).is_some();
-            ((), if known { Vec::new() } else { state.core.adopt(adopted, now) }, Also::default())
+            // It may have become this node's own meanwhile, or be so in an earlier epoch.
+            let known = state.core.get(adopted.id).is_some_and(|own| own.term >= adopted.term || won.is_none());
+            if known {
+                return ((), Vec::new(), Also::default());
+            }
+            let mut actions = state.core.disown(adopted.id);
+            actions.clear();
+            actions.extend(state.core.adopt(adopted, now));
+            ((), actions, Also::default())
         };
         let after = record.spec.course.after.clone();
         self.change(adopt).await;
@@ -85,7 +137,7 @@ impl Desk {
         // This node's own, but not known to it: its disk was lost, and the others gave it back.
         let lost = record.as_ref().filter(|record| record.owner == me && self.state().core.get(id).is_none());
         if let Some(record) = lost {
-            return self.adopt(record.clone()).await;
+            return self.adopt(record.clone(), None).await;
         }
         self.change(|state, now| {
             state.wards.note(id, record.as_ref().filter(|record| record.owner != me).map(Record::stands));

@@ -2,17 +2,24 @@
 //! it is done. Decisions that wait together are flushed together.
 //!
 //! Records go into the ledger, rows into the store. What a client is told, that a command was taken and that it has
-//! ended, waits for one other member too; what merely moves a command on does not.
+//! ended, waits for one other member too; what merely moves a command on does not. Of a command that never runs twice at
+//! once everything waits for half of the swarm, this node included, and for this node's lease: whoever takes it over has
+//! the votes of more than half, hence of one that has what was written.
 
-use super::{core::Action, desk::Desk, messages::Record, runs::Row};
+use super::{
+    core::Action,
+    desk::Desk,
+    messages::{Record, State},
+    runs::Row,
+};
 use crate::ledger::{self, Collection, Ledger};
 use skep_runtime::store::{Batch, Store, Table};
-use std::{collections::BTreeSet, sync::Arc};
-use tokio::sync::mpsc;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::sleep};
 use uuid::Uuid;
 
 /// Every node's commands, by the id's bytes.
-pub(super) const RECORDS: Collection<Record> = Collection::new(1, 3);
+pub(super) const RECORDS: Collection<Record> = Collection::new(1, 4);
 /// A command's record as this node's ledger has it: perhaps not the newest, and none of one that was forgotten.
 pub fn known(ledger: &Ledger, id: Uuid) -> Option<Record> {
     match ledger.get(RECORDS, id.as_bytes()) {
@@ -32,6 +39,9 @@ pub(super) const ROWS: Table<[u8; 16], Row> = Table::new("task_runs");
 pub(super) const ENTRIES_MAX: usize = 256;
 /// Writes of one batch: at 130 KiB for the largest record well under the store's bound.
 const BATCH_WRITES_MAX: usize = 256;
+
+/// The pause before half of the swarm is asked once more to confirm something.
+const CONFIRM_PAUSE: Duration = Duration::from_secs(1);
 
 /// One change on disk.
 #[derive(Debug, Clone)]
@@ -82,7 +92,12 @@ pub(super) async fn keep(desk: Arc<Desk>, store: Store, ledger: Ledger, mut entr
             }
         }
         let mut later = Later::default();
-        for entry in group.drain(..) {
+        for mut entry in group.drain(..) {
+            if result.is_ok() {
+                for single in singles(&mut entry, &sent, &fenced) {
+                    desk.tasks.spawn(single.follow(desk.clone(), ledger.clone()));
+                }
+            }
             if result.is_err() {
                 // What was decided stands: it is written when the disk takes it, or taken back by whoever waits below.
                 desk.save_later(&entry.writes);
@@ -115,6 +130,80 @@ pub(super) async fn keep(desk: Arc<Desk>, store: Store, ledger: Ledger, mut entr
                 later.tell(&desk, result);
             }
         }
+    }
+}
+
+/// What was decided about a command that never runs twice at once, and is to be confirmed.
+struct Single {
+    record: Box<Record>,
+    written: Vec<ledger::Entry>,
+    then: Vec<Action>,
+    reply: Option<Reply>,
+}
+
+/// Takes out of an entry what concerns such commands. Whoever waits for the entry waits for its first write.
+fn singles(entry: &mut Entry, sent: &[ledger::Entry], fenced: &BTreeSet<Uuid>) -> Vec<Single> {
+    let mut singles: Vec<Single> = Vec::new();
+    for (at, write) in entry.writes.iter().enumerate() {
+        let Write::Record(record) = write else { continue };
+        if !record.spec.course.once || fenced.contains(&record.id) {
+            continue;
+        }
+        let reply = if at == 0 { entry.reply.take() } else { None };
+        match singles.iter_mut().find(|single| single.record.id == record.id) {
+            Some(single) => single.record = record.clone(),
+            None => {
+                let written = sent.iter().filter(|sent| sent.key.id == record.id.as_bytes()).cloned().collect();
+                let then = entry.then.extract_if(.., |action| about(action) == Some(record.id)).collect();
+                singles.push(Single { record: record.clone(), written, then, reply });
+            }
+        }
+    }
+    let apart = |id: &Uuid| singles.iter().any(|single| single.record.id == *id);
+    entry.writes.retain(|write| !matches!(write, Write::Record(record) if apart(&record.id)));
+    singles
+}
+
+impl Single {
+    /// Does what follows once that may be done, or another decides about it.
+    async fn follow(self, desk: Arc<Desk>, ledger: Ledger) {
+        let Record { id, term, epoch, attempts, state, .. } = *self.record;
+        // Nobody was promised anything yet: whoever waits can be told no.
+        let new = self.reply.is_some() && attempts == 0 && state == State::Pending;
+        let result = loop {
+            let others = desk.context.ownership.others_enough();
+            let confirmed = ledger.confirmed_by(others, self.written.clone()).await;
+            if desk.state().core.get(id).is_some_and(|record| record.term != term) {
+                break Err(ledger::Error::Alone);
+            }
+            if new || confirmed.is_ok() && desk.context.ownership.holds(epoch) {
+                break confirmed;
+            }
+            // A decision of an earlier owner stays in the ledger; the heir has seen it.
+            if desk.state().core.get(id).is_none() {
+                break Err(ledger::Error::Alone);
+            }
+            sleep(CONFIRM_PAUSE).await;
+        };
+        if result.is_ok() {
+            if state.ended() {
+                desk.state().core.confirmed(id);
+            }
+            desk.saved(&[Write::Record(self.record)]);
+            self.then.into_iter().for_each(|action| desk.act(action));
+        }
+        if let Some(reply) = self.reply {
+            reply(result);
+        }
+    }
+}
+
+/// Which command an action is about.
+fn about(action: &Action) -> Option<Uuid> {
+    match action {
+        Action::Run(_, run) => Some(run.id),
+        Action::Stop(_, id, ..) | Action::Forget(_, id) | Action::Ended(id) | Action::Disowned(id) => Some(*id),
+        Action::Save(_) | Action::Delete(..) => None,
     }
 }
 

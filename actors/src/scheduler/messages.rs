@@ -4,6 +4,7 @@ use super::{course::Course, demand::Demand, wish::Wish};
 pub use crate::ownership::Term;
 use crate::{
     node::NodeError,
+    ownership::lease::Holding,
     task::{Level, output::TAIL_BYTES_MAX},
 };
 use ractor::RpcReplyPort;
@@ -56,6 +57,10 @@ pub enum Message {
     /// one that it has. Said twice it runs once.
     #[rpc]
     Run(Wire<Run>, RpcReplyPort<Wire<Result<Level, ScheduleError>>>),
+    /// Between schedulers: does this attempt, on this node, still count? Asked about commands that never run twice at once. A
+    /// yes is good for [`crate::ownership::lease::LEASE`], counted from when it was asked.
+    #[rpc]
+    Counts(Wire<(Uuid, u32, Term, NodeId)>, RpcReplyPort<Wire<bool>>),
     /// Between schedulers: end this attempt here. Answered when nothing of it is left.
     #[rpc]
     Stop(Wire<(Uuid, u32, Term)>, RpcReplyPort<Wire<Result<(), ScheduleError>>>),
@@ -232,6 +237,8 @@ pub struct Record {
     pub owner: NodeId,
     /// Since when: it grows with every takeover.
     pub term: Term,
+    /// Of one that never runs twice at once: the epoch of its owner ([`crate::ownership::lease`]) in which it decides about it.
+    pub epoch: u64,
     /// How often it was placed on a node that took it. More than one: nodes died under it, it failed and was retried, or
     /// others went first.
     pub attempts: u32,
@@ -275,6 +282,7 @@ impl Record {
             spec,
             owner,
             term,
+            epoch: 0,
             attempts: 0,
             strikes: 0,
             failures: 0,
@@ -298,6 +306,16 @@ impl Record {
     pub fn due_ms(&self) -> Option<u64> {
         let deadline_s = self.spec.course.deadline_s;
         (deadline_s > 0).then(|| self.submitted_ms.saturating_add(deadline_s.saturating_mul(1000)))
+    }
+
+    /// Who decides about it, since when.
+    pub(super) fn holding(&self) -> Holding {
+        Holding { term: self.term, owner: self.owner, epoch: self.epoch }
+    }
+
+    /// Whether it is one of those that never run twice at once, and may run yet.
+    pub(super) fn is_single(&self) -> bool {
+        self.spec.course.once && !self.state.ended()
     }
 
     /// Whose it is, and whether it has ended.
@@ -440,6 +458,12 @@ pub enum ScheduleError {
     /// Another node has taken the task over.
     #[error("another node has taken this task over: ask again, and it will be found there")]
     TakenOver,
+    /// It takes half of the swarm or more, which doesn't answer.
+    #[error(
+        "a task that never runs twice at once takes the word of half of the swarm's nodes, under a key of more than half, \
+         and fewer answer: try again when they do"
+    )]
+    NoMajority,
     /// The node that was asked to run an attempt has run this later one.
     #[error("attempt {0} of this task was made there already")]
     Further(u32),

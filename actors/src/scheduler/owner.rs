@@ -4,7 +4,7 @@ use super::{
     core::{Refusal, STRIKES_MAX},
     desk::{Also, Desk, Waiter},
     follow,
-    journal::Write,
+    journal::{RECORDS, Write},
     messages::{Message, Priority, Record, Run, ScheduleError, Spec, Standing, State, Term},
     spec,
 };
@@ -12,6 +12,7 @@ use crate::{
     defaults::GATHER_TIMEOUT,
     ledger,
     node::lookup,
+    ownership::{Want, lease::Holding},
     task::{self, Level},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -47,7 +48,7 @@ impl Desk {
             Err(e) => return drop(reply.send(Wire(Err(e)))),
         };
         match spec.idempotency_key.is_none() && spec.course.after.is_empty() {
-            true => self.take(self.context.env.id(), spec, reply).await,
+            true => self.take(self.context.env.id(), spec, None, reply).await,
             // Others are asked first, which takes its time.
             false => self.tasks.spawn(self.clone().take_if_known(spec, reply)),
         }
@@ -69,7 +70,7 @@ impl Desk {
             Some(record) => drop(reply.send(Wire(Ok(record)))),
             None => match self.unknown_of(&spec.course.after).await {
                 Some(unknown) => drop(reply.send(Wire(Err(no_prerequisite(unknown))))),
-                None => self.take(id, spec, reply).await,
+                None => self.take_named(id, spec, reply).await,
             },
         }
     }
@@ -87,7 +88,7 @@ impl Desk {
             return drop(reply.send(Wire(Err(no_prerequisite(unknown)))));
         }
         match spec.idempotency_key.as_deref().map(spec::named_by) {
-            None => self.take(self.context.env.id(), spec, reply).await,
+            None => self.take(self.context.env.id(), spec, None, reply).await,
             Some(id) => self.take_once(id, spec, reply).await,
         }
     }
@@ -97,13 +98,27 @@ impl Desk {
         let own = self.shown(id).await;
         let known = if own.is_some() { own } else { self.find(id).await };
         match known {
-            None => self.take(id, spec, reply).await,
+            None => self.take_named(id, spec, reply).await,
             Some(record) if record.spec == spec => self.get(id, reply).await,
             Some(_) => drop(reply.send(Wire(Err(ScheduleError::KeyTaken(id))))),
         }
     }
 
-    async fn take(self: &Arc<Self>, id: Uuid, spec: Spec, reply: Waiter) {
+    /// Takes a command whose id another node may be given at this moment, too.
+    async fn take_named(self: &Arc<Self>, id: Uuid, spec: Spec, reply: Waiter) {
+        if !spec.course.once {
+            return self.take(id, spec, None, reply).await;
+        }
+        let first = Term::first(self.context.env.now_ms(), self.context.directory.id());
+        let want = Want { id: id.as_bytes().to_vec(), held: None, first };
+        match self.context.ownership.win(RECORDS, vec![want]).await.into_values().next() {
+            Some(holding) => self.take(id, spec, Some(holding), reply).await,
+            None => drop(reply.send(Wire(Err(ScheduleError::NoMajority)))),
+        }
+    }
+
+    /// Takes a command; others may have voted that it is this node's.
+    async fn take(self: &Arc<Self>, id: Uuid, spec: Spec, won: Option<Holding>, reply: Waiter) {
         self.change(|state, now| {
             let admitted = state.core.admit(&spec).and_then(|()| match state.arriving.insert(id) {
                 true => Ok(()),
@@ -113,9 +128,11 @@ impl Desk {
                 let _ = reply.send(Wire(Err(e)));
                 return ((), Vec::new(), Also::default());
             }
-            let record = state.core.record(id, spec, now);
+            let mut record = state.core.record(id, spec, now);
+            record.epoch = won.map_or_else(|| self.context.ownership.epoch(), |won| won.epoch);
+            record.term = won.map_or(record.term, |won| won.term);
             let writes = vec![Write::Record(Box::new(record.clone()))];
-            let (desk, term) = (self.clone(), record.term);
+            let (desk, term, once) = (self.clone(), record.term, record.spec.course.once);
             let saved: super::journal::Reply = Box::new(move |saved| match saved {
                 // Not from within the journal: the decision that follows needs a place in it.
                 Ok(()) => desk.clone().tasks.spawn(async move {
@@ -136,7 +153,10 @@ impl Desk {
                     if e == ledger::Error::Alone {
                         desk.tasks.spawn(desk.clone().take_back(id, term));
                     }
-                    let _ = reply.send(Wire(Err(ScheduleError::Store(e.to_string()))));
+                    let _ = reply.send(Wire(Err(match e {
+                        ledger::Error::Alone if once => ScheduleError::NoMajority,
+                        e => ScheduleError::Store(e.to_string()),
+                    })));
                 }
             });
             ((), Vec::new(), Also { writes, reply: Some(saved) })
@@ -251,6 +271,11 @@ impl Desk {
             tracing::debug!(task = %id, error = %e, "a follower went");
         }
         drop(place);
+    }
+
+    /// Whether an attempt counts that never may twice at once.
+    pub(super) async fn counts(&self, (id, attempt, term, node): (Uuid, u32, Term, NodeId)) -> bool {
+        self.change(|state, now| (state.core.counts(id, attempt, term, node, now), Vec::new(), Also::default())).await
     }
 
     /// Asks a node to run something, and tells the core what came of it. An order that has not gone out when its attempt

@@ -33,6 +33,8 @@ pub struct Need {
     pub wish: Wish,
     /// Others of lower classes make way for it.
     pub preempts: bool,
+    /// It never runs twice at once: a line of its own, since it may have to wait for more than room.
+    pub once: bool,
 }
 
 /// What is known of a node.
@@ -284,7 +286,7 @@ mod tests {
             let demand = Demand { gpus, vram_bytes, disk_bytes, labels: labels(fast), sandbox, ..Demand::default() };
             let all = [Strategy::LeastConnections, Strategy::RoundRobin, Strategy::Weighted, Strategy::ResourceBased, Strategy::BinPack];
             let wish = Wish { strategy: all[how], prefers: labels(likes), apart: None };
-            let need = Need { forced: forced.map(id), preferred: preferred.map(id), cpus, memory_bytes, demand, wish, preempts: false };
+            let need = Need { forced: forced.map(id), preferred: preferred.map(id), cpus, memory_bytes, demand, wish, preempts: false, once: false };
             prop_assert_eq!(place(&need, &fleet, turn, Uuid::nil()), brute(&need, &fleet, turn));
         }
 

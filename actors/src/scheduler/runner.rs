@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     ledger,
+    ownership::lease::LEASE,
     task::{
         self, Level,
         output::{Output, Sink},
@@ -24,13 +25,17 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 /// The pause before an ending is told again to an owner that doesn't answer; it doubles up to the next.
 const TELL_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause: an owner may be asleep for days.
 const TELL_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How often a node asks whether what it runs counts that never may run twice at once: four of five may be lost.
+const LEASH_PERIOD: Duration = Duration::from_secs(1);
+/// How long a command takes at most to end once it is told to: its grace, the killing, and some room.
+pub(super) const END_MAX: Duration = Duration::from_secs(9);
 /// How long the actor of a command that was just taken may need to appear.
 const START_PAUSE: Duration = Duration::from_millis(50);
 /// How often it is looked for.
@@ -157,6 +162,13 @@ impl Desk {
         reply: RpcReplyPort<Wire<()>>,
     ) {
         let desk = self.clone();
+        if self.state().core.has_singles() {
+            // What this node may not decide about now it hasn't heard.
+            let heard = self.change(|state, _| (state.core.may_decide(id), Vec::new(), Also::default())).await;
+            if !heard {
+                return;
+            }
+        }
         let saved: super::journal::Reply = Box::new(move |saved| {
             // Without the disk no answer: it is told again, also if only an earlier telling could not be written. That
             // no other member has confirmed it is no reason to tell it again.
@@ -278,7 +290,18 @@ impl Desk {
         let (id, attempt) = (run.id, run.attempt);
         let dir = folder(&self.context.home, id);
         let disk = !self.context.env.simulated();
+        let once = run.spec.course.once;
+        let mut until = Duration::MAX;
+        if once {
+            match self.leash(id, attempt).await {
+                Some(good) => until = good,
+                None => return self.end(id, attempt, lost("its owner did not say that it counts")).await,
+            }
+        }
         let started = async {
+            if self.context.env.elapsed() >= until {
+                return Err("its owner was too slow to say that it counts".to_owned());
+            }
             if disk {
                 self.remove(vec![id]).await;
             }
@@ -299,11 +322,57 @@ impl Desk {
                     over
                 };
                 tracing::debug!(task = %id, attempt, over, "a command runs");
+                if once && !over {
+                    self.tasks.spawn(self.clone().hold(id, attempt, until));
+                }
             }
             Err(e) => {
-                let ending = Ending { lost: false, ..lost(&format!("this node could not start it: {e}")) };
+                let ending = Ending { lost: once, ..lost(&format!("this node could not start it: {e}")) };
                 self.end(id, attempt, ending).await;
             }
+        }
+    }
+
+    /// Asks the owner of an attempt whether it counts. Until when that is good.
+    async fn leash(&self, id: Uuid, attempt: u32) -> Option<Duration> {
+        let (owner, term) = {
+            let state = self.state();
+            let row = state.runs.get(id).filter(|row| row.attempt == attempt && row.ending.is_none())?;
+            (row.owner, row.term)
+        };
+        let asked = self.context.env.elapsed();
+        let run = Wire((id, attempt, term, self.context.directory.id()));
+        let answer = self.scheduler(owner).ask(LEASE, |reply| Message::Counts(run, reply)).await;
+        (answer == Ok(true)).then(|| asked + LEASE)
+    }
+
+    /// Ends an attempt that never may run twice at once when nobody says any more that it counts.
+    async fn hold(self: Arc<Self>, id: Uuid, attempt: u32, mut until: Duration) {
+        loop {
+            let left = until.saturating_sub(self.context.env.elapsed());
+            if left.is_zero() && !cfg!(feature = "mutant-unleashed") {
+                break;
+            }
+            sleep(left.min(LEASH_PERIOD)).await;
+            let runs = {
+                let state = self.state();
+                state.runs.get(id).is_some_and(|row| row.attempt == attempt && row.ending.is_none())
+            };
+            if !runs {
+                return;
+            }
+            // An answer that comes too late is none.
+            let left = until.saturating_sub(self.context.env.elapsed());
+            if let Ok(Some(good)) = timeout(left, self.leash(id, attempt)).await {
+                until = until.max(good);
+            }
+        }
+        tracing::info!(task = %id, attempt, "a command ends here: nobody says any more that it counts");
+        let why = format!("node {} lost touch with its owner", self.context.name);
+        let sent = self.state().runs.send_one_away(id, attempt, &why);
+        if let Some(term) = sent {
+            let (answer, _) = tokio::sync::oneshot::channel();
+            self.stop(id, attempt, term, answer.into()).await;
         }
     }
 

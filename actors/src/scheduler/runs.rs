@@ -182,6 +182,13 @@ impl Runs {
         running
     }
 
+    /// This is to end as lost. The term in which it runs, if it does.
+    pub fn send_one_away(&mut self, id: Uuid, attempt: u32, why: &str) -> Option<Term> {
+        let row = self.rows.get(&id).filter(|row| row.attempt == attempt && row.ending.is_none())?;
+        self.leaving.insert(id, why.into());
+        Some(row.term)
+    }
+
     /// A run ended here. The row to write, unless it was known.
     pub fn ended(&mut self, id: Uuid, attempt: u32, ending: Ending, now_ms: u64) -> Option<Row> {
         let row = self.rows.get_mut(&id).filter(|r| r.attempt == attempt && r.ending.is_none())?;

@@ -78,6 +78,7 @@ impl Actor for TaskActor {
         tasks.spawn(async move {
             let Start { context, run, scratch, level, mut sink } = start;
             let ending = job::work(&context, &run, (&scratch, level), &mut sink, &stopped).await;
+            tracing::debug!(task = %run.id, attempt = run.attempt, "a command is over");
             let ending = sink.end(ending).await;
             finished.send_replace(true);
             tell(&context, &run, ending).await;

@@ -201,6 +201,10 @@ pub struct NewTask {
     pub after: Option<Vec<String>>,
     /// Tasks of lower classes make way for it if there is no room: they are ended, and run again from their beginning.
     pub preempts: Option<bool>,
+    /// What becomes of it when its machine can't be reached: `at_least_once` (the default) runs it again elsewhere at once,
+    /// and if its machine was merely cut off, both run it for a while. `at_most_once` never runs it twice at the same time:
+    /// a machine that is cut off ends it, only then is it run elsewhere, and it waits while half of the swarm is away.
+    pub delivery: Option<String>,
     /// `urgent`, `critical`, `high`, `normal`, `low` or `background`.
     pub priority: Option<String>,
     /// Whoever submits the same command with the same key once more, to any node, is answered with the task of the
@@ -266,6 +270,7 @@ impl TryFrom<NewTask> for Spec {
                 after: ids(new.after.unwrap_or_default())?,
                 preempts: new.preempts.unwrap_or(false),
                 part: None,
+                once: once(new.delivery)?,
             },
             network: new.network.unwrap_or(false),
             readable: new.readable.unwrap_or_default(),
@@ -285,6 +290,19 @@ fn conditions(field: &str, texts: Option<Vec<String>>) -> Result<Vec<Condition>,
 fn strategy(word: Option<String>) -> Result<scheduler::Strategy, Problem> {
     let parse = |word: String| word.parse().map_err(|why: String| Problem::invalid("strategy", &why));
     word.map(parse).transpose().map(Option::unwrap_or_default)
+}
+
+/// The word for a task that never runs twice at the same time.
+const AT_MOST_ONCE: &str = "at_most_once";
+
+fn once(word: Option<String>) -> Result<bool, Problem> {
+    match word.as_deref() {
+        None | Some("at_least_once") => Ok(false),
+        Some(AT_MOST_ONCE) => Ok(true),
+        Some(other) => {
+            Err(Problem::invalid("delivery", format!("{other:?} is neither at_least_once nor at_most_once")))
+        }
+    }
 }
 
 fn ids(texts: Vec<String>) -> Result<Vec<Uuid>, Problem> {
@@ -327,6 +345,7 @@ pub(crate) fn command_of(spec: Spec) -> NewTask {
         deadline_s: some(spec.course.deadline_s),
         after: any(spec.course.after.iter().map(ToString::to_string).collect()),
         preempts: Some(true).filter(|_| spec.course.preempts),
+        delivery: Some(AT_MOST_ONCE.to_owned()).filter(|_| spec.course.once),
         model: spec.demand.model,
         timeout_s: some(spec.timeout_s),
         priority: Some(spec.priority).filter(|p| *p != Default::default()).map(|p| format!("{p:?}").to_lowercase()),

@@ -24,11 +24,16 @@ struct Mutant {
     scenario: &'static str,
 }
 
-const MUTANTS: [Mutant; 5] = [
+const MUTANTS: [Mutant; 6] = [
     Mutant {
         feature: "mutant-unfenced",
         fault: "an attempt that was taken back may still end its command",
         scenario: "task_owner_dies",
+    },
+    Mutant {
+        feature: "mutant-unleashed",
+        fault: "a node that has lost touch with a command's owner goes on running it",
+        scenario: "at_most_once",
     },
     Mutant { feature: "mutant-lease-twice", fault: "a lease is granted and not counted", scenario: "budget" },
     Mutant {

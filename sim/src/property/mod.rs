@@ -16,6 +16,6 @@ pub use agreement::{ledgers_become_equal, who_is_alone_holds_nothing_of_others};
 pub use budget::Ledger;
 pub use cron::Timetable;
 pub use job::Jobs;
-pub use promise::{Promises, Submitted, command, submit};
+pub use promise::{Promises, Submitted, command, never_runs_twice_at_once, submit};
 pub use trust::{only_members_are_obeyed, only_members_are_obeyed_at_once, outsiders_are_refused};
 pub use view::{cards_are_known, these_see, these_see_each_other, view_becomes_truth, view_stays_truth};

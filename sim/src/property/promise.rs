@@ -27,6 +27,8 @@ struct Promise {
     id: Uuid,
     /// What it waits for, and how long each of those takes.
     after: Vec<(Uuid, Duration)>,
+    /// The record as it was seen last.
+    seen: Option<Record>,
     /// The record as it was first seen ended, and when.
     ended: Option<(Record, Duration)>,
     /// Since when its cancel is on the disks of those that its owner reaches.
@@ -62,7 +64,7 @@ impl Promises {
 
     /// The same for one that waits for these, of which each takes so long.
     pub fn note_after(&mut self, owner: usize, id: Uuid, after: Vec<(Uuid, Duration)>) {
-        self.taken.push(Promise { owner, id, after, ended: None, withdrawn: None });
+        self.taken.push(Promise { owner, id, after, seen: None, ended: None, withdrawn: None });
     }
 
     /// Wants everything ended that `owner` has given to `runner`, which can't be told any more. What is withdrawn is never
@@ -117,7 +119,13 @@ impl Promises {
             }
             let Some(first) = self.taken.iter().find(|promise| promise.ended.is_none()) else { continue };
             let (late, count) = (clock::now() - start >= END_TIMEOUT, self.taken.len());
-            ensure!(!late, "{open} of {count} commands never end, such as {} of {}", first.id, first.owner);
+            ensure!(
+                !late,
+                "{open} of {count} commands never end, such as {} of {}: {:?}",
+                first.id,
+                first.owner,
+                first.seen
+            );
             world.pass(LOOK_PERIOD).await;
         }
     }
@@ -163,16 +171,18 @@ impl Promise {
             ensure!(!given_to, "{} was acknowledged by {} and is lost", self.id, self.owner);
             return Ok(());
         };
+        self.seen = Some(record.clone());
         if let Some((before, at)) = &self.ended {
             // Who was away may not have heard yet: of the end, or that it is no longer the one who decides.
             if record.term < before.term || (!decides && record != *before && record.term == before.term) {
                 return Ok(());
             }
-            // Who is cut off with the only ones that know of an ending can't tell the others, who then run it again; and
+            // Unless it never may run twice at once: half of the swarm knows of its ending then, and who would run it again
+            // needs more than half. Who is cut off with the only ones that know of an ending can't tell the others, who then run it again; and
             // an owner that comes back tells of an ending until it hears that another one has begun anew meanwhile.
             let again = log::starts(self.id).into_iter().find(|start| start > at);
             ensure!(
-                again.is_none() || world.was_divided(),
+                again.is_none() || (world.was_divided() && !before.spec.course.once),
                 "a command that had ended runs again: {before:?}, {again:?}"
             );
             let right = record == *before || record.term > before.term;
@@ -196,6 +206,17 @@ impl Promise {
         }
         Ok(())
     }
+}
+
+/// A command that never may run twice at once doesn't: at no time do two nodes run it, nor one of them twice.
+pub fn never_runs_twice_at_once(task: Uuid) -> Result<()> {
+    let runs = log::runs(task);
+    for (at, earlier) in runs.iter().enumerate() {
+        let over = |later: &log::Run| earlier.over.is_some_and(|over| over <= later.began);
+        let beside = runs[at + 1..].iter().find(|later| !over(later));
+        ensure!(beside.is_none(), "{task} runs twice at once: {earlier:?} and {beside:?}");
+    }
+    Ok(())
 }
 
 /// A command that says which attempt it is, and takes this long.

@@ -1,9 +1,9 @@
 //! All scenarios, by name.
 
 use super::{
-    asymmetric_ring, bit_flip, budget, cloned_key, command, crash_half, crash_one, cron, detection, disk_full,
-    endurance, evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted, leave,
-    lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber, rolling_restart,
+    asymmetric_ring, at_most_once, bit_flip, budget, cloned_key, command, crash_half, crash_one, cron, detection,
+    disk_full, endurance, evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted,
+    leave, lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber, rolling_restart,
     sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart, workers,
 };
 use crate::World;
@@ -30,6 +30,12 @@ pub const ALL: &[Scenario] = &[
         about: "every node loses a part of what it sends to its successor, then the cables are good again",
         share: 30,
         run: |world| Box::pin(asymmetric_ring::run(world)),
+    },
+    Scenario {
+        name: "at_most_once",
+        about: "commands that never may run twice at once, while their nodes and owners die and the swarm falls apart",
+        share: 60,
+        run: |world| Box::pin(at_most_once::run(world)),
     },
     Scenario {
         name: "bit_flip",

@@ -4,6 +4,7 @@
 //! same kind. Equal seeds tell equal stories.
 
 mod asymmetric_ring;
+mod at_most_once;
 mod bit_flip;
 mod budget;
 mod catalogue;

@@ -39,7 +39,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
                 retries: world.rng().random_range(0..3),
                 deadline_s: if world.rng().random_range(0..8) == 0 { 20 } else { 0 },
                 preempts: world.rng().random_range(0..4) == 0,
-                part: None,
+                ..Course::default()
             };
             let fails = world.rng().random_range(0..10) == 0;
             let line = if fails { format!("attempt; sleep {seconds}; exit 3") } else { command(seconds).command };
