@@ -3,6 +3,9 @@
 //!
 //! `cargo bench --bench tasks [-- --ray PYTHON]`. Beside it, in the same run: `xargs -P2`, which keeps nothing and promises
 //! nothing, and, with a Python that has it, Ray's tasks that start the same process.
+//!
+//! Then as many commands as a node takes are queued on one that runs nothing: what each of them costs of its memory, how long
+//! a request takes with few of them waiting and with all, and what the next one is told.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark panics and prints")]
 
@@ -23,6 +26,10 @@ const COMMANDS: usize = 4000;
 /// Requests under way.
 const CLIENTS: usize = 64;
 const ROUNDS: usize = 3;
+/// Commands that a node lets wait; the next one is refused.
+const QUEUE: usize = 100_000;
+/// Requests, one after the other, whose times are compared.
+const REQUESTS: usize = 500;
 
 const RAY: &str = "
 import subprocess, sys, time, ray
@@ -60,6 +67,51 @@ async fn measure() {
             println!("{:>24} {:>12} {ray:>12.0}", "Ray, 2 workers", "");
         }
     }
+    flood(&hive).await;
+}
+
+/// Queues all that a node lets wait.
+async fn flood(hive: &Hive) {
+    let bee = hive.start("birch").await;
+    bee.skep(&["cordon", "birch"]).await;
+    let one = |n: usize| {
+        let wanted = json!({ "command": "echo", "args": [n.to_string()] });
+        bee.call("POST", "/api/tasks", Some(wanted))
+    };
+    let times = async |what: &str| {
+        let mut times = Vec::new();
+        for n in 0..REQUESTS {
+            let start = Instant::now();
+            let (status, answer) = one(n).await;
+            times.push(start.elapsed().as_secs_f64() * 1000.0);
+            assert!((200..300).contains(&status), "{status} {answer}");
+        }
+        times.sort_by(f64::total_cmp);
+        let (p50, p99) = (times[REQUESTS / 2], times[REQUESTS * 99 / 100]);
+        println!("{what:>24} {p50:>9.2} ms p50 {p99:>9.2} ms p99, one request after the other");
+        p50
+    };
+    let few = times("an empty queue").await;
+    let before = memory(&bee);
+    let start = Instant::now();
+    let many = QUEUE - 2 * REQUESTS;
+    let taken = async |n| assert!((200..300).contains(&one(n).await.0), "{n} was refused");
+    stream::iter(0..many).map(taken).buffer_unordered(CLIENTS).collect::<Vec<_>>().await;
+    let rate = many as f64 / start.elapsed().as_secs_f64();
+    let each = memory(&bee).saturating_sub(before) / many as u64;
+    println!("{:>24} {rate:>9.0} a second, {each} bytes of the node's memory each", "queued");
+    let full = times("a full one").await;
+    println!("{:>24} {:>9.2}", "the second of the first", full / few);
+    let (status, answer) = one(0).await;
+    assert_eq!(status, 503, "{answer}");
+    println!("{:>24} {status} {}", "one more", answer["detail"].as_str().unwrap_or_default());
+}
+
+/// Bytes that a node's process holds of this machine's memory.
+fn memory(bee: &Bee) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bee.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 /// Commands acknowledged and ended in a second.

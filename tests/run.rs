@@ -95,13 +95,51 @@ async fn a_command_that_never_runs_twice_at_once_runs_again_when_its_machine_is_
     let marks = std::fs::read_to_string(log).unwrap();
     assert_eq!(marks.lines().count(), 2, "{marks}");
     // Of three, one that is left decides nothing.
+    let id = alder.id().to_owned();
     alder.kill().await;
+    cedar.until("alder is missed", "/api/nodes", |n| bee::status(n, &id) == Some("offline")).await;
     let (status, why) =
         cedar.call("POST", "/api/tasks", Some(json!({ "command": "true", "delivery": "at_most_once" }))).await;
     assert_eq!(status, 503, "{why}");
     let usual = cedar.post("/api/tasks", json!({ "command": "true" })).await;
     let path = format!("/api/tasks/{}", usual["id"].as_str().unwrap());
     cedar.until("what may run twice runs", &path, |t| t["status"] == "completed").await;
+}
+
+#[tokio::test]
+async fn a_command_that_never_runs_twice_at_once_does_not_while_its_node_stands_still() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    let cedar = hive.join("cedar", &alder).await;
+    birch.until("cedar is online", "/api/nodes", |n| bee::status(n, cedar.id()) == Some("online")).await;
+    let mark = format!("skep-single-{}", std::process::id());
+    let wanted = json!({
+        "command": "bash", "args": ["-c", format!("exec -a {mark} sleep 600")], "delivery": "at_most_once",
+        "preferred_node": birch.id(), "sandbox": "none",
+    });
+    let task = alder.post("/api/tasks", wanted).await;
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    bee::until("it runs", || processes(&mark) == 1).await;
+    // As a debugger would, or a machine without memory: birch's keepers go on.
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args([name, &birch.pid().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {name}");
+    };
+    signal("-STOP");
+    let mut most = 0;
+    let elsewhere = |t: &serde_json::Value| {
+        most = most.max(processes(&mark));
+        t["attempts"] == 2 && t["status"] == "running" && processes(&mark) == 1
+    };
+    let elsewhere = std::cell::RefCell::new(elsewhere);
+    alder.until("it runs elsewhere", &path, |t| elsewhere.borrow_mut()(t)).await;
+    signal("-CONT");
+    birch.until("birch has heard of it", &path, |t| t["attempts"] == 2).await;
+    drop(elsewhere);
+    assert!(most.max(processes(&mark)) == 1, "{most} of it ran at once");
+    alder.skep(&["cancel", task["id"].as_str().unwrap()]).await;
+    assert_eq!(processes(&mark), 0);
 }
 
 #[tokio::test]

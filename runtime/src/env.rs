@@ -142,8 +142,8 @@ impl Env {
     }
 }
 
-/// The machine's clock that nobody sets.
-fn since_boot() -> Duration {
+/// The machine's clock that nobody sets and that counts its sleep: the same for all of its processes.
+pub fn since_boot() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
     #[cfg(target_os = "linux")]
     const CLOCK: ClockId = ClockId::Boottime;

@@ -5,7 +5,7 @@ use super::{
     lease::{Ballot, Holding, Kept, LEASE, Leases, MARGIN, Timing, Verdict, wins},
     messages::{Message, Poll},
 };
-use crate::ledger::{Collection, Key, Ledger};
+use crate::ledger::{Collection, ID_BYTES_MAX, Key, Ledger};
 use futures::future::join_all;
 use skep_runtime::{
     Directory, Env, Members, NodeId, Wire,
@@ -273,7 +273,7 @@ impl Shared {
         }
     }
 
-    /// Another node asks for votes: what was promised is on the disk when this returns.
+    /// Another node asks for votes, and is another version perhaps, or worse: what was promised is on the disk when this returns.
     pub(super) async fn vote(&self, polls: Vec<Poll>) -> Result<Vec<Verdict>, store::Error> {
         let mut verdicts = Vec::new();
         let mut batch = Batch::new();
@@ -281,6 +281,10 @@ impl Shared {
             let now = self.env.elapsed();
             let mut core = self.core();
             for Poll { ballot, version, dry } in polls.into_iter().take(BALLOTS_MAX) {
+                if ballot.key.id.len() > ID_BYTES_MAX {
+                    verdicts.push(Verdict::Full);
+                    continue;
+                }
                 // Whoever lacks what was confirmed here may not decide about it.
                 if self.ledger.version_of(&ballot.key) > version {
                     verdicts.push(Verdict::Behind);

@@ -305,10 +305,11 @@ impl Desk {
             if disk {
                 self.remove(vec![id]).await;
             }
+            let leash = once.then_some(until);
             let sink = Sink::new(disk.then(|| dir.join("output"))).await.map_err(|e| e.to_string())?;
             self.state().outputs.insert(id, sink.output());
             let actor =
-                task::actor::start(&self.context, run, (dir.join("work"), sandbox), sink, self.me.clone()).await;
+                task::actor::start(&self.context, run, (dir.join("work"), sandbox, leash), sink, self.me.clone()).await;
             actor.map_err(|e| e.to_string())
         };
         match started.await {
@@ -365,6 +366,9 @@ impl Desk {
             let left = until.saturating_sub(self.context.env.elapsed());
             if let Ok(Some(good)) = timeout(left, self.leash(id, attempt)).await {
                 until = until.max(good);
+                let actor = self.context.directory.here::<task::Message>(task::name(id));
+                // If it is gone, its command is over, as the next look finds.
+                let _ = actor.tell(task::Message::Good(Wire(until.as_millis() as u64))).await;
             }
         }
         tracing::info!(task = %id, attempt, "a command ends here: nobody says any more that it counts");

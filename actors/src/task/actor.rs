@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
-use skep_runtime::{Tasks, Wire, defaults::ASK_TIMEOUT};
+use skep_runtime::{Reach, Tasks, Wire, defaults::ASK_TIMEOUT};
 use std::{path::PathBuf, time::Duration};
 use tokio::{
     sync::watch,
@@ -26,6 +26,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(9);
 /// How often an ending is told again to a scheduler that does not answer (it is being started again).
 const TELL_PAUSE: Duration = Duration::from_millis(500);
 
+/// What other nodes may say: only this one ends or prolongs what runs on it.
+const REMOTE: Reach = Reach::Only(&["Look"]);
+
 /// One running command.
 struct TaskActor;
 
@@ -35,6 +38,7 @@ struct Start {
     run: Run,
     scratch: PathBuf,
     level: Level,
+    until: Option<Duration>,
     sink: Sink,
 }
 
@@ -42,25 +46,27 @@ struct Start {
 struct State {
     output: Output,
     stop: CancellationToken,
+    /// Until when it is good.
+    good: watch::Sender<Option<Duration>>,
     done: watch::Receiver<bool>,
     tasks: Tasks,
 }
 
-/// Starts the run under `supervisor`, behind a fence of this level. Its scratch folder is `scratch`; its output goes to
-/// `sink`.
+/// Starts the run under `supervisor`, behind a fence of this level; it is good until then by `Env::elapsed`, if it isn't for
+/// ever. Its scratch folder is `scratch`; its output goes to `sink`.
 ///
 /// # Errors
 /// The actor could not be spawned; the command was not started.
 pub async fn start(
     context: &Context,
     run: Run,
-    (scratch, level): (PathBuf, Level),
+    (scratch, level, until): (PathBuf, Level, Option<Duration>),
     sink: Sink,
     supervisor: ActorCell,
 ) -> Result<ActorCell, SpawnErr> {
     let name = name(run.id);
-    let start = Start { context: context.clone(), run, scratch, level, sink };
-    let actor = context.directory.spawn(&name, TaskActor, start, Some(supervisor)).await?;
+    let start = Start { context: context.clone(), run, scratch, level, until, sink };
+    let actor = context.directory.spawn_within(REMOTE, &name, TaskActor, start, Some(supervisor)).await?;
     Ok(actor.get_cell())
 }
 
@@ -73,18 +79,19 @@ impl Actor for TaskActor {
         let tasks = start.context.env.tasks();
         let stop = CancellationToken::new();
         let (finished, done) = watch::channel(false);
+        let (good, leash) = watch::channel(start.until);
         let output = start.sink.output();
         let stopped = stop.clone();
         tasks.spawn(async move {
-            let Start { context, run, scratch, level, mut sink } = start;
-            let ending = job::work(&context, &run, (&scratch, level), &mut sink, &stopped).await;
+            let Start { context, run, scratch, level, mut sink, .. } = start;
+            let ending = job::work(&context, &run, (&scratch, level), &mut sink, (&stopped, leash)).await;
             tracing::debug!(task = %run.id, attempt = run.attempt, "a command is over");
             let ending = sink.end(ending).await;
             finished.send_replace(true);
             tell(&context, &run, ending).await;
             me.stop(None);
         });
-        Ok(State { output, stop, done, tasks })
+        Ok(State { output, stop, good, done, tasks })
     }
 
     async fn handle(
@@ -94,6 +101,10 @@ impl Actor for TaskActor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            Message::Good(Wire(until_ms)) => {
+                state.good.send_replace(Some(Duration::from_millis(until_ms)));
+                Ok(())
+            }
             Message::Look(reply) => {
                 // Who asked may have given up: no reason to end the command.
                 let _ = reply.send(Wire(state.output.look()));

@@ -20,6 +20,7 @@ use std::{fs::remove_dir_all, os::unix::process::ExitStatusExt, path::Path, proc
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
+    sync::watch,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,9 @@ const FREEZES_MAX: u32 = 20;
 /// Bytes that are read from a command at once.
 const READ_BYTES: usize = 64 << 10;
 
+/// Until when what runs is good, if that isn't for ever.
+type Leash = watch::Receiver<Option<Duration>>;
+
 /// Why a run is over.
 enum Over {
     Exited(std::io::Result<ExitStatus>),
@@ -49,7 +53,7 @@ pub(super) async fn work(
     run: &Run,
     (scratch, level): (&Path, Level),
     sink: &mut Sink,
-    stop: &CancellationToken,
+    (stop, mut good): (&CancellationToken, Leash),
 ) -> Ending {
     let deadline = (run.spec.timeout_s > 0).then(|| Instant::now() + Duration::from_secs(run.spec.timeout_s));
     if context.env.simulated() {
@@ -57,7 +61,8 @@ pub(super) async fn work(
     }
     let started = {
         let mark = Mark { node: context.directory.id(), task: run.id, attempt: run.attempt };
-        launch(mark, &run.spec, scratch, level, (context, context.fences.found(context).await)).await
+        let until_ms = good.borrow_and_update().map_or(u64::MAX, |until| until.as_millis() as u64);
+        launch(mark, &run.spec, scratch, (level, until_ms), (context, context.fences.found(context).await)).await
     };
     let Launched { mut first, output, family, limits, folders } = match started {
         Ok(launched) => launched,
@@ -66,7 +71,7 @@ pub(super) async fn work(
     let mut guard = Guard(Some(family));
     let watch = Watch { limits, family, folders: folders.to_vec() };
     let life = async {
-        let over = over(&mut first, stop, deadline, watch.breach(&context.tasks)).await;
+        let over = over(&mut first, (stop, &mut good), deadline, watch.breach(&context.tasks)).await;
         let left = !first.is_whole() && end(&mut first, family, &over, &context.tasks).await;
         (over, left)
     };
@@ -80,7 +85,9 @@ pub(super) async fn work(
         let emptied = context.tasks.compute(move || folders.iter().for_each(|folder| drop(remove_dir_all(folder))));
         let _ = emptied.await;
     }
-    ending(over, run.spec.timeout_s)
+    // One that was ended since nobody moved its moment on ran while its node stood still: it counts as lost.
+    let unseen = run.spec.course.once && matches!(over, Over::Exited(Err(_)));
+    Ending { lost: unseen, ..ending(over, run.spec.timeout_s) }
 }
 
 /// Kills what an earlier process of this node left of a run. Blocks for as long as `/proc` takes.
@@ -90,7 +97,7 @@ pub(crate) fn sweep(mark: Mark) -> bool {
 
 async fn over(
     first: &mut First,
-    stop: &CancellationToken,
+    (stop, good): (&CancellationToken, &mut Leash),
     deadline: Option<Instant>,
     breach: impl Future<Output = Breach>,
 ) -> Over {
@@ -100,12 +107,19 @@ async fn over(
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
-        biased;
-        status = first.ended() => Over::Exited(status),
-        () = stop.cancelled() => Over::Stopped,
-        () = timed_out => Over::TimedOut,
-        breach = breach => Over::Breached(breach),
+    let (mut timed_out, mut breach) = (std::pin::pin!(timed_out), std::pin::pin!(breach));
+    loop {
+        tokio::select! {
+            biased;
+            status = first.ended() => return Over::Exited(status),
+            () = stop.cancelled() => return Over::Stopped,
+            () = &mut timed_out => return Over::TimedOut,
+            breach = &mut breach => return Over::Breached(breach),
+            Ok(()) = good.changed() => {}
+        }
+        if let Some(until) = *good.borrow_and_update() {
+            first.good(until.as_millis() as u64);
+        }
     }
 }
 

@@ -8,7 +8,10 @@
 //!
 //! When nothing of a command is left, its keeper takes the next one: to start this program costs more than most commands
 //! do. Fences and limits are put up here too, since both are inherited: a thread that restricts itself starts the command,
-//! and the limits are this process's own meanwhile. Not here: the node's side of the socket ([`super::kept`]), and the looks
+//! and the limits are this process's own meanwhile.
+//!
+//! A command that never may run on two machines at once is good until a moment that its node moves on. A node that stands
+//! still can't end it, so its keeper does, and ends itself without a word. Not here: the node's side of the socket ([`super::kept`]), and the looks
 //! at what a command takes (`fence::watch`).
 
 use super::{
@@ -17,11 +20,12 @@ use super::{
     mark::Mark,
 };
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
     process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getrlimit, setrlimit, wait},
 };
 use serde::{Deserialize, Serialize};
-use skep_runtime::wire;
+use skep_runtime::{env::since_boot, wire};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -35,6 +39,7 @@ use std::{
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Duration,
 };
 
 /// The subcommand: `skep exec-tasks`. Nobody types it.
@@ -44,6 +49,11 @@ pub const SUBCOMMAND: &str = "exec-tasks";
 pub(super) const ORDER_BYTES_MAX: usize = 4 << 20;
 /// Bytes of the length before it; the output's writing end comes with them.
 pub(super) const LENGTH_BYTES: usize = 4;
+/// Bytes of a later moment until which a command is good, in milliseconds by [`since_boot`], after a length of its own and
+/// with nothing beside it.
+pub(super) const MOMENT_BYTES: usize = 8;
+/// How long a command may go on at most after that moment: a machine that wakes looks this soon.
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
 
 /// Exit status if the program can't be started, as shells have it.
 const NOT_STARTED: u8 = 127;
@@ -85,13 +95,24 @@ pub(super) struct Order {
     pub fence: Fence,
     /// What it may take.
     pub limits: Limits,
+    /// Until when it is good, in milliseconds by [`since_boot`]; `u64::MAX` is for ever.
+    pub until_ms: u64,
+}
+
+/// What comes from the node.
+enum Word {
+    /// Run this, and write there.
+    Order(Box<Order>, OwnedFd),
+    /// What runs is good until then.
+    Good(u64),
 }
 
 /// What runs now, and whether the node is gone: then nothing may.
-#[derive(Default)]
 struct State {
     family: Option<Family>,
     gone: bool,
+    /// Until when it is good, in milliseconds.
+    until_ms: u64,
 }
 
 /// Runs one command after the other, until the node closes the socket. To be called before anything else is set up: no
@@ -103,10 +124,14 @@ pub fn main() -> ExitCode {
     }
     let adopts = adopt();
     hold_back();
-    let state = Arc::new(Mutex::new(State::default()));
+    let state = Arc::new(Mutex::new(State { family: None, gone: false, until_ms: u64::MAX }));
     let orders = watch(state.clone());
     while let Ok((order, output)) = orders.recv() {
         let status = keep(&order, output, &state, adopts);
+        if lock(&state).gone {
+            // Without a word: whether it ended by itself, this process can't tell.
+            break;
+        }
         if rustix::io::write(rustix::stdio::stdin(), &[status]).is_err() {
             break;
         }
@@ -240,9 +265,17 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 fn watch(state: Arc<Mutex<State>>) -> mpsc::Receiver<(Order, OwnedFd)> {
     let (sender, orders) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
-        while let Some(order) = receive() {
-            if sender.send(order).is_err() {
-                return;
+        while good(&state) {
+            match receive() {
+                Some(Word::Order(order, output)) => {
+                    lock(&state).until_ms = order.until_ms;
+                    if sender.send((*order, output)).is_err() {
+                        return;
+                    }
+                }
+                // One that comes when its command is over changes nothing: the next order says its own.
+                Some(Word::Good(until_ms)) => lock(&state).until_ms = until_ms,
+                None => break,
             }
         }
         let mut state = lock(&state);
@@ -252,8 +285,30 @@ fn watch(state: Arc<Mutex<State>>) -> mpsc::Receiver<(Order, OwnedFd)> {
     orders
 }
 
-/// One order and the writing end of its output; `None` when the node is gone, or isn't one.
-fn receive() -> Option<(Order, OwnedFd)> {
+/// Waits for the node's next word. `false` if what runs is no longer good.
+fn good(state: &Mutex<State>) -> bool {
+    loop {
+        let now_ms = u64::try_from(since_boot().as_millis()).unwrap_or(u64::MAX);
+        let left = {
+            let state = lock(state);
+            (state.family.is_some() && state.until_ms < u64::MAX).then(|| state.until_ms.saturating_sub(now_ms))
+        };
+        if left == Some(0) {
+            return false;
+        }
+        let wait = left.map_or(LOOK_PERIOD, |left| LOOK_PERIOD.min(Duration::from_millis(left)));
+        let wait = Timespec { tv_sec: 0, tv_nsec: wait.subsec_nanos().into() };
+        // Nothing to watch for: until something comes.
+        let wait = (lock(state).until_ms < u64::MAX).then_some(&wait);
+        match poll(&mut [PollFd::new(&rustix::stdio::stdin(), PollFlags::IN)], wait) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            _ => return true,
+        }
+    }
+}
+
+/// One word; `None` when the node is gone, or isn't one.
+fn receive() -> Option<Word> {
     let mut length = [0; LENGTH_BYTES];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -268,12 +323,15 @@ fn receive() -> Option<(Order, OwnedFd)> {
     let output = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut files) => files.next(),
         _ => None,
-    })?;
+    });
     read(&mut length[first..])?;
     let length = usize::try_from(u32::from_le_bytes(length)).ok().filter(|length| *length <= ORDER_BYTES_MAX)?;
-    let mut order = vec![0; length];
-    read(&mut order)?;
-    Some((wire::decode(&order, ORDER_BYTES_MAX).ok()?, output))
+    let mut word = vec![0; length];
+    read(&mut word)?;
+    match output {
+        Some(output) => Some(Word::Order(wire::decode(&word, ORDER_BYTES_MAX).ok()?, output)),
+        None => Some(Word::Good(u64::from_le_bytes(<[u8; MOMENT_BYTES]>::try_from(word).ok()?))),
+    }
 }
 
 fn read(mut into: &mut [u8]) -> Option<()> {

@@ -4,7 +4,7 @@
 
 use super::{
     family::Family,
-    keeper::{LENGTH_BYTES, ORDER_BYTES_MAX, Order, SUBCOMMAND},
+    keeper::{LENGTH_BYTES, MOMENT_BYTES, ORDER_BYTES_MAX, Order, SUBCOMMAND},
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use skep_runtime::{tasks::Spawner, wire};
@@ -154,6 +154,17 @@ impl Keeper {
         timeout(ORDER_TIMEOUT, sending).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// What it runs is good until then, in milliseconds by `since_boot`. A keeper that doesn't read this has its reasons: it
+    /// stands still, or has ended what it ran.
+    fn good(&self, until_ms: u64) {
+        let mut word = [0; LENGTH_BYTES + MOMENT_BYTES];
+        word[..LENGTH_BYTES].copy_from_slice(&(MOMENT_BYTES as u32).to_le_bytes());
+        word[LENGTH_BYTES..].copy_from_slice(&until_ms.to_le_bytes());
+        if let Err(error) = self.socket.try_write(&word) {
+            tracing::debug!(%error, "a keeper was not told that its command is good");
+        }
+    }
+
     /// Its process, while it was not waited for.
     fn id(&self) -> Option<u32> {
         self.process.id()
@@ -201,6 +212,13 @@ impl First {
                 *known = Some(status);
                 Ok(ExitStatus::from_raw(i32::from(status) << 8))
             }
+        }
+    }
+
+    /// What runs is good until then. Without a keeper nobody else has to know.
+    pub(super) fn good(&self, until_ms: u64) {
+        if let First::Kept(keeper, None) = self {
+            keeper.good(until_ms);
         }
     }
 

@@ -46,7 +46,8 @@ pub(super) struct Launched {
     pub folders: [PathBuf; 2],
 }
 
-/// Starts `spec` in `scratch`, which is made if it isn't there, behind a fence of exactly this level. If the node has a
+/// Starts `spec` in `scratch`, which is made if it isn't there, behind a fence of exactly this level, good
+/// until then (`keeper::Order`). If the node has a
 /// program for it, a keeper stands between; without one there is no fence.
 ///
 /// # Errors
@@ -56,7 +57,7 @@ pub(super) async fn launch(
     mark: Mark,
     spec: &Spec,
     scratch: &Path,
-    level: Level,
+    (level, until_ms): (Level, u64),
     (context, found): (&Context, &Found),
 ) -> io::Result<Launched> {
     let temporary = scratch.with_file_name("tmp");
@@ -107,6 +108,7 @@ pub(super) async fn launch(
                 dir: bytes(dir.into()),
                 fence,
                 limits,
+                until_ms,
             };
             First::Kept(context.keepers.order(exe, &order, writer.into()).await?, None)
         }

@@ -11,6 +11,8 @@ pub enum Message {
     /// End the command and everything that it started. Answered when nothing of it is left.
     #[rpc]
     Stop(RpcReplyPort<Wire<()>>),
+    /// It is good until then, in milliseconds by `Env::elapsed`: one that never may run on two nodes at once.
+    Good(Wire<u64>),
     /// How far it is.
     #[rpc]
     Look(RpcReplyPort<Wire<Look>>),
