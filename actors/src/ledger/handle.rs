@@ -207,6 +207,11 @@ impl Ledger {
         Ok(row.and_then(|row| record(collection, id.to_vec(), row)))
     }
 
+    /// A record as it is sent to others. `None`: there is none, or it can't be read.
+    pub fn entry<V>(&self, collection: Collection<V>, id: &[u8]) -> Option<Entry> {
+        self.shared.entry(&collection.key(id)).ok().flatten()
+    }
+
     /// How many records a collection has.
     pub fn count_of<V>(&self, collection: Collection<V>) -> usize {
         self.core().ids(collection.number()).len()

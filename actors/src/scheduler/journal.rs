@@ -93,10 +93,8 @@ pub(super) async fn keep(desk: Arc<Desk>, store: Store, ledger: Ledger, mut entr
         }
         let mut later = Later::default();
         for mut entry in group.drain(..) {
-            if result.is_ok() {
-                for single in singles(&mut entry, &sent, &fenced) {
-                    desk.tasks.spawn(single.follow(desk.clone(), ledger.clone()));
-                }
+            for single in singles(&mut entry, &sent, &fenced) {
+                desk.tasks.spawn(single.follow(desk.clone(), ledger.clone(), result.clone()));
             }
             if result.is_err() {
                 // What was decided stands: it is written when the disk takes it, or taken back by whoever waits below.
@@ -165,25 +163,33 @@ fn singles(entry: &mut Entry, sent: &[ledger::Entry], fenced: &BTreeSet<Uuid>) -
 }
 
 impl Single {
-    /// Does what follows once that may be done, or another decides about it.
-    async fn follow(self, desk: Arc<Desk>, ledger: Ledger) {
+    /// Does what follows once that may be done, or another decides about it. `saved`: it is on the disk here.
+    async fn follow(mut self, desk: Arc<Desk>, ledger: Ledger, mut saved: Result<(), ledger::Error>) {
         let Record { id, term, epoch, attempts, state, .. } = *self.record;
         // Nobody was promised anything yet: whoever waits can be told no.
         let new = self.reply.is_some() && attempts == 0 && state == State::Pending;
+        if saved.is_err() && !new {
+            desk.save_later(&[Write::Record(self.record.clone())]);
+        }
         let result = loop {
-            let others = desk.context.ownership.others_enough();
-            let confirmed = ledger.confirmed_by(others, self.written.clone()).await;
-            if desk.state().core.get(id).is_some_and(|record| record.term != term) {
-                break Err(ledger::Error::Alone);
-            }
+            let confirmed = match &saved {
+                Ok(()) => {
+                    let others = desk.context.ownership.others_enough();
+                    ledger.confirmed_by(others, self.written.clone()).await
+                }
+                Err(error) => Err(error.clone()),
+            };
             if new || confirmed.is_ok() && desk.context.ownership.holds(epoch) {
                 break confirmed;
             }
-            // A decision of an earlier owner stays in the ledger; the heir has seen it.
-            if desk.state().core.get(id).is_none() {
-                break Err(ledger::Error::Alone);
-            }
             sleep(CONFIRM_PAUSE).await;
+            // A decision of an earlier term stays in the ledger; whoever decides now has seen it.
+            let now = desk.state().core.get(id).filter(|record| record.term == term).cloned();
+            let Some(now) = now else { break Err(ledger::Error::Alone) };
+            if saved.is_err() && known(&ledger, id).as_ref() == Some(&now) {
+                self.written = ledger.entry(RECORDS, id.as_bytes()).into_iter().collect();
+                saved = Ok(());
+            }
         };
         if result.is_ok() {
             if state.ended() {
