@@ -177,7 +177,7 @@ impl Desk {
         }
         if !entry.writes.is_empty() || !entry.then.is_empty() || entry.reply.is_some() {
             place.send(entry);
-            self.changes.send_modify(|n| *n += 1);
+            self.wake();
         }
         self.tell_work(&mut state);
         answer
@@ -227,13 +227,23 @@ impl Desk {
         }
     }
 
-    /// A record of this node as it may be shown, once what became of it is on disk and confirmed, or can't be.
+    /// A record of this node as it may be shown, once what became of it is on disk and confirmed, or can't be; and once a node
+    /// that was just started knows what became of it meanwhile.
     pub(super) async fn shown(&self, id: Uuid) -> Option<Record> {
         let mut changes = self.changes();
-        let written = async { while self.state().is_being_written(id) && changes.changed().await.is_ok() {} };
+        let unclear = || {
+            let state = self.state();
+            state.core.get(id).is_some() && (state.core.is_held() || state.is_being_written(id))
+        };
+        let clear = async { while unclear() && changes.changed().await.is_ok() {} };
         // Beyond that it is shown as it is: running, as far as anyone is told.
-        let _ = timeout(WRITTEN_TIMEOUT, written).await;
+        let _ = timeout(WRITTEN_TIMEOUT, clear).await;
         self.state().shown(id)
+    }
+
+    /// Wakes those who wait for changes.
+    pub(super) fn wake(&self) {
+        self.changes.send_modify(|n| *n += 1);
     }
 
     /// Whether a command has ended here and that is not on disk.
@@ -252,7 +262,7 @@ impl Desk {
             }
         }
         drop(state);
-        self.changes.send_modify(|n| *n += 1);
+        self.wake();
     }
 
     /// Counts what became of commands whose records are here: `tasks_submitted`, `tasks_completed`, ...
@@ -271,7 +281,7 @@ impl Desk {
             Write::Row(id, _) | Write::NoRow(id) => Unsaved::Row(*id),
         });
         self.state().unsaved.extend(unsaved);
-        self.changes.send_modify(|n| *n += 1);
+        self.wake();
     }
 
     /// Tells the core what membership sees, and that time passes.

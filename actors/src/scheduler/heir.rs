@@ -22,6 +22,7 @@ impl Desk {
             self.heard_of(id).await;
         }
         self.change(|state, now| ((), state.core.release(now), Also::default())).await;
+        self.wake();
         let awaited: Vec<Uuid> = self.state().core.awaited_elsewhere().collect();
         self.look_at(awaited).await;
         loop {

@@ -12,6 +12,8 @@ use uuid::Uuid;
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long after the last fault the last command may take to end: three attempts, each of whose nodes has to be missed.
 const END_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a node that has come back may still be taken for dead by another, which takes its commands over at that moment.
+const UNAWARE_MAX: Duration = Duration::from_secs(2);
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// How long an owner has to tell others that a command is to end, on a bad link.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
@@ -180,9 +182,11 @@ impl Promise {
             // Unless it never may run twice at once: half of the swarm knows of its ending then, and who would run it again
             // needs more than half. Who is cut off with the only ones that know of an ending can't tell the others, who then run it again; and
             // an owner that comes back tells of an ending until it hears that another one has begun anew meanwhile.
-            let again = log::starts(self.id).into_iter().find(|start| start > at);
+            let once = before.spec.course.once;
+            let aware = if once { *at } else { *at + UNAWARE_MAX };
+            let again = log::starts(self.id).into_iter().find(|start| *start > aware);
             ensure!(
-                again.is_none() || (world.was_divided() && !before.spec.course.once),
+                again.is_none() || (world.was_divided() && !once),
                 "a command that had ended runs again: {before:?}, {again:?}"
             );
             let right = record == *before || record.term > before.term;
