@@ -10,7 +10,7 @@ use std::{
 };
 use uuid::Uuid;
 
-/// Commands that may wait on one node, some 1.5 KiB each with their records. More is a flood, and its sender shall know.
+/// Commands that may wait on one node, some 1.9 kB each with their records. More is a flood, and its sender shall know.
 pub const QUEUE_TASKS_MAX: usize = 100_000;
 /// Bytes of their specs together, for the same reason.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
