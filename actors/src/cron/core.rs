@@ -166,7 +166,7 @@ impl Core {
         if self.held || now_ms < self.waking_until_ms {
             return Vec::new();
         }
-        for id in self.wards.due(self.me, peers, uptime) {
+        for (id, _) in self.wards.due(self.me, peers, uptime) {
             self.adopt(id);
         }
         let mut out = Vec::new();

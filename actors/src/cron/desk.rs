@@ -212,7 +212,7 @@ impl Desk {
         let now_ms = self.now_ms();
         let open = self.core().open();
         for (id, at_ms, task) in open {
-            let record = scheduler::known(&self.context.ledger, task);
+            let record = scheduler::told(&self.context.ledger, task);
             self.core().looked(id, at_ms, record.as_ref(), now_ms);
         }
         let picture = self.context.members.now();

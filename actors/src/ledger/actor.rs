@@ -57,7 +57,7 @@ impl Actor for LedgerActor {
             Message::Push(_, reply) if !shared.is_at_home() => drop(reply.send(Wire(Err(Error::Moving)))),
             Message::Push(Wire(entries), reply) => {
                 let shared = shared.clone();
-                state.tasks.spawn(async move { drop(reply.send(Wire(shared.merge(entries).await))) });
+                state.tasks.spawn(async move { drop(reply.send(Wire(shared.take(entries).await))) });
             }
             Message::Branches(Wire(root), reply) => {
                 let core = shared.core();

@@ -23,7 +23,7 @@ pub struct Key {
 ///
 /// A term is an owner's: who takes a record over raises it, so that whatever the former owner still writes, late or in
 /// another half of the network, loses everywhere. Records that nobody owns have term 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// The owner's term.
     pub term: u64,

@@ -6,7 +6,7 @@ use super::{
     entry::{Entry, Key, Version},
     feed::Feed,
     keeper::{HOME, HOME_KEY, Job, ROWS, Row},
-    messages::Error,
+    messages::{Error, Taken},
     peers,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,7 +17,7 @@ use skep_runtime::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -56,7 +56,11 @@ pub(super) struct Shared {
     /// It was compared with somebody since it started.
     pub met: watch::Sender<bool>,
     pub start: Instant,
+    /// For which term of a record this node has voted.
+    fence: OnceLock<Fence>,
 }
+
+type Fence = Box<dyn Fn(&Key) -> Option<u64> + Send + Sync>;
 
 impl Ledger {
     /// Reads the index of what is on the disk. A damaged row is left out and named in the log: the others have it.
@@ -99,6 +103,7 @@ impl Ledger {
             uneven: Notify::new(),
             met: watch::Sender::new(false),
             start: Instant::now(),
+            fence: OnceLock::new(),
         };
         Ok(Ledger { shared: Arc::new(shared) })
     }
@@ -134,10 +139,11 @@ impl Ledger {
         }
     }
 
-    /// The same, and on the disks of at least so many of them, whoever answers.
+    /// The same, and on the disks of at least so many of them who count, whoever answers: nobody has taken it over there, or
+    /// was [voted](Ledger::fence) for.
     ///
     /// # Errors
-    /// [`Error::Alone`].
+    /// [`Error::Alone`] or [`Error::Fenced`].
     pub async fn confirmed_by(&self, others: usize, entries: Vec<Entry>) -> Result<(), Error> {
         match entries.is_empty() {
             true => Ok(()),
@@ -180,14 +186,19 @@ impl Ledger {
         }
     }
 
-    /// Which version of a record is known here, deleted ones included.
-    pub fn version<V>(&self, collection: Collection<V>, id: &[u8]) -> Option<Version> {
-        self.core().get(&collection.key(id)).map(|(version, _)| version)
+    /// Who may say for which term it was voted here, of which [`Error::Fenced`] speaks. Once.
+    pub fn fence(&self, promised: impl Fn(&Key) -> Option<u64> + Send + Sync + 'static) {
+        let _ = self.shared.fence.set(Box::new(promised));
     }
 
-    /// The same, of any collection.
+    /// Which version of a record is known here, deleted ones included.
     pub fn version_of(&self, key: &Key) -> Option<Version> {
-        self.core().get(key).map(|(version, _)| version)
+        self.latest(key).map(|(version, _)| version)
+    }
+
+    /// The same, and whether that is a deletion.
+    pub fn latest(&self, key: &Key) -> Option<(Version, bool)> {
+        self.core().get(key)
     }
 
     /// Another member knows something that this one doesn't: they are compared soon.
@@ -294,6 +305,24 @@ impl Shared {
 
     pub(super) fn moved(&self, home: [u8; 32]) {
         *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(home);
+    }
+
+    /// Takes what another node wrote, and says what has become of it, once it is on the disk.
+    pub(super) async fn take(&self, entries: Vec<Entry>) -> Result<Taken, Error> {
+        let line = |entry: &Entry| Line { key: entry.key.clone(), version: entry.version, dead: entry.value.is_none() };
+        let lines: Vec<Line> = entries.iter().map(line).collect();
+        self.merge(entries).await?;
+        let mut taken = Taken::default();
+        for Line { key, version, dead } in lines {
+            // In this order: who votes meanwhile knows what was taken, and a vote is forgotten only once its winner is known.
+            let promised = self.fence.get().and_then(|fence| fence(&key));
+            let known = self.core().get(&key).map(|(known, _)| known);
+            taken.later += usize::from(known > Some(version));
+            // A deletion that everyone has heard of may be forgotten.
+            taken.missing += usize::from(!dead && known < Some(version));
+            taken.fenced += usize::from(known.map(|known| known.term).max(promised) > Some(version.term));
+        }
+        Ok(taken)
     }
 
     /// Takes what another node has. The keys of what is later here, once the rest is on the disk.

@@ -182,7 +182,7 @@ async fn give(shared: &Arc<Shared>, id: NodeId, mut keys: &[Key]) -> Result<bool
             }
             // Not more in memory than a few messages hold.
             if fitting(entries.iter().map(super::Entry::bytes)) < entries.len() {
-                all &= peers::push(shared, id, &entries).await;
+                all &= peers::push(shared, id, &entries).await.is_some();
                 entries.clear();
             }
         }
@@ -190,7 +190,7 @@ async fn give(shared: &Arc<Shared>, id: NodeId, mut keys: &[Key]) -> Result<bool
             tracing::error!(%error, "a record of the ledger can't be read, so it can't be sent");
         }
         if !entries.is_empty() {
-            all &= peers::push(shared, id, &entries).await;
+            all &= peers::push(shared, id, &entries).await.is_some();
         }
         keys = rest;
     }

@@ -17,9 +17,9 @@ pub(super) const LINES_MAX: usize = 1024;
 /// What the LedgerActor understands.
 #[derive(RactorClusterMessage)]
 pub enum Message {
-    /// Have these. Answered once what is news is on the disk, with the keys that are known here in later versions.
+    /// Have these. Answered once what is news is on the disk.
     #[rpc]
-    Push(Wire<Vec<Entry>>, RpcReplyPort<Wire<Result<Vec<Key>, Error>>>),
+    Push(Wire<Vec<Entry>>, RpcReplyPort<Wire<Result<Taken, Error>>>),
     /// The digest of everything there: the digests of the branches here, or none if it is the same.
     #[rpc]
     Branches(Wire<u64>, RpcReplyPort<Wire<Vec<u64>>>),
@@ -36,6 +36,17 @@ pub enum Message {
     Settled(Wire<Vec<Line>>),
 }
 
+/// What became of records that were sent: so many of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// There is a later version there.
+    pub later: usize,
+    /// They were not taken: too large, or stamped too far in the future.
+    pub missing: usize,
+    /// Another node owns them there, or that node has voted for another: it has them, but it doesn't count.
+    pub fenced: usize,
+}
+
 /// Why the ledger did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -50,6 +61,9 @@ pub enum Error {
     /// machine; it will reach the others when they answer.
     #[error("it is written here, but no other node has confirmed it: if this machine is lost now, so is this")]
     Alone,
+    /// It is on this node's disk, but too many of the others have it from another owner by now, or have voted for one.
+    #[error("another node has taken it over, or is about to")]
+    Fenced,
     /// The node has just changed swarms and puts its records in order.
     #[error("this node has just changed swarms: it takes records in a moment")]
     Moving,

@@ -36,6 +36,7 @@ pub use entry::{Entry, ID_BYTES_MAX, Key, VALUE_BYTES_MAX, Version};
 pub use feed::Feed;
 pub use handle::Ledger;
 pub use messages::{Error, Message};
+pub use stamp::Stamp;
 
 /// The published name of a node's LedgerActor.
 pub const NAME: &str = "ledger";

@@ -4,7 +4,7 @@ use super::{
     NAME,
     entry::Entry,
     handle::Shared,
-    messages::{Error, Message, PARCEL_BYTES_MAX},
+    messages::{Error, Message, PARCEL_BYTES_MAX, Taken},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use skep_runtime::{Handle, NodeId, Wire};
@@ -37,7 +37,8 @@ pub(super) async fn confirmed(shared: &Arc<Shared>, entries: Arc<[Entry]>, other
         return Ok(());
     }
     let (enough, confirmed) = oneshot::channel();
-    shared.tasks.spawn(push_to_all(shared.clone(), entries, Some((others.max(1), enough))));
+    let quorum = Quorum { others: others.max(1), strict: others > 0, enough };
+    shared.tasks.spawn(push_to_all(shared.clone(), entries, Some(quorum)));
     let deadline = Instant::now() + CONFIRM_TIMEOUT;
     let mut changes = shared.members.changes();
     let alone = async {
@@ -50,51 +51,67 @@ pub(super) async fn confirmed(shared: &Arc<Shared>, entries: Arc<[Entry]>, other
     let mut confirmed = std::pin::pin!(confirmed);
     tokio::select! {
         biased;
-        confirmed = timeout_at(deadline, &mut confirmed) => confirmed.ok().and_then(Result::ok).ok_or(Error::Alone),
+        confirmed = timeout_at(deadline, &mut confirmed) => confirmed.ok().and_then(Result::ok).unwrap_or(Err(Error::Alone)),
         // Too many are down, as far as anyone can tell: there is nobody to wait for.
         () = alone => if others == 0 { Ok(()) } else { Err(Error::Alone) },
     }
 }
 
-/// Sends entries to everyone who is up, and says when so many have them. Says nothing if they don't, but not before
+/// How many others must have some entries, and who is told.
+struct Quorum {
+    others: usize,
+    /// Only those count to whom nobody else owns them.
+    strict: bool,
+    enough: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Sends entries to everyone who is up, and says when enough have them, or won't. If they don't, it says nothing, but not before
 /// everyone had their time: whoever waits may learn that nobody else is left.
-async fn push_to_all(shared: Arc<Shared>, entries: Arc<[Entry]>, mut enough: Option<(usize, oneshot::Sender<()>)>) {
+async fn push_to_all(shared: Arc<Shared>, entries: Arc<[Entry]>, mut quorum: Option<Quorum>) {
     let mut pushes: FuturesUnordered<_> =
         shared.members.others_up().into_iter().map(|id| push(&shared, id, &entries)).collect();
-    let mut have = 0;
-    while let Some(done) = pushes.next().await {
-        have += usize::from(done);
-        if let Some((_, told)) = enough.take_if(|(others, _)| have >= *others) {
+    let (mut have, mut fenced) = (0, 0);
+    while let Some(taken) = pushes.next().await {
+        let Some(taken) = taken else { continue };
+        let counts = taken.fenced == 0 || quorum.as_ref().is_some_and(|quorum| !quorum.strict);
+        have += usize::from(counts);
+        fenced += usize::from(!counts);
+        if let Some(quorum) = quorum.take_if(|quorum| have >= quorum.others) {
             // Whoever waited may have given up.
-            let _: Result<(), ()> = told.send(());
+            let _ = quorum.enough.send(Ok(()));
         }
     }
-    if let Some((_, mut told)) = enough {
-        told.closed().await;
+    if let Some(Quorum { mut enough, .. }) = quorum {
+        match fenced {
+            0 => enough.closed().await,
+            _ => drop(enough.send(Err(Error::Fenced))),
+        }
     }
 }
 
-/// Sends entries to one member. Whether it has them all on its disk; if not, it is compared with later.
-pub(super) async fn push(shared: &Arc<Shared>, id: NodeId, entries: &[Entry]) -> bool {
+/// Sends entries to one member. What became of them there, if it has them all on its disk; if not, it is compared with later.
+pub(super) async fn push(shared: &Arc<Shared>, id: NodeId, entries: &[Entry]) -> Option<Taken> {
+    let mut all = Taken::default();
     for parcel in parcels(entries) {
         let ask = ledger(shared, id).ask(PUSH_TIMEOUT, |reply| Message::Push(Wire(parcel.to_vec()), reply)).await;
-        match ask {
-            Ok(Ok(later)) if later.is_empty() => {}
-            // It knows better: so shall this node.
-            Ok(Ok(_)) => shared.behind(id),
-            Ok(Err(error)) => {
-                tracing::debug!(member = ?id, %error, "it did not take records of the ledger");
-                shared.behind(id);
-                return false;
+        let why = match ask {
+            Ok(Ok(taken)) if taken.missing == 0 => {
+                (all.later, all.fenced) = (all.later + taken.later, all.fenced + taken.fenced);
+                continue;
             }
-            Err(error) => {
-                tracing::debug!(member = ?id, %error, "it did not take records of the ledger");
-                shared.behind(id);
-                return false;
-            }
-        }
+            Ok(Ok(_)) => "it found some too large, or its clock is a day behind".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::debug!(member = ?id, why, "it did not take records of the ledger");
+        shared.behind(id);
+        return None;
     }
-    true
+    if all.later > 0 {
+        // It knows better: so shall this node.
+        shared.behind(id);
+    }
+    Some(all)
 }
 
 /// The ledger of a node.

@@ -12,7 +12,7 @@ use skep_runtime::NodeId;
 pub const AHEAD_MAX_MS: u64 = 24 * 3_600_000;
 
 /// When and by whom something was written. Ordered by time, then by count, then by node: no two writes are equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     /// Milliseconds since 1970.
     pub ms: u64,

@@ -1,10 +1,6 @@
 //! OwnershipActor: asks others whether this node counts while it has to, and answers what they ask.
 
-use super::{
-    NAME, Ownership,
-    handle::{BALLOTS_MAX, Shared},
-    messages::Message,
-};
+use super::{NAME, Ownership, handle::Shared, messages::Message};
 use crate::Context;
 use futures::future::join_all;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
@@ -14,8 +10,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How often an owner asks: four of five may be lost.
 const ASK_PERIOD: Duration = Duration::from_secs(1);
-/// How often votes are looked through that nobody needs any more.
-const SETTLE_PERIOD: Duration = Duration::from_secs(60);
+/// How often votes are looked through that nobody needs any more: before the ledger forgets a record that was deleted.
+const SETTLE_PERIOD: Duration = Duration::from_secs(5);
 
 /// What other nodes may say.
 const REMOTE: Reach = Reach::Only(&["Touch", "Vote"]);
@@ -46,8 +42,6 @@ impl Actor for OwnershipActor {
 
     async fn pre_start(&self, _: ActorRef<Message>, ownership: Ownership) -> Result<State, ActorProcessingErr> {
         let shared = ownership.shared;
-        // Before it is asked anything: what this node was voted and has taken it doesn't give up.
-        shared.settle().await?;
         let tasks = shared.tasks();
         tasks.spawn(ask(shared.clone()));
         tasks.spawn(settle(shared.clone()));
@@ -62,9 +56,12 @@ impl Actor for OwnershipActor {
     ) -> Result<(), ActorProcessingErr> {
         // An asker that gave up is no failure of this actor: answers that nobody waits for are dropped.
         match message {
-            Message::Touch(Wire((by, epoch)), reply) => drop(reply.send(Wire(state.shared.touch(by, epoch)))),
-            Message::Vote(Wire(mut polls), reply) => {
-                polls.truncate(BALLOTS_MAX);
+            Message::Touch(Wire((by, epoch)), reply) => {
+                if let Some(counts) = state.shared.touch(by, epoch) {
+                    let _ = reply.send(Wire(counts));
+                }
+            }
+            Message::Vote(Wire(polls), reply) => {
                 let shared = state.shared.clone();
                 state.tasks.spawn(async move {
                     let verdicts = shared.vote(polls).await.map_err(|error| error.to_string());

@@ -2,36 +2,44 @@
 //! that another needs to take its place.
 //!
 //! An owner asks everyone, again and again, whether it still counts ([`Leases::touch`]). It may act while at least half of
-//! the roster, itself counted, has said so within the last [`LEASE`]. Another takes a record over with the votes of more
-//! than half, and nobody votes who has heard of the owner within that time and a margin: so the two sets of nodes have one
-//! in common, and what that one said to the owner has run out when it votes for another. Once it has voted it says no more to
-//! the owner, in that epoch. An owner may also say itself that it gives a record up. This is the lease of Gray and Cheriton (1989) with a majority in the server's place, and the
-//! promise of Lamport's synod (1998) in the vote's.
+//! the roster, itself counted, has said so within the last [`LEASE`], and half of it has on its disk that the record is
+//! this owner's. Another takes a record over with the votes of more than half: nobody votes who knows more of the record
+//! than the asker does, or who has heard of the owner whom the asker names within that time and a margin; and whoever has
+//! voted says no more to that owner, in its epoch, and counts no more among those who have what an earlier candidate writes
+//! ([`Leases::promised`]).
+//!
+//! So any two that might act have a node in common, and either that one had the earlier one's record when it voted for the
+//! later: then the later knew it, and all who voted for it had waited for its lease to run out. Or it had not: then the
+//! earlier has never acted, and never will. An owner may also say itself that its epoch is over. This is the lease of Gray
+//! and Cheriton (1989) with a majority in the server's place, and of Lamport's synod (1998) the promise and the acceptance
+//! of one record.
 //!
 //! What that costs: of two nodes, one that is alone goes on with what it owns, and never gets what the other owns.
 //!
 //! No clock, disk or link: `now` is whatever clock goes on while a machine sleeps. [`super::actor`] writes what was promised
-//! before it answers. That no two nodes may ever act at once is checked over every course of a small swarm
+//! before it answers. That no two nodes may ever act at once is checked over the courses of a small swarm
 //! ([`super::model`]). The roster is taken to be the same everywhere: one that changes while a swarm is cut in two is not
 //! provided for.
 
 use super::Term;
-use crate::ledger::Key;
+use crate::ledger::{Key, Version};
 use serde::{Deserialize, Serialize};
 use skep_runtime::NodeId;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 /// How long an owner may act on what another node said of it, counted from when it asked.
 pub const LEASE: Duration = Duration::from_secs(5);
-/// How much longer a node waits before it votes for another: two clocks that run differently by a tenth are provided for,
-/// a hundred times what crystals do.
-pub const MARGIN: Duration = Duration::from_secs(1);
+/// How much longer a node waits before it votes for another: see [`margin`].
+pub const MARGIN: Duration = margin(LEASE);
 /// Votes that one node keeps, at some 150 bytes each. They go when whoever was voted for has written what it took; beyond that
 /// many nobody gets any.
 pub const PROMISES_MAX: usize = 20_000;
+
+/// How much longer one node waits for another, so that both may measure that time with clocks that are off by a tenth, one
+/// too fast and one too slow (1.1 / 0.9 is less than 5 / 4). It is a thousand times what crystals do.
+pub const fn margin(time: Duration) -> Duration {
+    Duration::from_millis(time.as_millis() as u64 / 4)
+}
 
 /// Who owns a record, since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,12 +57,14 @@ pub struct Holding {
 pub struct Ballot {
     /// Which record.
     pub key: Key,
-    /// Whose it is, as far as the asker knows; `None`: nobody's.
+    /// Which version of it the asker has; `None`: it has never heard of it.
+    pub version: Option<Version>,
+    /// Whose it is in that version; `None`: nobody's.
     pub held: Option<Holding>,
     /// Whose it is to be.
     pub wanted: Holding,
-    /// Whoever has this gives it up, and has said so to the asker by voting for it.
-    pub given_up: Option<Holding>,
+    /// Whoever has it has told the asker that its epoch is over.
+    pub given_up: bool,
 }
 
 /// What a node says to that.
@@ -62,8 +72,10 @@ pub struct Ballot {
 pub enum Verdict {
     /// It votes for the asker.
     Granted,
-    /// It doesn't, since this owner was heard of not long ago.
-    Held(Holding),
+    /// It doesn't, since it has heard of whoever has the record not long ago.
+    Held,
+    /// It has voted for another in this term, which is not before the one that was asked for.
+    Later(Term),
     /// It knows more of the record than the asker does, who has to hear of that first.
     Behind,
     /// It keeps as many votes as it can.
@@ -101,16 +113,13 @@ pub struct Leases {
     touched: BTreeMap<NodeId, Duration>,
     /// Whom this node told so, and when.
     heard: BTreeMap<NodeId, Duration>,
-    /// Records that this node was voted, and has perhaps begun to act on.
-    won: BTreeSet<Key>,
 }
 
 impl Leases {
     /// The part of `me`, with what was kept. What it told others before it was started again it doesn't know: it takes it
-    /// that it told everyone, just now. Votes for itself that came to something have to be [settled](Leases::settle) before:
-    /// it takes it that the others came to nothing, and gives them up to whoever asks.
+    /// that it told everyone, just now.
     pub fn new(me: NodeId, kept: Kept, timing: Timing, now: Duration) -> Leases {
-        Leases { me, timing, kept, start: now, touched: BTreeMap::new(), heard: BTreeMap::new(), won: BTreeSet::new() }
+        Leases { me, timing, kept, start: now, touched: BTreeMap::new(), heard: BTreeMap::new() }
     }
 
     /// What is to be kept.
@@ -148,30 +157,33 @@ impl Leases {
         }
     }
 
-    /// A node answered what this one asked at `asked`, in `epoch`. Whether there is something new to keep: this node begins a
-    /// later epoch, and owns nothing in it yet.
-    pub fn touched(&mut self, of: NodeId, epoch: u64, asked: Duration, answer: Result<(), u64>) -> bool {
-        match answer {
-            Ok(()) if epoch == self.kept.epoch => {
-                let last = self.touched.entry(of).or_default();
-                *last = asked.max(*last);
-                false
-            }
-            Ok(()) => false,
-            Err(closed) if closed >= self.kept.epoch => {
-                self.kept.epoch = closed.saturating_add(1);
-                self.touched.clear();
-                true
-            }
-            Err(_) => false,
+    /// A node said that this one counts, when asked at `asked`, in `epoch`.
+    pub fn touched(&mut self, by: NodeId, epoch: u64, asked: Duration) {
+        if epoch == self.kept.epoch {
+            let last = self.touched.entry(by).or_default();
+            *last = asked.max(*last);
         }
     }
 
-    /// A node asks whether it may take a record. What changes thereby has to be kept before it is answered.
-    pub fn vote(&mut self, ballot: &Ballot, now: Duration) -> Verdict {
-        let verdict = self.would_vote(ballot, now);
+    /// The epoch that this node has to begin when it is told that it doesn't count in this one any more.
+    pub fn after(&self, closed: u64) -> Option<u64> {
+        closed.checked_add(1).filter(|next| *next > self.kept.epoch)
+    }
+
+    /// Begins a later epoch, in which this node owns nothing yet. That has to be kept before.
+    pub fn begin(&mut self, epoch: u64) {
+        if epoch > self.kept.epoch {
+            self.kept.epoch = epoch;
+            self.touched.clear();
+        }
+    }
+
+    /// A node asks whether it may take a record, of which this one has the `known` version. What changes thereby has to be
+    /// kept before it is answered.
+    pub fn vote(&mut self, ballot: &Ballot, known: Option<Version>, now: Duration) -> Verdict {
+        let verdict = self.would_vote(ballot, known, now);
         if verdict == Verdict::Granted {
-            if let Some(Holding { owner, epoch, .. }) = self.holder(ballot).filter(|held| self.silent(*held, now)) {
+            if let Some(Holding { owner, epoch, .. }) = ballot.held.filter(|held| self.silent(*held, now)) {
                 let closed = self.kept.closed.entry(owner).or_insert(epoch);
                 *closed = epoch.max(*closed);
             }
@@ -181,17 +193,21 @@ impl Leases {
     }
 
     /// What this node would say to that, as things are.
-    pub fn would_vote(&self, ballot: &Ballot, now: Duration) -> Verdict {
-        let promised = self.kept.promised.get(&ballot.key).copied();
-        if promised == Some(ballot.wanted) {
-            return Verdict::Granted;
+    pub fn would_vote(&self, ballot: &Ballot, known: Option<Version>, now: Duration) -> Verdict {
+        if known > ballot.version {
+            return Verdict::Behind;
         }
-        if let Some(held) = self.holder(ballot) {
-            let given_up = ballot.given_up == Some(held) || self.gives_up(&ballot.key, held);
-            let closed = self.kept.closed.get(&held.owner).is_some_and(|closed| *closed >= held.epoch);
-            if held.term >= ballot.wanted.term || !(given_up || closed || self.silent(held, now)) {
-                return Verdict::Held(held);
-            }
+        let promised = self.kept.promised.get(&ballot.key);
+        // Asked once more it says the same, unless there is more to it by now.
+        let other = promised.filter(|promised| **promised != ballot.wanted).map(|promised| promised.term);
+        let written = ballot.version.map(|version| Term(version.term));
+        if let Some(term) = other.max(written).filter(|term| *term >= ballot.wanted.term) {
+            return Verdict::Later(term);
+        }
+        // Whoever has it may take it anew: what it writes in the term it has doesn't count with those who voted for another.
+        let others = ballot.held.filter(|held| held.owner != ballot.wanted.owner && !ballot.given_up);
+        if others.is_some_and(|held| !(self.is_over(held) || self.silent(held, now))) {
+            return Verdict::Held;
         }
         if promised.is_none() && self.kept.promised.len() >= PROMISES_MAX {
             return Verdict::Full;
@@ -199,24 +215,30 @@ impl Leases {
         Verdict::Granted
     }
 
-    /// So many voted for this node, itself among them. Whether the record is its own now: it may have given it up meanwhile.
-    pub fn win(&mut self, key: &Key, wanted: Holding) -> bool {
-        let won = self.kept.promised.get(key) == Some(&wanted) && wanted.epoch == self.kept.epoch;
-        if won {
-            self.won.insert(key.clone());
-        }
-        won
+    /// A vote that could not be kept: nobody was told of it. `before` is the one before it.
+    pub fn unvote(&mut self, key: &Key, before: Option<Holding>) {
+        match before {
+            Some(before) => self.kept.promised.insert(key.clone(), before),
+            None => self.kept.promised.remove(key),
+        };
     }
 
-    /// Who has the record, as far as this node or the asker knows.
-    fn holder(&self, ballot: &Ballot) -> Option<Holding> {
-        self.kept.promised.get(&ballot.key).copied().max(ballot.held)
+    /// So many voted for this node, itself among them. Whether the record is its own now: it may have voted for another
+    /// meanwhile.
+    pub fn wins(&self, key: &Key, wanted: Holding) -> bool {
+        self.kept.promised.get(key) == Some(&wanted) && wanted.epoch == self.kept.epoch
     }
 
-    /// Whether this node gives up what it has: it owned it in an earlier epoch, or wanted it and got too few votes.
-    fn gives_up(&self, key: &Key, held: Holding) -> bool {
-        let wanted = self.kept.promised.get(key) == Some(&held) && !self.won.contains(key);
-        held.owner == self.me && (held.epoch < self.kept.epoch || wanted)
+    /// The term for which this node has voted. What is written in an earlier one it may have on its disk, but it doesn't
+    /// count among those who do.
+    pub fn promised(&self, key: &Key) -> Option<Term> {
+        self.kept.promised.get(key).map(|promised| promised.term)
+    }
+
+    /// Whether an owner's epoch is over, as far as this node can say: its own, or one in which it has said so.
+    fn is_over(&self, held: Holding) -> bool {
+        let closed = self.kept.closed.get(&held.owner).is_some_and(|closed| *closed >= held.epoch);
+        closed || held.owner == self.me && held.epoch < self.kept.epoch
     }
 
     /// Whether an owner can't act any more on what this node told it.
@@ -225,12 +247,11 @@ impl Leases {
         held.owner != self.me && now >= told + self.timing.lease + self.timing.margin
     }
 
-    /// Forgets votes of which nothing is left to say: whoever got them, or a later one, has written what it took. Which.
+    /// Forgets votes of which nothing is left to say: whoever got them, or a later one, has written what it took, and the
+    /// ledger knows of that. Which.
     pub fn settle(&mut self, written: impl Fn(&Key) -> Option<Term>) -> Vec<Key> {
         let over = |key: &Key, holding: &mut Holding| written(key).is_some_and(|term| term >= holding.term);
-        let gone: Vec<Key> = self.kept.promised.extract_if(.., over).map(|(key, _)| key).collect();
-        self.won.retain(|key| !gone.contains(key));
-        gone
+        self.kept.promised.extract_if(.., over).map(|(key, _)| key).collect()
     }
 
     /// This state as a model counts it: how long ago things were, at most `most`.
@@ -238,7 +259,7 @@ impl Leases {
     pub(super) fn hash_aged(&self, now: Duration, most: Duration, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         let age = |at: &Duration| now.saturating_sub(*at).min(most);
-        (&self.kept, &self.won, age(&self.start)).hash(hasher);
+        (&self.kept, age(&self.start)).hash(hasher);
         for times in [&self.touched, &self.heard] {
             times.iter().for_each(|(id, at)| (id, age(at)).hash(hasher));
             0u8.hash(hasher);
@@ -247,7 +268,7 @@ impl Leases {
 }
 
 /// Whether so many of all are at least half.
-fn is_half(some: usize, all: usize) -> bool {
+pub(super) fn is_half(some: usize, all: usize) -> bool {
     2 * some >= all
 }
 
@@ -264,6 +285,7 @@ pub fn others_enough(all: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Stamp;
     use proptest::prelude::*;
 
     #[test]
@@ -280,6 +302,25 @@ mod tests {
         NodeId::from_bytes([n; 32])
     }
 
+    #[test]
+    fn who_asks_again_for_the_same_is_asked_about_what_is_known_by_then() {
+        let timing = Timing { lease: LEASE, margin: MARGIN };
+        let mut voter = Leases::new(node(9), Kept::default(), timing, Duration::ZERO);
+        let wanted = Holding { term: Term(7), owner: node(1), epoch: 0 };
+        let new =
+            Ballot { key: Key { collection: 1, id: vec![1] }, version: None, held: None, wanted, given_up: false };
+        assert_eq!(voter.vote(&new, None, Duration::ZERO), Verdict::Granted);
+        assert_eq!(voter.vote(&new, None, Duration::ZERO), Verdict::Granted);
+        // Another one was given it meanwhile, in an earlier term, and is there.
+        let version = Some(Version { term: 5, stamp: Stamp { ms: 1, count: 0, node: node(2) } });
+        assert_eq!(voter.vote(&new, version, Duration::ZERO), Verdict::Behind);
+        let held = Some(Holding { term: Term(5), owner: node(2), epoch: 0 });
+        let known = Ballot { version, held, ..new };
+        assert_eq!(voter.vote(&known, version, LEASE), Verdict::Held);
+        assert_eq!(voter.vote(&known, version, LEASE + MARGIN), Verdict::Granted);
+        assert_eq!(voter.touch(node(2), 0, LEASE + MARGIN), Err(0));
+    }
+
     proptest! {
         /// Whatever is said to it, a node never votes twice in one term, nor for an earlier one than before.
         #[test]
@@ -292,7 +333,8 @@ mod tests {
                 now += Duration::from_secs(pause);
                 let _ = voter.touch(node(by), epoch, now);
                 let wanted = Holding { term: Term(term), owner: node(by), epoch };
-                if voter.vote(&Ballot { key: key.clone(), held: None, wanted, given_up: None }, now) == Verdict::Granted {
+                let ballot = Ballot { key: key.clone(), version: None, held: None, wanted, given_up: false };
+                if voter.vote(&ballot, None, now) == Verdict::Granted {
                     prop_assert!(last.is_none_or(|last: Holding| last == wanted || last.term < wanted.term));
                     last = Some(wanted);
                 }

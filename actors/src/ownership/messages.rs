@@ -1,7 +1,6 @@
 //! What nodes say to each other about leases and votes.
 
 use super::lease::{Ballot, Verdict};
-use crate::ledger::Version;
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
@@ -19,13 +18,11 @@ pub enum Message {
     Vote(Wire<Vec<Poll>>, RpcReplyPort<Wire<Result<Vec<Verdict>, String>>>),
 }
 
-/// A ballot, and what its asker knows.
+/// A ballot, and whether it counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Poll {
     /// The question.
     pub ballot: Ballot,
-    /// Which version of the record it has.
-    pub version: Option<Version>,
     /// Only how the vote would be: an owner that merely seems to be gone loses nothing by the question.
     pub dry: bool,
 }

@@ -14,7 +14,7 @@ mod term;
 mod wards;
 
 pub use actor::start;
-pub use handle::{Ownership, Want};
+pub use handle::{BALLOTS_MAX, Ownership, Want};
 pub use messages::Message;
 pub use term::Term;
 pub use wards::{Presence, Wards, first};

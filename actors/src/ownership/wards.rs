@@ -78,8 +78,8 @@ impl Wards {
         self.open.keys().chain(self.ended.keys()).copied().collect()
     }
 
-    /// Those that this node takes over now. Each is told once, unless it is noted again.
-    pub fn due(&mut self, me: NodeId, fleet: impl Iterator<Item = Presence>, uptime: Duration) -> Vec<Uuid> {
+    /// Those that this node takes over now, and whose they were. Each is told once, unless it is noted again.
+    pub fn due(&mut self, me: NodeId, fleet: impl Iterator<Item = Presence>, uptime: Duration) -> Vec<(Uuid, NodeId)> {
         if self.owners.is_empty() {
             return Vec::new();
         }
@@ -103,9 +103,9 @@ impl Wards {
             // A member that is away comes back to what has ended; one that was thrown out doesn't.
             let left = if members.contains_key(&owner) { None } else { self.ended.get(&owner) };
             let ids = self.open.get(&owner).into_iter().chain(left).flatten();
-            due.extend(ids.filter(|id| first(**id, &up) == Some(me)));
+            due.extend(ids.filter(|id| first(**id, &up) == Some(me)).map(|id| (*id, owner)));
         }
-        due.iter().for_each(|id| self.note(*id, None));
+        due.iter().for_each(|(id, _)| self.note(*id, None));
         due
     }
 }
@@ -151,7 +151,7 @@ mod tests {
             let due = wards.due(node(me), fleet.into_iter(), at(12));
             assert!(due.len() > 10, "{} has {}", me, due.len());
             assert!(wards.due(node(me), fleet.into_iter(), at(13)).is_empty(), "each is told once");
-            all.extend(due);
+            all.extend(due.into_iter().map(|(id, _)| id));
         }
         all.sort();
         assert_eq!(all, (0..90).map(Uuid::from_u128).collect::<Vec<_>>());

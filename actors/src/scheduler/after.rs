@@ -3,7 +3,7 @@
 
 use super::{
     desk::{Also, Desk},
-    messages::State,
+    messages::{Record, State},
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -32,7 +32,7 @@ impl Desk {
             if self.state().core.get(id).is_some() {
                 continue;
             }
-            if let Some(state) = self.known(id).map(|record| record.state).filter(|state| state.ended()) {
+            if let Some(state) = self.known(id).filter(Record::is_over).map(|record| record.state) {
                 self.prerequisite(id, Some(state)).await;
             }
         }

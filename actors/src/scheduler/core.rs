@@ -24,7 +24,7 @@ use super::{
 use crate::{
     ownership::{
         Presence,
-        lease::{LEASE, MARGIN},
+        lease::{LEASE, margin},
     },
     task::Level,
 };
@@ -46,14 +46,18 @@ pub const ENDED_BYTES_MAX: usize = 16 << 20;
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// How long after the start a node that was not seen yet may still run what it was given before.
 const GRACE: Duration = Duration::from_secs(15);
-/// After a yes to a node that asked whether what it runs counts: how long nothing else may run. As long as it may go on, as it
-/// may take to end what runs, and as much as clocks may differ.
-pub const OUTLAST: Duration = LEASE.saturating_add(super::runner::END_MAX).saturating_add(MARGIN);
+/// How long a node may go on with what never runs twice at once after it was told that it counts, and how long it may take to
+/// end it.
+const GOES_ON: Duration = LEASE.saturating_add(super::runner::END_MAX);
+/// After a yes to a node that asked whether what it runs counts: how long nothing else may run.
+pub const OUTLAST: Duration = GOES_ON.saturating_add(margin(GOES_ON));
 /// Attempts taken from an unreachable node that are remembered, to be stopped when it is back.
 const REVOKED_MAX: usize = 1000;
 /// Kinds of commands that fit nowhere now which are tried before the rest waits for the next event: each costs a look at
 /// every node.
 const LINES_TRIED_MAX: usize = 256;
+/// Commands about which this node may not decide now that go to the end of their line at once.
+const PASSED_MAX: usize = 64;
 /// Nodes of which a refusal says what they lack: a few lines on a screen.
 const LACKING_MAX: usize = 8;
 
@@ -137,6 +141,17 @@ struct Peer {
     full_until: Duration,
 }
 
+/// What is known of a command that never runs twice at once.
+#[derive(Debug, Clone, Copy, Default)]
+struct Single {
+    /// Half of the swarm has it on disk that this node decides about it, in the term in which it does.
+    confirmed: bool,
+    /// Others have voted for a later term: what this node writes in its own is confirmed by too few.
+    fenced: bool,
+    /// When a node was told last that what it runs counts, or may have been.
+    counted: Option<Duration>,
+}
+
 /// The commands of one owner.
 pub struct Core {
     me: NodeId,
@@ -156,10 +171,8 @@ pub struct Core {
     ended_bytes: usize,
     fleet: BTreeMap<NodeId, Peer>,
     revoked: BTreeMap<NodeId, BTreeSet<(Uuid, u32, Term)>>,
-    /// Of those that never run twice at once, all that have not ended, or whose end is not confirmed.
-    singles: BTreeSet<Uuid>,
-    /// When a node was told last that what it runs of these counts.
-    counted: BTreeMap<Uuid, Duration>,
+    /// Those that never run twice at once, and may run yet as far as half of the swarm knows.
+    singles: BTreeMap<Uuid, Single>,
     /// The epoch in which this node may decide about them now, if it may.
     leased: Option<u64>,
     /// Nothing is done about commands from before the start: others may own them by now.
@@ -185,8 +198,7 @@ impl Core {
             ended_bytes: 0,
             fleet: BTreeMap::new(),
             revoked: BTreeMap::new(),
-            singles: BTreeSet::new(),
-            counted: BTreeMap::new(),
+            singles: BTreeMap::new(),
             leased: None,
             held: true,
             tally: BTreeMap::new(),
@@ -204,8 +216,10 @@ impl Core {
     pub fn release(&mut self, now: Now) -> Vec<Action> {
         self.held = false;
         // Whom it told what before it was started again, it doesn't know.
-        self.counted.extend(self.singles.iter().map(|id| (*id, now.uptime)));
-        let mut out = Vec::new();
+        self.singles.values_mut().for_each(|single| single.counted = Some(now.uptime));
+        // Nor who else has what it wrote.
+        let singles = self.singles.keys().filter_map(|id| self.records.get(id));
+        let mut out: Vec<Action> = singles.map(|record| Action::Save(Box::new(record.clone()))).collect();
         let awaited: Vec<Uuid> = self.aside.awaited().collect();
         awaited.into_iter().for_each(|id| self.own_prerequisite(id, now, &mut out));
         out.extend(self.tick(now));
@@ -225,17 +239,14 @@ impl Core {
         if let Some(node) = node {
             out.push(Action::Run(node, Box::new(run(&record))));
         }
-        if record.state.ended() && record.spec.course.once {
+        if record.state.ended() && record.is_single() {
             // Those who wait for it were not told yet.
             out.push(Action::Ended(id));
-            self.singles.insert(id);
         }
         let after = record.spec.course.after.clone();
         let single = record.is_single();
-        if single {
-            self.counted.insert(id, now.uptime);
-        }
         self.enter(record);
+        self.singles.entry(id).and_modify(|single| single.counted = Some(now.uptime));
         after.into_iter().for_each(|prerequisite| self.own_prerequisite(prerequisite, now, &mut out));
         // What may still run somewhere is looked at again.
         if let Some(node) = node.filter(|node| !single && self.is_dead(*node, now)) {
@@ -252,6 +263,7 @@ impl Core {
     pub fn disown(&mut self, id: Uuid) -> Vec<Action> {
         let Some(record) = self.records.remove(&id) else { return Vec::new() };
         self.let_go(id, record.due_ms());
+        self.singles.remove(&id);
         if record.state.ended() {
             self.ended.retain(|ended| *ended != id);
             self.ended_bytes -= kept_bytes(&record);
@@ -272,7 +284,7 @@ impl Core {
             self.deadlines.insert((by_ms, record.id));
         }
         if record.is_single() {
-            self.singles.insert(record.id);
+            self.singles.insert(record.id, Single::default());
         }
         self.records.insert(record.id, record);
     }
@@ -295,8 +307,6 @@ impl Core {
         self.aside.remove(id);
         self.running.take_back(&id);
         self.unsure.remove(&id);
-        self.singles.remove(&id);
-        self.counted.remove(&id);
         if let Some(by_ms) = due_ms {
             self.deadlines.remove(&(by_ms, id));
         }
@@ -341,10 +351,12 @@ impl Core {
         Record::new(id, spec, self.me, Term::first(now.wall_ms, self.me), now.wall_ms)
     }
 
-    /// A saved command enters the queue, and leaves it at once if there is room.
+    /// A saved command enters the queue, and leaves it at once if there is room. One that never runs twice at once is
+    /// confirmed, too.
     pub fn submit(&mut self, record: Record, now: Now) -> Vec<Action> {
-        let after = record.spec.course.after.clone();
+        let (id, after) = (record.id, record.spec.course.after.clone());
         self.enter(record);
+        self.singles.entry(id).and_modify(|single| single.confirmed = true);
         let mut out = Vec::new();
         after.into_iter().for_each(|prerequisite| self.own_prerequisite(prerequisite, now, &mut out));
         self.place(now, &mut out);
@@ -381,6 +393,10 @@ impl Core {
         }
         self.moments(now, &mut out);
         for id in std::mem::take(&mut self.unsure) {
+            if !self.may_decide(id) {
+                self.unsure.insert(id);
+                continue;
+            }
             match (self.running.node(&id), self.records.get(&id)) {
                 (Some(node), Some(record)) if record.cancelling => self.recant(id, node, now, &mut out),
                 (Some(node), Some(record)) => out.push(Action::Run(node, Box::new(run(record)))),
@@ -402,14 +418,14 @@ impl Core {
         &mut self,
         node: NodeId,
         id: Uuid,
-        attempt: u32,
+        (attempt, term): (u32, Term),
         outcome: Result<Level, Refusal>,
         now: Now,
     ) -> Vec<Action> {
         let mut out = Vec::new();
         let uptime = now.uptime;
-        let waits =
-            self.running.node(&id) == Some(node) && self.records.get(&id).is_some_and(|r| r.attempts == attempt);
+        let waits = self.running.node(&id) == Some(node)
+            && self.records.get(&id).is_some_and(|r| (r.attempts, r.term) == (attempt, term));
         if !waits {
             return out;
         }
@@ -425,7 +441,8 @@ impl Core {
             }
             Err(Refusal::NoRoom) => {
                 self.fleet.entry(node).and_modify(|p| p.full_until = uptime + FULL_PAUSE);
-                if let Some(record) = self.records.get_mut(&id) {
+                // An order that is late must not meet another attempt of its number, if only one may run.
+                if let Some(record) = self.records.get_mut(&id).filter(|record| !record.is_single()) {
                     record.attempts -= 1;
                 }
                 self.requeue(id, now, &mut out);
@@ -482,11 +499,20 @@ impl Core {
         self.leased = held;
     }
 
-    /// The end of such a command is confirmed: nobody will run it again.
-    pub fn confirmed(&mut self, id: Uuid) {
-        if self.records.get(&id).is_none_or(|record| record.state.ended()) {
+    /// Half of the swarm has what this node wrote about such a command in a term; if that was its `end`, it is over.
+    pub fn confirmed(&mut self, id: Uuid, term: Term, end: bool, now: Now) -> Vec<Action> {
+        let mut out = Vec::new();
+        let record = self.records.get_mut(&id).filter(|record| record.term == term);
+        let (Some(record), Some(single)) = (record, self.singles.get_mut(&id)) else { return out };
+        single.confirmed = true;
+        if end {
+            record.settled = true;
+            out.push(Action::Save(Box::new(record.clone())));
             self.singles.remove(&id);
+            self.own_prerequisite(id, now, &mut out);
         }
+        self.place(now, &mut out);
+        out
     }
 
     /// Whether there are such commands.
@@ -494,31 +520,43 @@ impl Core {
         !self.singles.is_empty()
     }
 
-    /// Those that this node owned in an earlier epoch: it has to be voted for to go on with them.
+    /// Others have voted for a later term than this one of such a command.
+    pub fn fenced(&mut self, id: Uuid, term: Term) {
+        let own = self.records.get(&id).is_some_and(|record| record.term == term);
+        if let Some(single) = self.singles.get_mut(&id).filter(|_| own) {
+            single.fenced = true;
+        }
+    }
+
+    /// Those that this node owned in an earlier epoch, or whose term is fenced: it has to be voted for to go on with them.
     pub fn forfeited(&self, epoch: u64) -> impl Iterator<Item = Uuid> + '_ {
-        let records = self.singles.iter().filter_map(|id| self.records.get(id));
-        records.filter(move |record| record.epoch != epoch).map(|record| record.id)
+        let lost = move |(id, single): (&Uuid, &Single)| {
+            let record = self.records.get(id)?;
+            (single.fenced || record.epoch != epoch).then_some(*id)
+        };
+        self.singles.iter().filter_map(lost)
     }
 
     /// Whether an attempt counts that a node runs or is about to run. A yes is remembered: nothing else runs for [`OUTLAST`].
     pub fn counts(&mut self, id: Uuid, attempt: u32, term: Term, node: NodeId, now: Now) -> bool {
         let record = self.records.get(&id).filter(|r| (r.attempts, r.term) == (attempt, term) && !r.cancelling);
         let counts = record.is_some() && self.running.node(&id) == Some(node) && self.may_decide(id) && !self.held;
-        if counts {
-            self.counted.insert(id, now.uptime);
+        if let Some(single) = self.singles.get_mut(&id).filter(|_| counts) {
+            single.counted = Some(now.uptime);
         }
         counts
     }
 
     /// Whether this node may decide about a command now.
     pub fn may_decide(&self, id: Uuid) -> bool {
-        self.records.get(&id).is_none_or(|r| !r.spec.course.once || self.leased == Some(r.epoch))
+        let epoch = self.records.get(&id).map(|record| record.epoch);
+        self.singles.get(&id).is_none_or(|single| single.confirmed && self.leased == epoch)
     }
 
     /// Whether a command that never runs twice at once may still run somewhere, or it isn't for this node to say.
     fn may_run_yet(&self, id: Uuid, now: Now) -> bool {
-        let lasts = self.counted.get(&id).is_some_and(|last| now.uptime < *last + OUTLAST);
-        self.singles.contains(&id) && (lasts || !self.may_decide(id))
+        let lasts = |single: &Single| single.counted.is_some_and(|last| now.uptime < last + OUTLAST);
+        self.singles.get(&id).is_some_and(|single| lasts(single) || !self.may_decide(id))
     }
 
     /// Somebody wants it ended: at once if it waits, else its node is asked.
@@ -560,6 +598,11 @@ impl Core {
         let mut all: Vec<&Record> = self.records.values().collect();
         all.sort_by_key(|r| (std::cmp::Reverse(r.submitted_ms), r.id));
         all
+    }
+
+    /// Whether this attempt is still the one that counts, of this owner in this term, and runs.
+    pub fn is_current(&self, id: Uuid, attempt: u32, term: Term) -> bool {
+        self.is_running(id, attempt) && self.records.get(&id).is_some_and(|r| r.term == term)
     }
 
     /// Whether this attempt is still the one that counts, and runs.
@@ -625,13 +668,22 @@ impl Core {
         }
         let mut fleet = self.candidates(now);
         let mut hopeless: BTreeSet<Need> = BTreeSet::new();
+        let mut passed: BTreeSet<Uuid> = BTreeSet::new();
         while hopeless.len() < LINES_TRIED_MAX
             && (fleet.values().any(Candidate::takes_any) || self.any_preempts(&hopeless))
         {
             let Some((need, id)) = self.queue.heads().find(|(need, _)| !hopeless.contains(need)) else { return };
             let need = need.clone();
             if !self.may_decide(id) {
-                hopeless.insert(need);
+                // It lets the others pass that need the same.
+                let record = self.records.get(&id).filter(|_| passed.len() < PASSED_MAX && passed.insert(id));
+                match record {
+                    Some(record) => {
+                        self.queue.remove(id);
+                        join(&mut self.queue, record);
+                    }
+                    None => hopeless.extend([need]),
+                }
                 continue;
             }
             let alone = |c: &&Candidate| need.wish.apart.as_ref().is_none_or(|g| !self.running.has_of(g, c.id));
@@ -783,7 +835,7 @@ impl Core {
 
     /// One of this node's own that others wait for may have ended before they came.
     fn own_prerequisite(&mut self, id: Uuid, now: Now, out: &mut Vec<Action>) {
-        if let Some(state) = self.records.get(&id).map(|record| record.state).filter(|state| state.ended()) {
+        if let Some(state) = self.records.get(&id).filter(|record| record.is_over()).map(|record| record.state) {
             self.free(id, Some(state), now, out);
         }
     }
@@ -822,6 +874,10 @@ impl Core {
         let mut ends = vec![(id, ending)];
         while let Some((id, ending)) = ends.pop() {
             let Some(state) = self.end_one(id, ending, now, out) else { continue };
+            if self.singles.contains_key(&id) {
+                // Nothing follows from an end that is not confirmed.
+                continue;
+            }
             match state {
                 State::Completed => self.free(id, Some(state), now, out),
                 _ => {
@@ -839,9 +895,6 @@ impl Core {
         if record.overdue && ending.state == State::Cancelled {
             ending = Ending { state: State::Failed, error: Some(late("ended", record)), ..ending };
         }
-        if record.spec.course.once {
-            self.singles.insert(id);
-        }
         record.state = ending.state;
         record.exit_code = ending.exit_code;
         record.error = ending.error;
@@ -854,9 +907,10 @@ impl Core {
         self.ended.push_back(id);
         self.ended_bytes += kept_bytes(record);
         while self.ended.len() > ENDED_RECORDS_MAX || self.ended_bytes > ENDED_BYTES_MAX {
-            let Some(oldest) = self.ended.pop_front() else { break };
+            // Whose end is not confirmed may have to be told yet.
+            let Some(at) = self.ended.iter().position(|id| !self.singles.contains_key(id)) else { break };
+            let Some(oldest) = self.ended.remove(at) else { break };
             let Some(gone) = self.records.remove(&oldest) else { continue };
-            self.singles.remove(&oldest);
             self.ended_bytes -= kept_bytes(&gone);
             out.push(Action::Delete(oldest, gone.term));
             out.extend(gone.assigned.map(|node| Action::Forget(node, oldest)));
@@ -959,8 +1013,8 @@ fn candidate(peer: &Peer, taken: Taken, now: Now) -> Candidate {
 }
 
 fn run(record: &Record) -> Run {
-    let Record { id, owner, term, attempts, ref spec, .. } = *record;
-    Run { id, owner, attempt: attempts, term, spec: spec.clone() }
+    let Record { id, owner, term, attempts, submitted_ms, ref spec, .. } = *record;
+    Run { id, owner, attempt: attempts, term, submitted_ms, spec: spec.clone() }
 }
 
 fn bytes(spec: &Spec) -> usize {
@@ -1138,7 +1192,7 @@ mod tests {
     fn a_node_without_room_is_asked_again_later_and_that_is_no_attempt() {
         let mut core = core(&[true]);
         submit(&mut core, 1, spec("true"));
-        let out = core.ran(node(0), Uuid::from_u128(1), 1, Err(Refusal::NoRoom), at(1));
+        let out = core.ran(node(0), Uuid::from_u128(1), (1, term()), Err(Refusal::NoRoom), at(1));
         assert_eq!((placed_on(&out), core.waiting()), (vec![], 1));
         let out = core.tick(at(2));
         assert_eq!(placed_on(&out), [node(0)]);
@@ -1155,7 +1209,7 @@ mod tests {
         assert_eq!(placed_on(&core.release(at(0))), [node(1)]);
         let unseen = Seen { ever_up: false, ..seen(1, false) };
         core.fleet(vec![seen(0, true), unseen.clone()], &[], at(0));
-        core.ran(node(1), Uuid::from_u128(1), 1, Err(Refusal::Silent("down".into())), at(1));
+        core.ran(node(1), Uuid::from_u128(1), (1, term()), Err(Refusal::Silent("down".into())), at(1));
         assert_eq!(placed_on(&core.tick(at(2))), [node(1)], "asked again, same attempt");
         assert_eq!(placed_on(&core.tick(at(16))), [node(0)], "the grace is over");
     }
@@ -1338,8 +1392,35 @@ mod tests {
         assert!(!counts(node(0), 1, None) && !counts(node(0), 2, Some(0)) && !counts(node(1), 1, Some(0)));
         let out = core.moved(Uuid::from_u128(1), 1, term(), done(), at(4));
         assert!(out.contains(&Action::Ended(Uuid::from_u128(1))) && core.has_singles(), "half must hear of its end");
-        core.confirmed(Uuid::from_u128(1));
-        assert!(!core.has_singles());
+        let after = Course { after: vec![Uuid::from_u128(1)], ..Course::default() };
+        assert_eq!(placed_on(&submit(&mut core, 3, Spec { course: after, ..spec("true") })), [], "nothing follows yet");
+        core.confirmed(Uuid::from_u128(1), term(), false, at(5));
+        assert!(core.has_singles(), "that was of something before its end");
+        let out = core.confirmed(Uuid::from_u128(1), term(), true, at(5));
+        assert!(!core.has_singles() && core.get(Uuid::from_u128(1)).unwrap().settled);
+        assert_eq!(placed_on(&out).len(), 1, "what waited for it goes on");
+    }
+
+    #[test]
+    fn what_never_runs_twice_at_once_and_was_taken_over_waits_until_half_knows_whose_it_is() {
+        let mut core = core(&[true]);
+        core.lease(Some(3));
+        let (id, later) = (Uuid::from_u128(1), term().next(node(0)));
+        let course = Course { once: true, ..Course::default() };
+        let record = core.record(id, Spec { course, ..spec("true") }, at(1));
+        assert_eq!(placed_on(&core.adopt(Record { term: later, epoch: 3, ..record }, at(1))), []);
+        assert_eq!(placed_on(&core.tick(at(2))), []);
+        assert_eq!(core.confirmed(id, term(), false, at(2)), [], "of an earlier term");
+        let out = core.confirmed(id, later, false, at(2));
+        assert_eq!(placed_on(&out), [node(0)]);
+        // Started again, it doesn't know who has what it wrote.
+        let mut again = Core::new(node(0), vec![core.get(id).unwrap().clone()]);
+        again.lease(Some(3));
+        let out = again.release(at(0));
+        assert!(matches!(&out[..], [Action::Save(_)]), "{out:?}");
+        assert!(!again.counts(id, 1, later, node(0), at(1)));
+        again.confirmed(id, later, false, at(1));
+        assert!(again.counts(id, 1, later, node(0), at(1)));
     }
 
     #[test]
@@ -1354,8 +1435,8 @@ mod tests {
         };
         assert!(core.counts(Uuid::from_u128(1), 1, term(), first, at(10)));
         assert_eq!(placed_on(&fleet(&mut core, 11)), []);
-        let ends = 10 + OUTLAST.as_secs();
-        core.ran(first, Uuid::from_u128(1), 1, Err(Refusal::Silent("the link is down".into())), at(12));
+        let ends = 11 + OUTLAST.as_secs();
+        core.ran(first, Uuid::from_u128(1), (1, term()), Err(Refusal::Silent("the link is down".into())), at(12));
         assert_eq!(state(&core, 1).0, State::Running, "it may have heard of it all the same");
         assert_eq!(placed_on(&core.tick(at(ends - 1))), [first], "it is asked once more");
         core.lease(None);
@@ -1397,7 +1478,7 @@ mod tests {
     fn an_heir_learns_of_later_attempts_from_the_node_that_made_them() {
         let mut core = core(&[true, false, true]);
         let (record, _) = inherited(&mut core, 1, Some(2));
-        let out = core.ran(node(2), record.id, 1, Err(Refusal::Further(3)), at(3));
+        let out = core.ran(node(2), record.id, (1, record.term), Err(Refusal::Further(3)), at(3));
         let record = core.get(record.id).unwrap().clone();
         assert_eq!(record.attempts, 3);
         assert_eq!(out, [Action::Save(Box::new(record.clone())), Action::Run(node(2), Box::new(run(&record)))]);
@@ -1411,7 +1492,7 @@ mod tests {
         let mut core = core(&[true]);
         submit(&mut core, 1, spec("true"));
         let id = Uuid::from_u128(1);
-        let out = core.ran(node(0), id, 1, Err(Refusal::TakenOver), at(2));
+        let out = core.ran(node(0), id, (1, core.get(id).unwrap().term), Err(Refusal::TakenOver), at(2));
         assert_eq!(out, [Action::Disowned(id)]);
         assert_eq!(core.get(id), None);
         assert_eq!(core.disown(id), []);
@@ -1443,6 +1524,30 @@ mod tests {
             let out = core.moved(Uuid::from_u128(n), 1, term(), done(), at(2));
             assert_eq!(out.contains(&Action::Delete(Uuid::from_u128(0), term())), n == ENDED_RECORDS_MAX as u128);
         }
+    }
+
+    #[test]
+    fn an_end_that_is_not_confirmed_stays_until_it_is() {
+        let mut core = core(&[true]);
+        core.lease(Some(0));
+        single(0, &mut core);
+        core.moved(Uuid::from_u128(0), 1, term(), done(), at(2));
+        for n in 1..=ENDED_RECORDS_MAX as u128 {
+            submit(&mut core, n, spec("true"));
+            let out = core.moved(Uuid::from_u128(n), 1, term(), done(), at(2));
+            assert!(!out.contains(&Action::Delete(Uuid::from_u128(0), term())));
+        }
+        assert_eq!(core.get(Uuid::from_u128(1)), None, "the next one goes in its place");
+        assert!(core.get(Uuid::from_u128(0)).is_some());
+    }
+
+    #[test]
+    fn a_late_order_never_meets_another_attempt_of_its_number_if_only_one_may_run() {
+        let mut core = core(&[true, true]);
+        core.lease(Some(0));
+        let first = placed_on(&single(1, &mut core))[0];
+        core.ran(first, Uuid::from_u128(1), (1, term()), Err(Refusal::NoRoom), at(1));
+        assert_eq!(core.get(Uuid::from_u128(1)).unwrap().attempts, 2);
     }
 
     #[derive(Debug, Clone)]
@@ -1510,7 +1615,7 @@ mod tests {
                         let id = pick(i);
                         let outcome = [Ok(Level::Landlock), Err(Refusal::NoRoom), Err(Refusal::Silent("s".into())), Err(Refusal::Never("n".into())), Err(Refusal::Further(attempt(&core, id) + 1))][outcome as usize].clone();
                         match core.running.node(&id) {
-                            Some(node) => core.ran(node, id, attempt(&core, id), outcome, now),
+                            Some(node) => core.ran(node, id, (attempt(&core, id), core.get(id).unwrap().term), outcome, now),
                             None => Vec::new(),
                         }
                     }

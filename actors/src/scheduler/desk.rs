@@ -7,12 +7,12 @@ use super::{
     core::{Action, Core, Now, word},
     fleet::Fleet,
     journal::{ENTRIES_MAX, Entry, Write, keep},
-    messages::{Message, Record, ScheduleError, Term},
+    messages::{Message, Record, ScheduleError, Spec, Term},
     runs::Runs,
 };
 use crate::{Context, node, ownership::Wards, task::output::Output};
 use ractor::{ActorCell, RpcReplyPort};
-use skep_runtime::{Handle, NodeId, Wire, tasks::Spawner};
+use skep_runtime::{Error, Handle, NodeId, Wire, tasks::Spawner};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -28,7 +28,7 @@ use uuid::Uuid;
 const TICK: Duration = Duration::from_secs(1);
 /// How long whoever asks for a command waits until its ending is written: a little longer than another member may take
 /// to confirm it.
-const WRITTEN_TIMEOUT: Duration = Duration::from_secs(11);
+pub(super) const WRITTEN_TIMEOUT: Duration = Duration::from_secs(11);
 /// Followers of output that one owner serves at once: each holds a stream and 64 KiB.
 const FOLLOWERS_MAX: usize = 256;
 
@@ -75,6 +75,8 @@ pub(super) struct State {
     told: (u16, u16),
     /// Others' commands of those that never run twice at once, to be asked for.
     pub coveted: BTreeSet<Uuid>,
+    /// The last that was asked for: when there are more than can be at once, those behind it are next.
+    pub stood: Uuid,
     /// Others are being asked for their votes.
     pub standing: bool,
 }
@@ -121,6 +123,7 @@ impl Desk {
             missing: BTreeMap::new(),
             told: (0, 0),
             coveted: BTreeSet::new(),
+            stood: Uuid::nil(),
             standing: false,
         };
         let desk = Arc::new(Desk {
@@ -157,11 +160,11 @@ impl Desk {
             state.core.lease(self.context.ownership.held());
         }
         let (answer, actions, also) = decide(&mut state, self.now());
-        let mut entry = Entry { writes: also.writes, then: Vec::new(), reply: also.reply };
+        let mut entry = Entry { writes: also.writes, then: Vec::new(), reply: also.reply, again: false };
         for action in actions {
             match action {
                 Action::Save(record) => {
-                    if record.state.ended() {
+                    if record.state.ended() && !record.settled {
                         state.ending.insert(record.id);
                     }
                     entry.writes.push(Write::Record(record));
@@ -318,11 +321,14 @@ impl Desk {
     }
 
     async fn tick(&self) {
-        let tick = |state: &mut State, now| {
-            let actions = state.core.tick(now);
-            ((), actions, Also { writes: state.unsaved_again(), reply: None })
-        };
-        self.change(tick).await;
+        self.change(|state, now| ((), state.core.tick(now), Also::default())).await;
+        let place = self.journal.reserve().await.expect("the journal lives as long as the desk");
+        // Under the lock, so that nothing newer is written before.
+        let mut state = self.state();
+        let writes = state.unsaved_again();
+        if !writes.is_empty() {
+            place.send(Entry { writes, again: true, ..Entry::default() });
+        }
     }
 
     fn tell_work(&self, state: &mut State) {
@@ -339,20 +345,28 @@ impl Desk {
 }
 
 impl State {
+    /// Keeps a place for a command whose record is not written yet.
+    ///
+    /// # Errors
+    /// [`ScheduleError`], if it may not be taken; [`Error::Busy`] if one of this id was taken just now.
+    pub(super) fn claim(&mut self, id: Uuid, spec: &Spec) -> Result<(), ScheduleError> {
+        self.core.admit(spec)?;
+        match self.core.get(id).is_none() && self.arriving.insert(id) {
+            true => Ok(()),
+            false => Err(Error::Busy(super::NAME.into()).into()),
+        }
+    }
+
     /// A record as it may be shown: one whose ending could still be lost runs, as far as anyone is told.
     pub(super) fn shown(&self, id: Uuid) -> Option<Record> {
-        let mut record = self.core.get(id)?.clone();
-        if self.ending.contains(&id) {
-            record.state = super::messages::State::Running;
-            (record.exit_code, record.error, record.finished_ms) = (None, None, None);
-        }
-        Some(record)
+        Some(self.core.get(id)?.clone().as_told(!self.ending.contains(&id)))
     }
 
     /// Whether an ending is on its way to the disk.
     fn is_being_written(&self, id: Uuid) -> bool {
         let refused = |unsaved: &Unsaved| matches!(unsaved, Unsaved::Record(other, _) if *other == id);
-        self.ending.contains(&id) && !self.unsaved.iter().any(refused)
+        let unclear = |record: &Record| record.state.ended() && !record.is_over();
+        (self.ending.contains(&id) || self.core.get(id).is_some_and(unclear)) && !self.unsaved.iter().any(refused)
     }
 
     fn unsaved_again(&mut self) -> Vec<Write> {

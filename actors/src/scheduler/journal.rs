@@ -7,29 +7,57 @@
 //! the votes of more than half, hence of one that has what was written.
 
 use super::{
-    core::Action,
-    desk::Desk,
+    core::{Action, Core},
+    desk::{Also, Desk},
     messages::{Record, State},
     runs::Row,
 };
-use crate::ledger::{self, Collection, Ledger};
+use crate::ledger::{self, Collection, Ledger, Version};
 use skep_runtime::store::{Batch, Store, Table};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::sleep};
 use uuid::Uuid;
 
 /// Every node's commands, by the id's bytes.
-pub(super) const RECORDS: Collection<Record> = Collection::new(1, 4);
+pub(super) const RECORDS: Collection<Record> = Collection::new(1, 5);
+
+/// A command as this node's ledger has it: which version, and what that says if it was not deleted.
+pub(super) struct Seen {
+    pub version: Option<Version>,
+    pub record: Option<Record>,
+}
+
 /// A command's record as this node's ledger has it: perhaps not the newest, and none of one that was forgotten.
-pub fn known(ledger: &Ledger, id: Uuid) -> Option<Record> {
-    match ledger.get(RECORDS, id.as_bytes()) {
-        // What a record says of itself is its writer's word.
-        Ok(found) => found.map(|found| found.value).filter(|record| record.id == id),
+///
+/// # Errors
+/// It can't be read, or is another build's: what it says is unknown.
+pub(super) fn read(ledger: &Ledger, id: Uuid) -> Result<Seen, ledger::Error> {
+    // In this order: a version that is older than what it says is none that counts.
+    let latest = ledger.latest(&RECORDS.key(id.as_bytes()));
+    // What a record says of itself is its writer's word.
+    match ledger.get(RECORDS, id.as_bytes())?.filter(|found| found.value.id == id) {
+        Some(found) => Ok(Seen { version: Some(found.version), record: Some(found.value) }),
+        None => match latest {
+            Some((_, false)) => Err(ledger::Error::Store("it was written by another build, or is damaged".into())),
+            latest => Ok(Seen { version: latest.map(|(version, _)| version), record: None }),
+        },
+    }
+}
+
+/// The same, where nothing is done about it but to show it.
+pub(super) fn known(ledger: &Ledger, id: Uuid) -> Option<Record> {
+    match read(ledger, id) {
+        Ok(seen) => seen.record,
         Err(error) => {
             tracing::warn!(task = %id, %error, "a record of a task can't be read; other members have it");
             None
         }
     }
+}
+
+/// The same, as it may be shown: one that has ended, but not for everyone, runs.
+pub fn told(ledger: &Ledger, id: Uuid) -> Option<Record> {
+    known(ledger, id).map(|record| record.as_told(true))
 }
 
 /// The runs of this node.
@@ -52,12 +80,21 @@ pub(super) enum Write {
     NoRow(Uuid),
 }
 
+impl Write {
+    /// Whether it writes one of these records.
+    fn is_of(&self, records: &BTreeSet<Uuid>) -> bool {
+        matches!(self, Write::Record(record) if records.contains(&record.id))
+    }
+}
+
 /// What one decision writes, and what comes after.
 #[derive(Default)]
 pub(super) struct Entry {
     pub writes: Vec<Write>,
     pub then: Vec<Action>,
     pub reply: Option<Reply>,
+    /// It was decided before, and the disk refused it: whoever waits for it does so still.
+    pub again: bool,
 }
 
 /// Told whether it is on disk.
@@ -93,10 +130,13 @@ pub(super) async fn keep(desk: Arc<Desk>, store: Store, ledger: Ledger, mut entr
         }
         let mut later = Later::default();
         for mut entry in group.drain(..) {
-            for single in singles(&mut entry, &sent, &fenced) {
+            if result.is_err() && entry.again {
+                desk.save_later(&entry.writes);
+            }
+            for single in singles(&mut entry, &sent, &fenced).into_iter().filter(|_| !entry.again) {
                 desk.tasks.spawn(single.follow(desk.clone(), ledger.clone(), result.clone()));
             }
-            if result.is_err() {
+            if result.is_err() && !entry.again {
                 // What was decided stands: it is written when the disk takes it, or taken back by whoever waits below.
                 desk.save_later(&entry.writes);
             }
@@ -107,7 +147,9 @@ pub(super) async fn keep(desk: Arc<Desk>, store: Store, ledger: Ledger, mut entr
                     action => desk.act(action),
                 }
             }
+            let taken_over = entry.writes.first().is_some_and(|write| write.is_of(&fenced));
             match entry.reply {
+                Some(reply) if taken_over => reply(Err(ledger::Error::Fenced)),
                 Some(reply) if counts || later.waits() => later.replies.push(reply),
                 Some(reply) => reply(result.clone()),
                 None => {}
@@ -144,7 +186,7 @@ fn singles(entry: &mut Entry, sent: &[ledger::Entry], fenced: &BTreeSet<Uuid>) -
     let mut singles: Vec<Single> = Vec::new();
     for (at, write) in entry.writes.iter().enumerate() {
         let Write::Record(record) = write else { continue };
-        if !record.spec.course.once || fenced.contains(&record.id) {
+        if !record.is_single() || fenced.contains(&record.id) {
             continue;
         }
         let reply = if at == 0 { entry.reply.take() } else { None };
@@ -171,29 +213,36 @@ impl Single {
         if saved.is_err() && !new {
             desk.save_later(&[Write::Record(self.record.clone())]);
         }
+        let (ownership, key) = (&desk.context.ownership, RECORDS.key(id.as_bytes()));
         let result = loop {
             let confirmed = match &saved {
-                Ok(()) => {
-                    let others = desk.context.ownership.others_enough();
-                    ledger.confirmed_by(others, self.written.clone()).await
-                }
+                Ok(()) => ownership.confirmed(&key, term, self.written.clone()).await,
                 Err(error) => Err(error.clone()),
             };
-            if new || confirmed.is_ok() && desk.context.ownership.holds(epoch) {
+            if new || confirmed.is_ok() && ownership.holds(epoch) {
                 break confirmed;
+            }
+            if confirmed == Err(ledger::Error::Fenced) {
+                // This node needs a later term than others have voted for.
+                desk.state().core.fenced(id, term);
             }
             sleep(CONFIRM_PAUSE).await;
             // A decision of an earlier term stays in the ledger; whoever decides now has seen it.
             let now = desk.state().core.get(id).filter(|record| record.term == term).cloned();
-            let Some(now) = now else { break Err(ledger::Error::Alone) };
-            if saved.is_err() && known(&ledger, id).as_ref() == Some(&now) {
-                self.written = ledger.entry(RECORDS, id.as_bytes()).into_iter().collect();
+            let Some(now) = now else { break Err(ledger::Error::Fenced) };
+            if saved.is_err()
+                && known(&ledger, id).as_ref() == Some(&now)
+                && let Some(entry) = ledger.entry(RECORDS, id.as_bytes())
+                && ledger.version_of(&key) == Some(entry.version)
+            {
+                self.written = vec![entry];
                 saved = Ok(());
             }
         };
         if result.is_ok() {
-            if state.ended() {
-                desk.state().core.confirmed(id);
+            if !new {
+                let confirmed = |core: &mut Core, now| core.confirmed(id, term, state.ended(), now);
+                desk.change(|state, now| ((), confirmed(&mut state.core, now), Also::default())).await;
             }
             desk.saved(&[Write::Record(self.record)]);
             self.then.into_iter().for_each(|action| desk.act(action));

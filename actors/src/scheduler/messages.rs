@@ -92,6 +92,8 @@ pub struct Run {
     pub attempt: u32,
     /// The owner's term: a node that has heard of a later one refuses.
     pub term: Term,
+    /// When the command was given, in milliseconds since 1970: a key that was forgotten may be given to another one.
+    pub submitted_ms: u64,
     /// What to run.
     pub spec: Spec,
 }
@@ -272,6 +274,8 @@ pub struct Record {
     pub started_ms: Option<u64>,
     /// When it ended.
     pub finished_ms: Option<u64>,
+    /// Of one that never runs twice at once: half of the swarm has its end on disk. Until then it counts as running.
+    pub settled: bool,
 }
 
 impl Record {
@@ -299,6 +303,7 @@ impl Record {
             submitted_ms,
             started_ms: None,
             finished_ms: None,
+            settled: false,
         }
     }
 
@@ -313,14 +318,28 @@ impl Record {
         Holding { term: self.term, owner: self.owner, epoch: self.epoch }
     }
 
-    /// Whether it is one of those that never run twice at once, and may run yet.
-    pub(super) fn is_single(&self) -> bool {
-        self.spec.course.once && !self.state.ended()
+    /// Whether it has ended, and nobody will run it again.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.ended() && (!self.spec.course.once || self.settled)
     }
 
-    /// Whose it is, and whether it has ended.
+    /// Whether it is one of those that never run twice at once, and may run yet.
+    pub(super) fn is_single(&self) -> bool {
+        self.spec.course.once && !self.is_over()
+    }
+
+    /// As it may be shown: one whose end could still be lost runs, as far as anyone is told.
+    pub(super) fn as_told(mut self, lasting: bool) -> Record {
+        if self.state.ended() && !(lasting && self.is_over()) {
+            self.state = State::Running;
+            (self.exit_code, self.error, self.finished_ms) = (None, None, None);
+        }
+        self
+    }
+
+    /// Whose it is, and whether it is over.
     pub(super) fn stands(&self) -> (NodeId, bool) {
-        (self.owner, self.state.ended())
+        (self.owner, self.is_over())
     }
 }
 

@@ -40,7 +40,7 @@ pub mod wish;
 pub use actor::start;
 pub use course::{Course, Part};
 pub use demand::{Condition, Demand};
-pub use journal::known;
+pub use journal::told;
 pub use messages::{Message, Record, ScheduleError, Spec, State, Stats};
 pub use wish::{Strategy, Wish};
 

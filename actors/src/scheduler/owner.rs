@@ -2,9 +2,9 @@
 
 use super::{
     core::{Refusal, STRIKES_MAX},
-    desk::{Also, Desk, Waiter},
+    desk::{Also, Desk, WRITTEN_TIMEOUT, Waiter},
     follow,
-    journal::{RECORDS, Write},
+    journal::{self, RECORDS, Seen, Write},
     messages::{Message, Priority, Record, Run, ScheduleError, Spec, Standing, State, Term},
     spec,
 };
@@ -12,7 +12,7 @@ use crate::{
     defaults::GATHER_TIMEOUT,
     ledger,
     node::lookup,
-    ownership::{Want, lease::Holding},
+    ownership::{self, Want, lease::Holding},
     task::{self, Level},
 };
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -20,7 +20,10 @@ use ractor::RpcReplyPort;
 use serde::{Serialize, de::DeserializeOwned};
 use skep_runtime::{Error, NodeId, Ticket, Wire, defaults::ASK_TIMEOUT};
 use std::{sync::Arc, time::Duration};
-use tokio::time::sleep;
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 use uuid::Uuid;
 
 /// How long a node may take to take a command: a commit on a slow disk.
@@ -33,12 +36,24 @@ const ABSENT_TRIES: u32 = 20;
 const ABSENT_PAUSE: Duration = Duration::from_millis(100);
 /// The pause before a node is told once more to end something.
 const STOP_PAUSE: Duration = Duration::from_secs(1);
+/// How often a node asks for the votes for a new command: others may do so at the same time.
+const WIN_TRIES: usize = 3;
+/// How long it leaves those to another, who gets them in that time, and has them written.
+const WIN_PAUSE: Duration = Duration::from_millis(500);
 /// Bytes of output that a record shows in a list.
 const LISTED_OUTPUT_BYTES: usize = 1024;
 /// Bytes of a list: half a message.
 const LIST_BYTES_MAX: usize = 512 << 10;
 /// Callers that may wait for the end of one command.
 const WAITERS_MAX: usize = 64;
+
+/// Whether an id is a task's already.
+enum Taken {
+    As(Box<Record>),
+    /// Somebody is taking it, or has not got it confirmed.
+    Perhaps,
+    Nowhere,
+}
 
 impl Desk {
     /// Takes a command. Answers when its record is on disk here and on another node, if one answers.
@@ -60,17 +75,20 @@ impl Desk {
             Ok(spec) => spec,
             Err(e) => return drop(reply.send(Wire(Err(e)))),
         };
-        let own = self.shown(id).await;
-        let known = match own {
-            None if again => self.find(id).await,
-            None => self.known(id),
-            own => own,
+        let before = self.read_arrived(id).await;
+        let taken = match again {
+            true => self.taken(id).await,
+            false => match self.shown(id).await.or_else(|| self.told(id)) {
+                Some(record) => Taken::As(Box::new(record)),
+                None => Taken::Nowhere,
+            },
         };
-        match known {
-            Some(record) => drop(reply.send(Wire(Ok(record)))),
-            None => match self.unknown_of(&spec.course.after).await {
+        match taken {
+            Taken::As(record) => drop(reply.send(Wire(Ok(*record)))),
+            Taken::Perhaps => drop(reply.send(Wire(Err(ScheduleError::NoMajority)))),
+            Taken::Nowhere => match self.unknown_of(&spec.course.after).await {
                 Some(unknown) => drop(reply.send(Wire(Err(no_prerequisite(unknown))))),
-                None => self.take_named(id, spec, reply).await,
+                None => self.take_named(id, spec, before, reply).await,
             },
         }
     }
@@ -79,7 +97,7 @@ impl Desk {
     pub(super) fn states(&self, ids: &[Uuid]) -> Vec<Option<Standing>> {
         let standing = |record: Record| Standing { state: record.state, error: record.error };
         let own = |id: &Uuid| self.state().shown(*id);
-        ids.iter().map(|id| own(id).or_else(|| self.known(*id)).map(standing)).collect()
+        ids.iter().map(|id| own(id).or_else(|| self.told(*id)).map(standing)).collect()
     }
 
     /// Takes a command if those that it waits for are known.
@@ -95,36 +113,97 @@ impl Desk {
 
     /// Takes a command whose key gives it its id, unless there is a task of this id in the swarm.
     async fn take_once(self: Arc<Self>, id: Uuid, spec: Spec, reply: Waiter) {
-        let own = self.shown(id).await;
-        let known = if own.is_some() { own } else { self.find(id).await };
-        match known {
-            None => self.take_named(id, spec, reply).await,
-            Some(record) if record.spec == spec => self.get(id, reply).await,
-            Some(_) => drop(reply.send(Wire(Err(ScheduleError::KeyTaken(id))))),
+        let before = self.read_arrived(id).await;
+        match self.taken(id).await {
+            Taken::Nowhere => self.take_named(id, spec, before, reply).await,
+            taken => self.answer_taken(taken, spec, reply).await,
         }
     }
 
-    /// Takes a command whose id another node may be given at this moment, too.
-    async fn take_named(self: &Arc<Self>, id: Uuid, spec: Spec, reply: Waiter) {
+    /// Whether there is a task of this id in the swarm.
+    async fn taken(&self, id: Uuid) -> Taken {
+        if let Some(own) = self.shown(id).await {
+            return Taken::As(Box::new(own));
+        }
+        match self.ask_for(id).await {
+            None => Taken::Nowhere,
+            // Its owner may be about to take it back: it was not confirmed, for all that is known here.
+            Some((record, false)) if record.is_single() && record.attempts == 0 => Taken::Perhaps,
+            Some((record, _)) => Taken::As(Box::new(record)),
+        }
+    }
+
+    /// Answers with a command that has the key already.
+    async fn answer_taken(self: Arc<Self>, taken: Taken, spec: Spec, reply: Waiter) {
+        match taken {
+            Taken::As(record) if record.spec == spec => self.get(record.id, reply).await,
+            Taken::As(record) => drop(reply.send(Wire(Err(ScheduleError::KeyTaken(record.id))))),
+            Taken::Perhaps | Taken::Nowhere => drop(reply.send(Wire(Err(ScheduleError::NoMajority)))),
+        }
+    }
+
+    /// What the ledger has of a command, once none of this id is being taken here.
+    async fn read_arrived(&self, id: Uuid) -> Result<Seen, ledger::Error> {
+        let mut changes = self.changes();
+        let arrived = async { while self.state().arriving.contains(&id) && changes.changed().await.is_ok() {} };
+        // Beyond that the place is refused.
+        let _ = timeout(WRITTEN_TIMEOUT, arrived).await;
+        journal::read(&self.context.ledger, id)
+    }
+
+    /// Takes a command whose id another node may be given at this moment, too. `before`: what the ledger had of it before it
+    /// was looked for.
+    async fn take_named(self: &Arc<Self>, id: Uuid, spec: Spec, before: Result<Seen, ledger::Error>, reply: Waiter) {
         if !spec.course.once {
             return self.take(id, spec, None, reply).await;
         }
-        let first = Term::first(self.context.env.now_ms(), self.context.directory.id());
-        let want = Want { id: id.as_bytes().to_vec(), held: None, first };
-        match self.context.ownership.win(RECORDS, vec![want]).await.into_values().next() {
-            Some(holding) => self.take(id, spec, Some(holding), reply).await,
-            None => drop(reply.send(Wire(Err(ScheduleError::NoMajority)))),
+        let claimed = before.map_err(|e| ScheduleError::Store(e.to_string())).and_then(|before| {
+            self.state().claim(id, &spec)?;
+            Ok(before)
+        });
+        let before = match claimed {
+            Ok(before) => before,
+            Err(e) => return drop(reply.send(Wire(Err(e)))),
+        };
+        if let Some(holding) = self.win_new(id, before).await {
+            return self.take(id, spec, Some(holding), reply).await;
         }
+        self.unclaim(id);
+        // Another node may have been faster.
+        let taken = self.taken(id).await;
+        self.clone().answer_taken(taken, spec, reply).await;
     }
 
-    /// Takes a command; others may have voted that it is this node's.
+    /// Asks for the votes for a command that nobody has, as far as is known here. Two nodes that do so at once may get none.
+    async fn win_new(&self, id: Uuid, mut seen: Seen) -> Option<Holding> {
+        let me = self.context.directory.id();
+        let key = id.as_bytes();
+        for _ in 0..WIN_TRIES {
+            if seen.record.is_some() {
+                return None;
+            }
+            let first = Term::first(self.context.env.now_ms(), me);
+            // One that was deleted has no owner, but the terms before it count.
+            let first = seen.version.map_or(first, |version| first.max(Term(version.term).next(me)));
+            let want = Want { id: key.to_vec(), version: seen.version, held: None, first };
+            if let Some(won) = self.context.ownership.win(RECORDS, vec![want]).await.remove(&key[..]) {
+                return Some(won);
+            }
+            let everyone = [&[me], &*self.context.members.others_up()].concat();
+            // The others let the first of them pass.
+            if ownership::first(id, &everyone) != Some(me) {
+                sleep(WIN_PAUSE).await;
+            }
+            seen = journal::read(&self.context.ledger, id).ok()?;
+        }
+        None
+    }
+
+    /// Takes a command. `won`: the place is this node's already, and others have voted for that.
     async fn take(self: &Arc<Self>, id: Uuid, spec: Spec, won: Option<Holding>, reply: Waiter) {
         self.change(|state, now| {
-            let admitted = state.core.admit(&spec).and_then(|()| match state.arriving.insert(id) {
-                true => Ok(()),
-                false => Err(Error::Busy(super::NAME.into()).into()),
-            });
-            if let Err(e) = admitted {
+            let claimed = if won.is_some() { Ok(()) } else { state.claim(id, &spec) };
+            if let Err(e) = claimed {
                 let _ = reply.send(Wire(Err(e)));
                 return ((), Vec::new(), Also::default());
             }
@@ -133,7 +212,7 @@ impl Desk {
             record.term = won.map_or(record.term, |won| won.term);
             let writes = vec![Write::Record(Box::new(record.clone()))];
             let (desk, term, once) = (self.clone(), record.term, record.spec.course.once);
-            let saved: super::journal::Reply = Box::new(move |saved| match saved {
+            let saved: journal::Reply = Box::new(move |saved| match saved {
                 // Not from within the journal: the decision that follows needs a place in it.
                 Ok(()) => desk.clone().tasks.spawn(async move {
                     let take = |state: &mut super::desk::State, now| {
@@ -143,30 +222,45 @@ impl Desk {
                         ((state.core.get(id).cloned(), after), actions, Also::default())
                     };
                     let (taken, after) = desk.change(take).await;
+                    desk.wake();
                     desk.look_at(after).await;
                     desk.count("submitted");
                     let _ = reply.send(Wire(taken.ok_or(ScheduleError::NoSuchTask(id))));
                 }),
-                Err(e) => {
-                    desk.state().arriving.remove(&id);
+                Err(e) => desk.clone().tasks.spawn(async move {
                     // Nobody shall take over what nobody was promised.
-                    if e == ledger::Error::Alone {
-                        desk.tasks.spawn(desk.clone().take_back(id, term));
+                    desk.take_back(id, term).await;
+                    desk.unclaim(id);
+                    match e {
+                        // It is another's, who was asked for the same.
+                        ledger::Error::Fenced => {
+                            let taken = desk.taken(id).await;
+                            desk.answer_taken(taken, record.spec, reply).await;
+                        }
+                        ledger::Error::Alone if once => drop(reply.send(Wire(Err(ScheduleError::NoMajority)))),
+                        e => drop(reply.send(Wire(Err(ScheduleError::Store(e.to_string()))))),
                     }
-                    let _ = reply.send(Wire(Err(match e {
-                        ledger::Error::Alone if once => ScheduleError::NoMajority,
-                        e => ScheduleError::Store(e.to_string()),
-                    })));
-                }
+                }),
             });
             ((), Vec::new(), Also { writes, reply: Some(saved) })
         })
         .await;
     }
 
-    async fn take_back(self: Arc<Self>, id: Uuid, term: Term) {
-        let also = Also { writes: vec![Write::NoRecord(id, term)], reply: None };
+    fn unclaim(&self, id: Uuid) {
+        self.state().arriving.remove(&id);
+        self.wake();
+    }
+
+    /// Deletes what could not be confirmed; when that is written, or the disk refused it.
+    async fn take_back(&self, id: Uuid, term: Term) {
+        let (written, wait) = oneshot::channel();
+        let reply: journal::Reply = Box::new(move |_| {
+            let _: Result<(), ()> = written.send(());
+        });
+        let also = Also { writes: vec![Write::NoRecord(id, term)], reply: Some(reply) };
         self.change(|_, _| ((), Vec::new(), also)).await;
+        let _ = wait.await;
     }
 
     /// One record from wherever it is, with its output so far.
@@ -281,10 +375,10 @@ impl Desk {
     /// Asks a node to run something, and tells the core what came of it. An order that has not gone out when its attempt
     /// counts no more is taken back: a node that comes up seconds later must not run what another one has done.
     pub(super) async fn order(self: Arc<Self>, node: NodeId, run: Run) {
-        let (id, attempt) = (run.id, run.attempt);
+        let (id, attempt, term) = (run.id, run.attempt, run.term);
         let mut changes = self.changes();
         let counts_no_more =
-            async { while self.state().core.is_running(id, attempt) && changes.changed().await.is_ok() {} };
+            async { while self.state().core.is_current(id, attempt, term) && changes.changed().await.is_ok() {} };
         let answer = tokio::select! {
             biased;
             answer = self.ask_to_run(node, run) => answer,
@@ -307,7 +401,7 @@ impl Desk {
         if let Err(refusal) = &outcome {
             tracing::debug!(task = %id, ?node, attempt, of = STRIKES_MAX, ?refusal, "a node did not take a command");
         }
-        self.change(|state, now| ((), state.core.ran(node, id, attempt, outcome, now), Also::default())).await;
+        self.change(|state, now| ((), state.core.ran(node, id, (attempt, term), outcome, now), Also::default())).await;
     }
 
     /// A node's answer. A scheduler that is being started again is asked once more.
@@ -330,7 +424,7 @@ impl Desk {
             let stop = Wire((id, attempt, term));
             let stopped = self.scheduler(node).ask(STOP_TIMEOUT, |reply| Message::Stop(stop, reply)).await;
             if matches!(stopped, Ok(Ok(()) | Err(ScheduleError::TakenOver)))
-                || !self.state().core.is_running(id, attempt)
+                || !self.state().core.is_current(id, attempt, term)
             {
                 return;
             }
@@ -352,15 +446,20 @@ impl Desk {
 
     /// The record of another node's command: from its owner, who knows best, or as it is known here.
     pub(super) async fn find(&self, id: Uuid) -> Option<Record> {
-        let Some(known) = self.known(id) else { return self.ask_around(id).await };
-        match self.answers(known.owner) {
-            true => {
-                let owner = self.scheduler(known.owner);
-                let asked = owner.ask(GATHER_TIMEOUT, |reply| Message::Find(Wire(id), reply)).await;
-                Some(asked.ok().flatten().unwrap_or(known))
+        self.ask_for(id).await.map(|(record, _)| record)
+    }
+
+    /// The same, and whether its owner says so.
+    async fn ask_for(&self, id: Uuid) -> Option<(Record, bool)> {
+        let Some(known) = self.told(id) else { return Some((self.ask_around(id).await?, true)) };
+        if self.answers(known.owner) {
+            let owner = self.scheduler(known.owner);
+            let asked = owner.ask(GATHER_TIMEOUT, |reply| Message::Find(Wire(id), reply)).await;
+            if let Ok(Some(record)) = asked {
+                return Some((record, true));
             }
-            false => Some(known),
         }
+        Some((known, false))
     }
 
     /// Asks the scheduler that decides about another node's command.
@@ -393,7 +492,7 @@ impl Desk {
             let away = state.wards.owners().into_iter().filter(|owner| !self.answers(*owner));
             away.flat_map(|owner| state.wards.of(owner).collect::<Vec<_>>()).take(max as usize).collect()
         };
-        ids.into_iter().filter_map(|id| self.known(id)).collect()
+        ids.into_iter().filter_map(|id| self.told(id)).collect()
     }
 
     /// A record that has not come here yet.

@@ -56,7 +56,7 @@ impl Desk {
             Err(why) => return drop(reply.send(Wire(Err(ScheduleError::NoFence(why))))),
         };
         // Another may own it by now of whom this node has not heard as a runner.
-        let known = self.context.ledger.version(super::journal::RECORDS, run.id.as_bytes());
+        let known = self.context.ledger.version_of(&super::journal::RECORDS.key(run.id.as_bytes()));
         if known.is_some_and(|known| known.term > run.term.0) {
             return drop(reply.send(Wire(Err(ScheduleError::TakenOver))));
         }

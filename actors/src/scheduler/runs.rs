@@ -28,6 +28,8 @@ pub struct Row {
     pub term: Term,
     /// Which attempt it was.
     pub attempt: u32,
+    /// Of which command of this id: when that was given, in milliseconds since 1970.
+    pub submitted_ms: u64,
     /// Cores that it was promised.
     pub cpus: u16,
     /// Bytes of memory that it was promised.
@@ -71,6 +73,8 @@ pub enum Order {
 #[derive(Debug, Default)]
 pub struct Runs {
     rows: BTreeMap<Uuid, Row>,
+    /// Those that run: few among many.
+    active: BTreeSet<Uuid>,
     /// Ended and heard, in that order: with their outputs.
     kept: VecDeque<Uuid>,
     /// The same, those before them: without.
@@ -110,6 +114,7 @@ impl Runs {
             owner: run.owner,
             term: run.term,
             attempt: run.attempt,
+            submitted_ms: run.submitted_ms,
             cpus: run.spec.cpus,
             memory_bytes: run.spec.memory_bytes,
             gpus: run.spec.demand.gpus(),
@@ -120,7 +125,9 @@ impl Runs {
         };
         match self.rows.get(&run.id) {
             Some(old) if old.term > run.term => return Err(ScheduleError::TakenOver),
-            // Whoever asks has less than all that became of it, or asked long ago.
+            // It was given anew under a key that was forgotten, and owes nothing to the one before but its end.
+            Some(old) if old.submitted_ms != run.submitted_ms && old.ending.is_some() => {}
+            Some(old) if old.submitted_ms != run.submitted_ms => return Err(ScheduleError::NoRoom),
             Some(old) if old.attempt > run.attempt => return Err(ScheduleError::Further(old.attempt)),
             Some(old) if old.attempt == run.attempt && old.term == run.term && old.ending.is_none() => {
                 return Ok(Order::Known(old.sandbox));
@@ -134,7 +141,7 @@ impl Runs {
             Some(old) if old.ending.is_none() => return Err(ScheduleError::NoRoom),
             _ => {}
         }
-        for active in self.rows.values().filter(|r| r.ending.is_none()) {
+        for (_, active) in self.active() {
             node.taken.add(Taken {
                 commands: 1,
                 cpus: active.cpus.into(),
@@ -149,7 +156,15 @@ impl Runs {
     /// A run that is about to start, or has a new owner.
     pub fn put(&mut self, id: Uuid, row: Row) {
         self.keep_no_more(id);
+        match row.ending {
+            None => self.active.insert(id),
+            Some(_) => self.active.remove(&id),
+        };
         self.rows.insert(id, row);
+    }
+
+    fn active(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
+        self.active.iter().filter_map(|id| Some((id, self.rows.get(id)?)))
     }
 
     fn keep_no_more(&mut self, id: Uuid) {
@@ -161,6 +176,7 @@ impl Runs {
 
     /// A run that could not be written down: it never was.
     pub fn undone(&mut self, id: Uuid) {
+        self.active.remove(&id);
         self.rows.remove(&id);
     }
 
@@ -176,8 +192,7 @@ impl Runs {
 
     /// Everything that runs is to end as lost. What that is.
     pub fn send_away(&mut self, why: &str) -> Vec<(Uuid, u32, Term)> {
-        let running = self.rows.iter().filter(|(_, row)| row.ending.is_none());
-        let running: Vec<_> = running.map(|(id, row)| (*id, row.attempt, row.term)).collect();
+        let running: Vec<_> = self.active().map(|(id, row)| (*id, row.attempt, row.term)).collect();
         self.leaving.extend(running.iter().map(|(id, ..)| (*id, why.to_owned())));
         running
     }
@@ -192,6 +207,7 @@ impl Runs {
     /// A run ended here. The row to write, unless it was known.
     pub fn ended(&mut self, id: Uuid, attempt: u32, ending: Ending, now_ms: u64) -> Option<Row> {
         let row = self.rows.get_mut(&id).filter(|r| r.attempt == attempt && r.ending.is_none())?;
+        self.active.remove(&id);
         row.ended_ms = now_ms;
         row.ending = Some(match self.leaving.remove(&id).filter(|_| ending.state == State::Cancelled) {
             Some(why) => lost(&why),
@@ -243,6 +259,7 @@ impl Runs {
     }
 
     /// All of them.
+    #[cfg(test)]
     pub fn all(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
         self.rows.iter()
     }
@@ -255,7 +272,7 @@ impl Runs {
 
     /// How many run now.
     pub fn running(&self) -> usize {
-        self.rows.values().filter(|r| r.ending.is_none()).count()
+        self.active.len()
     }
 }
 
@@ -296,7 +313,8 @@ mod tests {
     fn run(n: u128, attempt: u32, cpus: u16) -> Run {
         let mut spec = spec("true");
         spec.cpus = cpus;
-        Run { id: Uuid::from_u128(n), owner: NodeId::from_bytes([2; 32]), attempt, term: Term(1), spec }
+        let owner = NodeId::from_bytes([2; 32]);
+        Run { id: Uuid::from_u128(n), owner, attempt, term: Term(1), submitted_ms: 1, spec }
     }
 
     fn start(runs: &mut Runs, run: Run) -> Result<Order, ScheduleError> {
@@ -335,6 +353,17 @@ mod tests {
         assert_eq!(runs.order(&run(1, 2, 0), Level::Landlock, node(2)), Err(ScheduleError::TakenOver));
         let again = runs.order(&heir, Level::Landlock, node(2));
         assert!(matches!(again, Ok(Order::Inherited(_))), "it asks, so it doesn't know");
+    }
+
+    #[test]
+    fn what_is_given_anew_under_a_key_that_was_forgotten_runs() {
+        let mut runs = Runs::default();
+        start(&mut runs, run(1, 1, 0)).unwrap();
+        let anew = Run { term: Term(2), submitted_ms: 2, ..run(1, 1, 0) };
+        assert_eq!(start(&mut runs, anew.clone()), Err(ScheduleError::NoRoom), "the one before runs yet");
+        runs.ended(Uuid::from_u128(1), 1, lost("x"), 1);
+        assert!(matches!(start(&mut runs, anew), Ok(Order::Start(_))));
+        assert_eq!(start(&mut runs, run(1, 1, 0)), Err(ScheduleError::TakenOver), "an order that was late");
     }
 
     #[test]

@@ -31,6 +31,8 @@ const GRACE: Duration = Duration::from_secs(3);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether they are gone.
 const KILL_PAUSE: Duration = Duration::from_millis(20);
+/// How often what could not be killed is looked at.
+const LEFT_PAUSE: Duration = Duration::from_secs(1);
 /// How often what broke a limit is told to stand still before it is killed: each time fewer are left that fork.
 const FREEZES_MAX: u32 = 20;
 /// Bytes that are read from a command at once.
@@ -75,7 +77,12 @@ pub(super) async fn work(
         let left = !first.is_whole() && end(&mut first, family, &over, &context.tasks).await;
         (over, left)
     };
-    let (over, left) = pump_beside(life, output, sink).await;
+    let (over, mut left) = pump_beside(life, output, sink).await;
+    // What never may run twice at once is not over while the kernel holds on to something of it.
+    while left && run.spec.course.once {
+        sleep(LEFT_PAUSE).await;
+        left = context.tasks.compute(move || family.signal(Signal::KILL)).await.unwrap_or(true);
+    }
     if left {
         tracing::error!(task = %run.id, "processes of a command could not be killed");
     } else {

@@ -11,8 +11,8 @@
 //! and the limits are this process's own meanwhile.
 //!
 //! A command that never may run on two machines at once is good until a moment that its node moves on. A node that stands
-//! still can't end it, so its keeper does, and ends itself without a word. Not here: the node's side of the socket ([`super::kept`]), and the looks
-//! at what a command takes (`fence::watch`).
+//! still can't end it, so its keeper does, and ends itself without a word. Not here: the node's side of the socket
+//! ([`super::kept`]), and the looks at what a command takes (`fence::watch`).
 
 use super::{
     family::Family,
@@ -107,9 +107,10 @@ enum Word {
     Good(u64),
 }
 
-/// What runs now, and whether the node is gone: then nothing may.
+/// What runs now, and whether it may.
 struct State {
     family: Option<Family>,
+    /// Nothing may run any more: the node is gone, or what ran was no longer good.
     gone: bool,
     /// Until when it is good, in milliseconds.
     until_ms: u64,
@@ -157,6 +158,10 @@ fn keep(order: &Order, output: OwnedFd, state: &Mutex<State>, adopts: bool) -> u
     let mut command = Command::new(&program);
     command.args(line).stdin(Stdio::null()).process_group(0).current_dir(PathBuf::from(text(&order.dir)));
     command.env_clear().envs(order.env.iter().map(|(name, value)| (text(name), text(value))));
+    // It may have stood still between the order and here.
+    if lock(state).ends() {
+        return NOT_STARTED;
+    }
     let spawned = output.try_clone().and_then(|errors| {
         command.stdout(output.try_clone()?).stderr(errors);
         let _limited = Limited::to(&order.limits);
@@ -249,7 +254,18 @@ impl State {
     /// Whether it must end at once.
     fn runs(&mut self, family: Option<Family>) -> bool {
         self.family = family;
+        self.ends()
+    }
+
+    /// Whether nothing may run any more: the node is gone, or says no longer that it counts.
+    fn ends(&mut self) -> bool {
+        self.gone |= self.until_ms < u64::MAX && self.left_ms() == 0;
         self.gone
+    }
+
+    /// For how long what runs is good.
+    fn left_ms(&self) -> u64 {
+        self.until_ms.saturating_sub(u64::try_from(since_boot().as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -288,10 +304,9 @@ fn watch(state: Arc<Mutex<State>>) -> mpsc::Receiver<(Order, OwnedFd)> {
 /// Waits for the node's next word. `false` if what runs is no longer good.
 fn good(state: &Mutex<State>) -> bool {
     loop {
-        let now_ms = u64::try_from(since_boot().as_millis()).unwrap_or(u64::MAX);
         let left = {
             let state = lock(state);
-            (state.family.is_some() && state.until_ms < u64::MAX).then(|| state.until_ms.saturating_sub(now_ms))
+            (state.family.is_some() && state.until_ms < u64::MAX).then(|| state.left_ms())
         };
         if left == Some(0) {
             return false;

@@ -519,7 +519,7 @@ impl Core {
         }
         let due = self.wards.due(self.me, self.fleet.values().copied(), now.uptime);
         if !due.is_empty() {
-            actions.push(Action::Adopt(due));
+            actions.push(Action::Adopt(due.into_iter().map(|(id, _)| id).collect()));
         }
         let again: Vec<Uuid> =
             self.passed.iter().filter(|(_, until)| **until <= now.uptime).map(|(id, _)| *id).collect();
