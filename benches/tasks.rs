@@ -2,7 +2,8 @@
 //! over HTTP, every command acknowledged once it is on disk.
 //!
 //! `cargo bench --bench tasks [-- --ray PYTHON]`. Beside it, in the same run: `xargs -P2`, which keeps nothing and promises
-//! nothing, and, with a Python that has it, Ray's tasks that start the same process.
+//! nothing, and, with a Python that has it, Ray's tasks that start the same process. Neither of them fences anything in, so
+//! what the fences cost is shown level by level, and beside the strongest `xargs` of `bwrap` with as little as it can do.
 //!
 //! Then as many commands as a node takes are queued on one that runs nothing: what each of them costs of its memory, how long
 //! a request takes with few of them waiting and with all, and what the next one is told.
@@ -53,19 +54,28 @@ async fn measure() {
     let python = args.iter().position(|arg| arg == "--ray").and_then(|at| args.get(at + 1));
     let hive = Hive::new();
     let bee = hive.start("alder").await;
+    // Where bubblewrap isn't found, landlock is what there is.
+    let without = hive.start_with("cedar", &[], &[("PATH", "/nowhere")]).await;
     println!("{:>24} {:>12} {:>12} {:>10} {:>9}", "", "taken/s", "done/s", "of xargs", "of Ray");
     for round in 1..=ROUNDS {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         println!("round {round} of {ROUNDS}, load {}", load.split(' ').take(3).collect::<Vec<_>>().join(" "));
-        let xargs = xargs();
+        let xargs_alone = xargs(&["echo"]);
         let ray = python.map(|python| ray(python));
-        let (taken, done) = skep(&bee).await;
-        let of_ray = ray.map_or("-".into(), |ray| format!("{:.2}", done / ray));
-        println!("{:>24} {taken:>12.0} {done:>12.0} {:>10.2} {of_ray:>9}", "skep over REST", done / xargs);
-        println!("{:>24} {:>12} {xargs:>12.0}", "xargs -P2", "");
+        println!("{:>24} {:>12} {xargs_alone:>12.0}", "xargs -P2", "");
         if let Some(ray) = ray {
             println!("{:>24} {:>12} {ray:>12.0}", "Ray, 2 workers", "");
         }
+        let rows =
+            [("no fence", &bee, Some("none")), ("without bubblewrap", &without, None), ("strongest", &bee, None)];
+        for (name, bee, sandbox) in rows {
+            let (taken, done) = skep(bee, sandbox).await;
+            let of_ray = ray.map_or("-".into(), |ray| format!("{:.2}", done / ray));
+            println!("{name:>24} {taken:>12.0} {done:>12.0} {:>10.2} {of_ray:>9}", done / xargs_alone);
+        }
+        let bare =
+            xargs(&["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--proc", "/proc", "--dev", "/dev", "echo"]);
+        println!("{:>24} {:>12} {bare:>12.0}", "xargs -P2 bwrap", "");
     }
     flood(&hive).await;
 }
@@ -115,11 +125,11 @@ fn memory(bee: &Bee) -> u64 {
 }
 
 /// Commands acknowledged and ended in a second.
-async fn skep(bee: &Bee) -> (f64, f64) {
+async fn skep(bee: &Bee, sandbox: Option<&str>) -> (f64, f64) {
     let before = ended(bee).await;
     let start = Instant::now();
     let submit = |n: usize| async move {
-        let wanted = json!({ "command": "echo", "args": [n.to_string()] });
+        let wanted = json!({ "command": "/bin/echo", "args": [n.to_string()], "sandbox": sandbox });
         let (status, answer) = bee.call("POST", "/api/tasks", Some(wanted)).await;
         assert!((200..300).contains(&status), "{status} {answer}");
     };
@@ -137,14 +147,18 @@ async fn ended(bee: &Bee) -> u64 {
     bee.get("/api/scheduler/stats").await["completed"].as_u64().unwrap()
 }
 
-fn xargs() -> f64 {
+fn xargs(line: &[&str]) -> f64 {
     let start = Instant::now();
     let mut xargs = Command::new("xargs");
-    xargs.args(["-P2", "-n1", "echo"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    xargs.args(["-P2", "-n1"]).args(line).stdin(Stdio::piped()).stdout(Stdio::null());
     let mut xargs = xargs.spawn().unwrap();
     let lines: String = (0..COMMANDS).map(|n| format!("{n}\n")).collect();
-    std::io::Write::write_all(&mut xargs.stdin.take().unwrap(), lines.as_bytes()).unwrap();
-    assert!(xargs.wait().unwrap().success());
+    // It may have ended before it read them.
+    let _ = std::io::Write::write_all(&mut xargs.stdin.take().unwrap(), lines.as_bytes());
+    // Where there is no bubblewrap that is all there is to say.
+    if !xargs.wait().unwrap().success() {
+        return f64::NAN;
+    }
     COMMANDS as f64 / start.elapsed().as_secs_f64()
 }
 

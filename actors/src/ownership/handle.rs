@@ -208,8 +208,8 @@ impl Votes {
                 match verdict {
                     Verdict::Granted => drop(vote.granted.insert(id)),
                     Verdict::Later(term) => vote.later = vote.later.max(Some(term)),
-                    Verdict::Behind => shared.ledger.behind(id),
-                    Verdict::Held | Verdict::Full => {}
+                    Verdict::Behind if id != shared.directory.id() => shared.ledger.behind(id),
+                    Verdict::Behind | Verdict::Held | Verdict::Full => {}
                 }
             }
         }

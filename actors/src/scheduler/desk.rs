@@ -8,6 +8,7 @@ use super::{
     fleet::Fleet,
     journal::{ENTRIES_MAX, Entry, Write, keep},
     messages::{Message, Record, ScheduleError, Spec, Term},
+    runner::Started,
     runs::Runs,
 };
 use crate::{Context, node, ownership::Wards, task::output::Output};
@@ -61,6 +62,8 @@ pub(super) struct State {
     pub wards: Wards,
     /// Commands that were admitted and whose records are not on disk yet.
     pub arriving: BTreeSet<Uuid>,
+    /// Runs that are not written down yet, and who is told when they are.
+    pub starting: BTreeMap<Uuid, Vec<Started>>,
     /// Outputs that are kept here, of runs that are over too.
     pub outputs: BTreeMap<Uuid, Output>,
     /// The actors of running commands.
@@ -115,6 +118,7 @@ impl Desk {
             runs,
             wards,
             arriving: BTreeSet::new(),
+            starting: BTreeMap::new(),
             outputs,
             actors: BTreeMap::new(),
             waiters: BTreeMap::new(),

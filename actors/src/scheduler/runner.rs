@@ -41,11 +41,16 @@ const START_PAUSE: Duration = Duration::from_millis(50);
 /// How often it is looked for.
 const START_TRIES: u32 = 100;
 
+/// Orders for one attempt that wait until it is written down: an owner asks once a second, and its heir may, too.
+const STARTERS_MAX: usize = 16;
+
+/// What an owner is told that wants something to run.
+pub(super) type Started = RpcReplyPort<Wire<Result<Level, ScheduleError>>>;
 type Answer = RpcReplyPort<Wire<Result<(), ScheduleError>>>;
 
 impl Desk {
     /// Takes a run if there is room, and starts it when that is written down.
-    pub(super) async fn run(self: &Arc<Self>, run: Run, reply: RpcReplyPort<Wire<Result<Level, ScheduleError>>>) {
+    pub(super) async fn run(self: &Arc<Self>, run: Run, reply: Started) {
         // The owner checked it, and may be of another version or worse.
         if let Err(e) = spec::check(&run.spec) {
             return drop(reply.send(Wire(Err(e))));
@@ -79,7 +84,12 @@ impl Desk {
                     return ((), Vec::new(), Also { writes, reply: Some(saved) });
                 }
                 Ok(Order::Known(sandbox)) => {
-                    let _ = reply.send(Wire(Ok(sandbox)));
+                    match state.starting.get_mut(&run.id) {
+                        // What the disk refuses was never started.
+                        Some(waiting) if waiting.len() < STARTERS_MAX => waiting.push(reply),
+                        Some(_) => {}
+                        None => drop(reply.send(Wire(Ok(sandbox)))),
+                    }
                     return ((), Vec::new(), Also::default());
                 }
                 Err(e) => {
@@ -88,16 +98,23 @@ impl Desk {
                 }
             };
             state.runs.put(run.id, row.clone());
+            state.starting.insert(run.id, vec![reply]);
             let desk = self.clone();
             let writes = vec![Write::Row(run.id, Box::new(row))];
-            let saved: super::journal::Reply = Box::new(move |saved| match saved {
-                Ok(()) => {
-                    let _ = reply.send(Wire(Ok(sandbox)));
-                    desk.clone().tasks.spawn(desk.launch(run, sandbox));
+            let saved: super::journal::Reply = Box::new(move |saved| {
+                let waiting = {
+                    let mut state = desk.state();
+                    if saved.is_err() {
+                        state.runs.undone(run.id);
+                    }
+                    state.starting.remove(&run.id).unwrap_or_default()
+                };
+                let answer = saved.map(|()| sandbox).map_err(|e| ScheduleError::Store(e.to_string()));
+                for reply in waiting {
+                    let _ = reply.send(Wire(answer.clone()));
                 }
-                Err(e) => {
-                    desk.state().runs.undone(run.id);
-                    let _ = reply.send(Wire(Err(ScheduleError::Store(e.to_string()))));
+                if answer.is_ok() {
+                    desk.clone().tasks.spawn(desk.launch(run, sandbox));
                 }
             });
             ((), Vec::new(), Also { writes, reply: Some(saved) })
@@ -302,7 +319,7 @@ impl Desk {
             if self.context.env.elapsed() >= until {
                 return Err("its owner was too slow to say that it counts".to_owned());
             }
-            if disk {
+            if disk && dir.exists() {
                 self.remove(vec![id]).await;
             }
             let leash = once.then_some(until);

@@ -16,7 +16,13 @@ use crate::{
 };
 use rustix::process::Signal;
 use skep_runtime::tasks::Spawner;
-use std::{fs::remove_dir_all, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus, time::Duration};
+use std::{
+    fs::{remove_dir, remove_dir_all},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
@@ -88,9 +94,12 @@ pub(super) async fn work(
     } else {
         guard.0 = None;
         first.retire(&context.keepers, &context.tasks).await;
-        // What it left would count against nobody.
-        let emptied = context.tasks.compute(move || folders.iter().for_each(|folder| drop(remove_dir_all(folder))));
-        let _ = emptied.await;
+        // What it left would count against nobody. Most commands leave nothing, and then there is nothing to wait for.
+        let full: Vec<PathBuf> = folders.into_iter().filter(|folder| remove_dir(folder).is_err()).collect();
+        if !full.is_empty() {
+            let emptied = context.tasks.compute(move || full.iter().for_each(|folder| drop(remove_dir_all(folder))));
+            let _ = emptied.await;
+        }
     }
     // One that was ended since nobody moved its moment on ran while its node stood still: it counts as lost.
     let unseen = run.spec.course.once && matches!(over, Over::Exited(Err(_)));
