@@ -204,12 +204,12 @@ impl World {
                     all.push(Step::Gossip(n, to));
                 }
             }
-            if let Some((held, have)) = &node.owns {
-                if node.written.is_none_or(|written| written.term <= held.term) {
-                    let lacks =
-                        |to: &u8| !have.contains(to) && (*to == n || have.contains(&n) || node.written == Some(*held));
-                    all.extend((0..rules.nodes).filter(lacks).map(|to| Step::Push(n, to)));
-                }
+            if let Some((held, have)) = &node.owns
+                && node.written.is_none_or(|written| written.term <= held.term)
+            {
+                let first = |to: u8| to == n || node.written == Some(*held);
+                let lacks = |to: &u8| !have.contains(to) && first(*to);
+                all.extend((0..rules.nodes).filter(lacks).map(|to| Step::Push(n, to)));
             }
             if node.wants.is_none() {
                 let least = node.written.map_or(0, |held| held.term.0 / 8);

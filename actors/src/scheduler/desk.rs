@@ -363,7 +363,7 @@ impl State {
 
     /// A record as it may be shown: one whose ending could still be lost runs, as far as anyone is told.
     pub(super) fn shown(&self, id: Uuid) -> Option<Record> {
-        Some(self.core.get(id)?.clone().as_told(!self.ending.contains(&id)))
+        Some(self.core.get(id)?.clone().shown(!self.ending.contains(&id)))
     }
 
     /// Whether an ending is on its way to the disk.

@@ -57,7 +57,7 @@ pub(super) fn known(ledger: &Ledger, id: Uuid) -> Option<Record> {
 
 /// The same, as it may be shown: one that has ended, but not for everyone, runs.
 pub fn told(ledger: &Ledger, id: Uuid) -> Option<Record> {
-    known(ledger, id).map(|record| record.as_told(true))
+    known(ledger, id).map(|record| record.shown(true))
 }
 
 /// The runs of this node.

@@ -329,7 +329,7 @@ impl Record {
     }
 
     /// As it may be shown: one whose end could still be lost runs, as far as anyone is told.
-    pub(super) fn as_told(mut self, lasting: bool) -> Record {
+    pub(super) fn shown(mut self, lasting: bool) -> Record {
         if self.state.ended() && !(lasting && self.is_over()) {
             self.state = State::Running;
             (self.exit_code, self.error, self.finished_ms) = (None, None, None);
