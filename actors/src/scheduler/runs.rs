@@ -77,8 +77,8 @@ pub struct Runs {
     active: BTreeSet<Uuid>,
     /// Ended and heard, in that order: with their outputs.
     kept: VecDeque<Uuid>,
-    /// The same, those before them: without.
-    remembered: VecDeque<Uuid>,
+    /// The same, those before them: without, and when they ended. Some may be forgotten or have run again since.
+    remembered: VecDeque<(Uuid, u64)>,
     /// Told to end for this reason, not because anybody wants them cancelled.
     leaving: BTreeMap<Uuid, String>,
 }
@@ -101,7 +101,8 @@ impl Runs {
             runs.rows.insert(id, row);
         }
         let over = runs.kept.len().saturating_sub(KEPT_OUTPUTS_MAX);
-        runs.remembered = runs.kept.drain(..over).collect();
+        let old: Vec<Uuid> = runs.kept.drain(..over).collect();
+        runs.remembered = old.into_iter().filter_map(|id| Some((id, runs.rows.get(&id)?.ended_ms))).collect();
         (runs, died)
     }
 
@@ -155,7 +156,7 @@ impl Runs {
 
     /// A run that is about to start, or has a new owner.
     pub fn put(&mut self, id: Uuid, row: Row) {
-        self.keep_no_more(id);
+        self.kept.retain(|kept| *kept != id);
         match row.ending {
             None => self.active.insert(id),
             Some(_) => self.active.remove(&id),
@@ -165,13 +166,6 @@ impl Runs {
 
     fn active(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
         self.active.iter().filter_map(|id| Some((id, self.rows.get(id)?)))
-    }
-
-    fn keep_no_more(&mut self, id: Uuid) {
-        self.kept.retain(|kept| *kept != id);
-        if self.rows.get(&id).is_some_and(|row| row.heard) {
-            self.remembered.retain(|kept| *kept != id);
-        }
     }
 
     /// A run that could not be written down: it never was.
@@ -229,17 +223,20 @@ impl Runs {
             && let Some(old) = self.kept.pop_front()
         {
             heard.outputs.push(old);
-            self.remembered.push_back(old);
-            if let Some(row) = self.rows.get_mut(&old)
-                && let Some(ending) = row.ending.as_mut().filter(|ending| !ending.output.is_empty())
-            {
+            let Some(row) = self.rows.get_mut(&old) else { continue };
+            self.remembered.push_back((old, row.ended_ms));
+            if let Some(ending) = row.ending.as_mut().filter(|ending| !ending.output.is_empty()) {
                 ending.output = String::new();
                 heard.written.push((old, row.clone()));
             }
         }
         let over = self.remembered.len().saturating_sub(KEPT_ROWS_MAX);
-        heard.forgotten = self.remembered.drain(..over).collect();
-        heard.forgotten.iter().for_each(|id| drop(self.rows.remove(id)));
+        for (old, ended_ms) in self.remembered.drain(..over) {
+            if self.rows.get(&old).is_some_and(|row| row.heard && row.ended_ms == ended_ms) {
+                self.rows.remove(&old);
+                heard.forgotten.push(old);
+            }
+        }
         heard
     }
 
@@ -248,7 +245,7 @@ impl Runs {
         if self.rows.get(&id).is_none_or(|r| r.ending.is_none()) {
             return false;
         }
-        self.keep_no_more(id);
+        self.kept.retain(|kept| *kept != id);
         self.leaving.remove(&id);
         self.rows.remove(&id).is_some()
     }
@@ -266,7 +263,7 @@ impl Runs {
 
     /// Those whose output may be here.
     pub fn with_output(&self) -> impl Iterator<Item = (&Uuid, &Row)> {
-        let without: BTreeSet<Uuid> = self.remembered.iter().copied().collect();
+        let without: BTreeSet<Uuid> = self.remembered.iter().map(|(id, _)| *id).collect();
         self.rows.iter().filter(move |(id, _)| !without.contains(id))
     }
 
