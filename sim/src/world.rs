@@ -89,6 +89,8 @@ struct Machine {
     turns: Arc<Turns>,
     node: Option<Node>,
     swarm: usize,
+    /// It was taken off a roster, or took itself off.
+    uprooted: bool,
     /// Gone for good.
     retired: bool,
 }
@@ -158,7 +160,18 @@ impl World {
         let number = self.machines.len();
         let name = format!("n{number}");
         let (at, turns, id) = (self.new_address()?, Arc::new(Turns::all(&name)), Identity::from_seed(key).id());
-        self.machines.push(Machine { name, at, key, id, medium, turns, node: None, swarm, retired: false });
+        self.machines.push(Machine {
+            name,
+            at,
+            key,
+            id,
+            medium,
+            turns,
+            node: None,
+            swarm,
+            uprooted: false,
+            retired: false,
+        });
         self.beliefs().keys.push(id);
         self.start(number).await?;
         Ok(number)
@@ -332,7 +345,7 @@ impl World {
     pub async fn leave(&mut self, number: usize) -> Result<()> {
         self.note(&format!("leave {number}"));
         self.node(number)?.swarm().leave(true).await.with_context(|| format!("machine {number} leaves"))?;
-        self.machines[number].swarm = self.new_swarm();
+        self.evicted(number);
         Ok(())
     }
 
@@ -348,6 +361,7 @@ impl World {
     /// Notes that a machine is out of its swarm: for scenarios that learnt it themselves.
     pub fn evicted(&mut self, number: usize) {
         self.machines[number].swarm = self.new_swarm();
+        self.machines[number].uprooted = true;
     }
 
     /// Lets nothing pass between machines of different groups. A machine in no group is untouched.
@@ -510,6 +524,11 @@ impl World {
     /// Truth: whether two machines are members of one swarm.
     pub fn together(&self, one: usize, other: usize) -> bool {
         self.machines[one].swarm == self.machines[other].swarm
+    }
+
+    /// Truth: whether a machine was once taken off a roster: what others wrote there it has left behind.
+    pub fn was_uprooted(&self, number: usize) -> bool {
+        self.machines[number].uprooted
     }
 
     /// Truth: whether a machine is a swarm of one.

@@ -152,6 +152,7 @@ impl Promise {
         }
         // Whoever it was given to knows it, or has left the swarm in which others took it over.
         let given_to = world.node(self.owner).is_ok();
+        let answers_for_it = given_to && !world.was_uprooted(self.owner);
         let others = world.running().into_iter().filter(|number| *number != self.owner);
         let mut found = None;
         for asked in given_to.then_some(self.owner).into_iter().chain(others) {
@@ -170,7 +171,7 @@ impl Promise {
         }
         let Some((record, decides)) = found else {
             // While it is away, others may know: it had to confirm it with one of them, who may be away too.
-            ensure!(!given_to, "{} was acknowledged by {} and is lost", self.id, self.owner);
+            ensure!(!answers_for_it, "{} was acknowledged by {} and is lost", self.id, self.owner);
             return Ok(());
         };
         self.seen = Some(record.clone());
