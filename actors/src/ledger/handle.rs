@@ -325,8 +325,8 @@ impl Shared {
         Ok(taken)
     }
 
-    /// Takes what another node has. The keys of what is later here, once the rest is on the disk.
-    pub(super) async fn merge(&self, entries: Vec<Entry>) -> Result<Vec<Key>, Error> {
+    /// Takes what another node has; returns once what is news is on the disk.
+    pub(super) async fn merge(&self, entries: Vec<Entry>) -> Result<(), Error> {
         let (reply, merged) = oneshot::channel();
         self.jobs.send(Job::Merge(entries, reply)).await.map_err(|_| Error::Closed)?;
         merged.await.unwrap_or(Err(Error::Closed))

@@ -3,7 +3,7 @@
 
 use super::{
     core::{Line, Write, Written},
-    entry::{Entry, Key, Version},
+    entry::{Entry, Version},
     handle::Shared,
     messages::Error,
 };
@@ -31,8 +31,8 @@ pub(super) struct Row {
 pub(super) enum Job {
     /// This node changes records.
     Write(Vec<Write>, oneshot::Sender<Result<Written, Error>>),
-    /// Another node has these. Answered with those that are later here.
-    Merge(Vec<Entry>, oneshot::Sender<Result<Vec<Key>, Error>>),
+    /// Another node has these. Answered once what is news is on the disk.
+    Merge(Vec<Entry>, oneshot::Sender<Result<(), Error>>),
     /// Deletions that everyone has heard of.
     Forget(Vec<Line>),
     /// This node is in this swarm now: what others wrote in the one before is left behind.
@@ -42,7 +42,7 @@ pub(super) enum Job {
 /// What a job has come to, before it is on the disk.
 enum Done {
     Written(Written, oneshot::Sender<Result<Written, Error>>),
-    Merged(Vec<Entry>, Vec<Key>, oneshot::Sender<Result<Vec<Key>, Error>>),
+    Merged(Vec<Entry>, oneshot::Sender<Result<(), Error>>),
     Forgotten(Vec<Line>),
     Moved([u8; 32], Vec<Line>, oneshot::Sender<()>),
 }
@@ -81,8 +81,8 @@ fn decide(shared: &Shared, job: Job, now_ms: u64) -> Option<Done> {
             }
         },
         Job::Merge(entries, reply) => {
-            let (news, later) = shared.core().merge(entries, now_ms);
-            Some(Done::Merged(news, later, reply))
+            let (news, _) = shared.core().merge(entries, now_ms);
+            Some(Done::Merged(news, reply))
         }
         Job::Forget(lines) => {
             let core = shared.core();
@@ -129,10 +129,10 @@ fn finish(shared: &Shared, done: Done) {
             shared.core().flushed(&written.entries, uptime);
             let _ = reply.send(Ok(written));
         }
-        Done::Merged(news, later, reply) => {
+        Done::Merged(news, reply) => {
             shared.core().flushed(&news, uptime);
             shared.feed(news.iter().map(|entry| &entry.key));
-            let _ = reply.send(Ok(later));
+            let _ = reply.send(Ok(()));
         }
         Done::Forgotten(lines) => shared.core().forgotten(&lines),
         Done::Moved(home, left_behind, reply) => {
@@ -148,7 +148,7 @@ fn finish(shared: &Shared, done: Done) {
 fn fail(done: Done, error: &Error) {
     match done {
         Done::Written(_, reply) => drop(reply.send(Err(error.clone()))),
-        Done::Merged(_, _, reply) => drop(reply.send(Err(error.clone()))),
+        Done::Merged(_, reply) => drop(reply.send(Err(error.clone()))),
         // Tried again by whoever asked, later.
         Done::Forgotten(_) | Done::Moved(..) => {}
     }

@@ -130,13 +130,14 @@ pub(super) async fn keep(desk: Arc<Desk>, store: Store, ledger: Ledger, mut entr
         }
         let mut later = Later::default();
         for mut entry in group.drain(..) {
-            if result.is_err() && entry.again {
-                desk.save_later(&entry.writes);
+            for single in singles(&mut entry, &sent, &fenced) {
+                if !entry.again {
+                    desk.tasks.spawn(single.follow(desk.clone(), ledger.clone(), result.clone()));
+                } else if result.is_err() {
+                    desk.save_later(&[Write::Record(single.record)]);
+                }
             }
-            for single in singles(&mut entry, &sent, &fenced).into_iter().filter(|_| !entry.again) {
-                desk.tasks.spawn(single.follow(desk.clone(), ledger.clone(), result.clone()));
-            }
-            if result.is_err() && !entry.again {
+            if result.is_err() {
                 // What was decided stands: it is written when the disk takes it, or taken back by whoever waits below.
                 desk.save_later(&entry.writes);
             }
