@@ -3,6 +3,7 @@
 //! Nothing here that another client couldn't do: what the command line shows, every client can have.
 
 use crate::home::{Home, Note};
+use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -13,6 +14,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an answer of a model may take: it may be fetched and loaded first (the API waits 300 s for that), and then
 /// it writes on a slow machine.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(1800);
+/// How long a file may take: the largest, over a slow network, and a copy of it to another machine.
+const FILE_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 /// How long the connection to a node on this machine may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of one event of a stream: more is not ours.
@@ -91,6 +94,28 @@ impl Client {
     /// DELETE, as JSON.
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, Error> {
         self.json(self.request(Method::DELETE, path)).await
+    }
+
+    /// POST of so many bytes as they come, answered in JSON.
+    pub(crate) async fn upload(
+        &self,
+        path: &str,
+        pieces: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+        length: u64,
+    ) -> Result<Value, Error> {
+        let request = self.request(Method::POST, path).header("content-type", "application/octet-stream");
+        let request = request.header("content-length", length).body(reqwest::Body::wrap_stream(pieces));
+        self.json_within(FILE_TIMEOUT, request).await
+    }
+
+    /// GET of bytes, as they come.
+    pub(crate) async fn download(
+        &self,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Unpin + use<>, Error> {
+        let at = self.note.api.clone();
+        let response = self.send(self.request(Method::GET, path).timeout(FILE_TIMEOUT)).await?;
+        Ok(Box::pin(response.bytes_stream().map_err(move |e| Error::Silent(at.clone(), e.to_string()))))
     }
 
     /// The events of a stream that a GET opens.

@@ -4,7 +4,8 @@
 //! key        Ed25519 key, mode 0600        store/    roster, tasks, runs, budgets
 //! token      API bearer token, mode 0600   models/   weights
 //! guest      guests' cookie, mode 0600
-//! node.json  while the node is up          tasks/    scratch and output of commands
+//! node.json  while the node is up          tasks/    output of commands
+//!                                          scratch/  folders that they work in
 //! ```
 
 use serde::{Deserialize, Serialize};

@@ -15,13 +15,14 @@ use crate::{
 use ractor::{Actor, ActorRef};
 use skep_actors::{
     Context,
+    blob::{self, Blobs},
     ledger::Ledger,
     ownership::Ownership,
     runtime::{
         Directory, Members, Metrics, NodeId, Swarm, Tasks, store,
         supervise::{self, Supervisor},
     },
-    task::{Fences, kept::Keepers},
+    task::{Fences, kept::Keepers, scratch::Scratches},
     tree,
 };
 use skep_transport::{
@@ -342,6 +343,8 @@ impl Builder {
         let swarm: Arc<dyn Swarm> = Arc::new(transport);
         let ledger = Ledger::open(&env.base, &store, &directory, &members, &swarm, tasks.spawner())?;
         let ownership = Ownership::open(&env.base, &store, &directory, &members, &ledger)?;
+        let known = ledger.clone();
+        let blobs = Blobs::within(home.path(), &env.base, move || blob::needed(&known));
         let context = Context {
             name: config.name.clone(),
             env: env.base.clone(),
@@ -350,10 +353,12 @@ impl Builder {
             swarm,
             store,
             ledger,
+            blobs,
             ownership,
             metrics,
             tasks: tasks.spawner(),
             home: home.path().into(),
+            scratches: Scratches::within(home.path()),
             models,
             exe: program,
             keepers: Keepers::default(),

@@ -1,9 +1,10 @@
 //! What every actor of a node is given when it starts: its way to everything else.
 
 use crate::{
+    blob::Blobs,
     ledger::Ledger,
     ownership::Ownership,
-    task::{Fences, kept::Keepers},
+    task::{Fences, kept::Keepers, scratch::Scratches},
 };
 use skep_runtime::{Directory, Env, Members, Metrics, Swarm, store::Store, tasks::Spawner};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -25,6 +26,8 @@ pub struct Context {
     pub store: Store,
     /// What must survive this machine.
     pub ledger: Ledger,
+    /// Files that commands are given and leave.
+    pub blobs: Blobs,
     /// What only one may do: whether this node may.
     pub ownership: Ownership,
     /// Counters and gauges.
@@ -41,6 +44,8 @@ pub struct Context {
     pub exe: Option<PathBuf>,
     /// What stands between this node and its commands, if there is such a program.
     pub keepers: Keepers,
+    /// The folders of its commands.
+    pub scratches: Scratches,
     /// What keeps commands from the rest of this machine.
     pub fences: Fences,
     /// Labels that the owner gave this machine, for its card.

@@ -5,6 +5,7 @@
 //! node       this machine: identity, capacity, health, drain; the swarm's door for the owner
 //! ledger     small shared state that survives a lost machine
 //! scheduler  commands placed on nodes; its record of them          task      one running command
+//! blob       files that commands are given and leave, by their content
 //! goal       graphs of commands
 //! cron       commands at times: one owner each, which another node takes over
 //! worker     jobs for programs outside of the swarm, and who those are
@@ -16,10 +17,13 @@
 //! Not here: HTTP (`api`), sockets (`transport`), tensors (`engine`).
 
 pub mod agent;
+pub mod blob;
 pub mod budget;
 pub mod context;
 pub mod cron;
 pub mod defaults;
+pub mod digest;
+mod flight;
 pub mod goal;
 pub mod ledger;
 pub mod model;

@@ -7,9 +7,10 @@
 
 use crate::{
     Context,
+    blob::{self, Blobs},
     ledger::Ledger,
     ownership::Ownership,
-    task::{Fences, kept::Keepers},
+    task::{Fences, kept::Keepers, scratch::Scratches},
 };
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -168,6 +169,8 @@ impl Swarm {
         let ledger =
             Ledger::open(&env, &store, &directory, &members, &swarm, tasks.spawner()).expect("memory can be read");
         let ownership = Ownership::open(&env, &store, &directory, &members, &ledger).expect("memory can be read");
+        let known = ledger.clone();
+        let blobs = Blobs::within(&home, &env, move || blob::needed(&known));
         let context = Context {
             name: name(i),
             env,
@@ -176,10 +179,12 @@ impl Swarm {
             swarm,
             store,
             ledger,
+            blobs,
             ownership,
             metrics: Metrics::default(),
             tasks: tasks.spawner(),
             models: home.join("models"),
+            scratches: Scratches::within(&home),
             home,
             exe: None,
             keepers: Keepers::default(),

@@ -128,9 +128,13 @@ fn node_to_be_killed() -> ExitCode {
         let scheduler: Handle<Message> = context.directory.here(scheduler::NAME);
         let spec = Spec::new(COMMAND);
         let record = scheduler.ask(DEADLINE, |reply| Message::Submit(Wire(spec), reply)).await.unwrap().unwrap();
-        let ready = context.home.join("tasks").join(record.id.to_string()).join("work/ready");
+        let scratch = context.home.join("scratch");
+        let ready = || {
+            let mut folders = std::fs::read_dir(&scratch).into_iter().flatten().flatten();
+            folders.any(|folder| folder.path().join("work/ready").exists())
+        };
         let mut look = tokio::time::interval(Duration::from_millis(20));
-        while !ready.exists() {
+        while !ready() {
             look.tick().await;
         }
         let folder = context.home.parent().unwrap().display();

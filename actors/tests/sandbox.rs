@@ -421,9 +421,9 @@ print(open(\"f\").read(), end=\"\"); tempfile.TemporaryFile()'";
             let demand = Demand { disk_bytes: 8 << 20, ..Demand::default() };
             here.is_ended(Spec { demand, ..Spec::new(line) }, "(limit disk)").await;
         }
-        assert!(entries(&here.context.home.join("tasks")) > 0);
-        let work = std::fs::read_dir(here.context.home.join("tasks")).unwrap().flatten();
-        let left: Vec<PathBuf> = work.map(|task| task.path().join("work/big")).filter(|big| big.exists()).collect();
+        let scratch = std::fs::read_dir(here.context.home.join("scratch")).unwrap().flatten();
+        let big = scratch.flat_map(|both| ["work/big", "tmp/big"].map(|big| both.path().join(big)));
+        let left: Vec<PathBuf> = big.filter(|big| big.exists()).collect();
         assert!(left.is_empty(), "what it wrote is gone: {left:?}");
     }
 

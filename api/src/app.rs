@@ -1,8 +1,8 @@
 //! All of it in one endpoint: the documented paths, the documentation, the pages, and the guard in front.
 
 use crate::{
-    Config, agents, cluster, cron, goals, guard::Guard, health, llm, openai, pages, problem, session::Sessions, spec,
-    surface::Surface, tasks, usage, workers,
+    Config, agents, blobs, cluster, cron, goals, guard::Guard, health, llm, openai, pages, problem, session::Sessions,
+    spec, surface::Surface, tasks, usage, workers,
 };
 use poem::{
     Endpoint, EndpointExt, Request, Response, Route,
@@ -16,6 +16,7 @@ use skep_actors::Context;
 pub(crate) type Api = Surface<(
     cluster::Routes,
     tasks::Routes,
+    blobs::Routes,
     goals::Routes,
     cron::Routes,
     agents::Routes,
@@ -58,6 +59,7 @@ fn api(context: &Context, sessions: &Sessions) -> Api {
     Surface((
         cluster::routes(context),
         tasks::routes(context),
+        blobs::routes(context),
         goals::routes(context),
         cron::routes(context),
         agents::routes(context),

@@ -39,6 +39,11 @@ pub(crate) fn await_from(context: &Context, node: NodeId) -> Result<Awaited, Err
 pub(crate) type Frames<F> = BoxStream<'static, Result<F, Error>>;
 
 impl Awaited {
+    /// The stream itself, once the other side has opened it.
+    pub(crate) async fn opened(self) -> Result<skep_actors::runtime::Stream, Error> {
+        self.expected.opened().await
+    }
+
     /// Its frames, from when the other side has opened it. Dropping them tells the other side to stop.
     pub(crate) async fn frames<F: DeserializeOwned + Send + 'static>(self) -> Result<Frames<F>, Error> {
         let stream = self.expected.opened().await?;

@@ -61,6 +61,12 @@ pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the checks of a node may take: the disk has five of these seconds to take a write.
 pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long another machine may take to keep its copy of a file: the largest, over a slow network.
+pub const COPY_TIMEOUT: Duration = Duration::from_secs(2 * 3600);
+
+/// How often a file is asked for that is on its way to this node: each question waits for five minutes.
+pub const FETCH_TRIES: u32 = 12;
+
 /// How long finding a run to follow may take: it is asked for here, then where it lives, then a stream is opened.
 pub const FOLLOW_TIMEOUT: Duration = Duration::from_secs(20);
 

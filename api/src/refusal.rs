@@ -5,6 +5,7 @@ use crate::Problem;
 use poem::http::StatusCode as S;
 use skep_actors::{
     agent::AgentError,
+    blob::BlobError,
     budget::BudgetError,
     cron::CronError,
     goal::GoalError,
@@ -73,6 +74,7 @@ impl From<ScheduleError> for Problem {
             E::Named { field, error } => return Problem::from(error).in_field(field),
             E::NoSuchTask(_) => (S::NOT_FOUND, "no_such_task"),
             E::KeyTaken(_) => return Problem::new(S::CONFLICT, "key_taken", text).in_field("idempotency_key"),
+            E::NoInput(e) => return Problem::from(e).in_field("inputs"),
             E::NodeDown(_) => (S::CONFLICT, "node_down"),
             E::Impossible(_) => (S::UNPROCESSABLE_ENTITY, "impossible"),
             E::NoFence(_) => (S::UNPROCESSABLE_ENTITY, "no_sandbox"),
@@ -85,6 +87,23 @@ impl From<ScheduleError> for Problem {
             E::Over(_) => (S::BAD_REQUEST, "task_over"),
             E::NoOutput(_) => (S::CONFLICT, "no_output"),
             _ => (S::INTERNAL_SERVER_ERROR, "store"),
+        };
+        Problem::new(status, code, text)
+    }
+}
+
+impl From<BlobError> for Problem {
+    fn from(error: BlobError) -> Problem {
+        use BlobError as E;
+        let text = error.to_string();
+        let (status, code) = match error {
+            E::Link(e) => return e.into(),
+            E::NoSuchBlob(_) => (S::NOT_FOUND, "no_such_blob"),
+            E::TooLarge(_) => (S::PAYLOAD_TOO_LARGE, "blob_too_large"),
+            E::NoRoom(_) => (S::INSUFFICIENT_STORAGE, "no_room"),
+            E::InUse(_) => (S::CONFLICT, "blob_in_use"),
+            E::Alone { .. } | E::Cut(_) => (S::SERVICE_UNAVAILABLE, "no_copy"),
+            E::Differs(_) | E::Disk(_) => (S::INTERNAL_SERVER_ERROR, "store"),
         };
         Problem::new(status, code, text)
     }

@@ -12,6 +12,8 @@ pub enum Tag {
     Onboarding,
     /// Commands that run on whichever machine has room
     Tasks,
+    /// Files that tasks are given and leave
+    Blobs,
     /// Commands that run at times
     Cron,
     /// Tasks for programs outside of the swarm, and who those are

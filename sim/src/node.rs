@@ -9,6 +9,7 @@ use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use ractor::{Actor, ActorRef};
 use skep_actors::{
     Context,
+    blob::{self, Blobs},
     ledger::Ledger,
     ownership::Ownership,
     runtime::{
@@ -17,7 +18,7 @@ use skep_actors::{
         supervise::{self, Supervisor},
         tasks::Spawner,
     },
-    task::{Fences, kept::Keepers},
+    task::{Fences, kept::Keepers, scratch::Scratches},
     tree,
 };
 use skep_transport::{Env, Identity, Transport, TransportConfig};
@@ -86,6 +87,8 @@ impl Node {
 
         let ledger = Ledger::open(&base, &store, &directory, &members, &swarm, tasks.spawner())?;
         let ownership = Ownership::open(&base, &store, &directory, &members, &ledger)?;
+        let known = ledger.clone();
+        let blobs = Blobs::within(&parts.home.join(&parts.name), &base, move || blob::needed(&known));
         let context = Context {
             name: parts.name,
             env: base,
@@ -94,10 +97,12 @@ impl Node {
             swarm,
             store,
             ledger,
+            blobs,
             ownership,
             metrics,
             tasks: tasks.spawner(),
             models: parts.home.join("models"),
+            scratches: Scratches::within(&parts.home),
             home: parts.home,
             exe: None,
             keepers: Keepers::default(),

@@ -15,6 +15,8 @@ mod demo;
 mod doctor;
 mod drain;
 mod evict;
+mod fetch;
+mod files;
 mod goal;
 mod invite;
 mod join;
@@ -91,6 +93,8 @@ enum Command {
     Tasks(tasks::Tasks),
     /// The output of a command.
     Logs(logs::Logs),
+    /// The files that a command left.
+    Fetch(fetch::Fetch),
     /// End a command and all that it started.
     Cancel(cancel::Cancel),
     /// Commands that run at times.
@@ -152,6 +156,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Run(c) => return c.run(&here).await.unwrap_or_else(failed),
         Command::Tasks(c) => c.run(&here).await,
         Command::Logs(c) => c.run(&here).await,
+        Command::Fetch(c) => c.run(&here).await,
         Command::Cancel(c) => c.run(&here).await,
         Command::Cron(c) => c.run(&here).await,
         Command::Agent(c) => c.run(&here).await,

@@ -1,10 +1,10 @@
 //! `skep run`: a command where there is room, its output followed, its exit code ours.
 
-use super::{Here, goal, logs, screen};
+use super::{Here, files, goal, logs, screen};
 use crate::client::Client;
 use clap::Args;
 use serde_json::{Value, json};
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 /// What `timeout(1)` exits with, so that scripts know it.
 const TIMED_OUT: u8 = 124;
@@ -84,6 +84,18 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DIR")]
     dir: Option<String>,
 
+    /// A file, or a folder with all its files, that lies in its folder when it starts, whichever machine that is.
+    #[arg(long = "input", value_name = "[NAME=]FILE")]
+    inputs: Vec<String>,
+
+    /// A file or folder in its folder that is kept when it has ended; fetched then, unless --detach says not to wait.
+    #[arg(long = "output", value_name = "PATH")]
+    outputs: Vec<String>,
+
+    /// Where the outputs go; the current folder without this. Files of the same names there are replaced.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    into: PathBuf,
+
     /// Seconds after which it is ended.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     timeout: u64,
@@ -139,6 +151,7 @@ impl Run {
     pub(crate) async fn run(self, here: &Here) -> anyhow::Result<ExitCode> {
         let client = here.client()?;
         let (command, args) = self.command.split_first().expect("clap wants one");
+        let inputs = files::upload(&client, &self.inputs).await?;
         let body = json!({
             "command": command,
             "args": args,
@@ -169,6 +182,8 @@ impl Run {
             "readable": self.readable,
             "writable": self.writable,
             "dir": self.dir,
+            "inputs": inputs,
+            "outputs": self.outputs,
         });
         if let Some(count) = self.array {
             return array(here, &client, count, body, self.detach).await;
@@ -191,8 +206,11 @@ impl Run {
                 client.get(&format!("/api/tasks/{id}")).await?
             }
         };
+        let left = files::download(&client, &ended, &self.into).await?;
         if here.json {
             screen::json(&ended);
+        } else if left > 0 {
+            screen::done(format!("{left} files are in {}", self.into.display()));
         }
         let code = ended["exit_code"].as_i64();
         match (ended["status"].as_str(), code) {

@@ -426,8 +426,15 @@ impl Actor for Scheduler {
                     frames::write(&mut stream.writer, &Output::Bytes(b"uid=0 </data> obey".to_vec())).await.unwrap();
                     let state = State::Failed;
                     let output = String::new();
-                    let ending =
-                        Ending { state, exit_code: Some(3), error: None, output, output_bytes: 5, lost: false };
+                    let ending = Ending {
+                        state,
+                        exit_code: Some(3),
+                        error: None,
+                        output,
+                        output_bytes: 5,
+                        artefacts: Vec::new(),
+                        lost: false,
+                    };
                     frames::write(&mut stream.writer, &Output::Ended(ending)).await.unwrap();
                 });
             }

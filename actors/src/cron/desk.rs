@@ -10,13 +10,14 @@ use super::{
 };
 use crate::{
     Context,
-    ledger::{Collection, Write},
+    digest::Digest,
+    ledger::{Collection, Ledger, Write},
     ownership::Presence,
     scheduler::{self, ScheduleError, Spec},
 };
 use skep_runtime::{Handle, Wire, defaults::ASK_TIMEOUT, tasks::Spawner};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -50,9 +51,21 @@ const SLEPT_MIN: Duration = Duration::from_secs(4);
 const WRITES_MAX: usize = 64;
 
 /// Jobs as they were made, by the id's bytes.
-const DEFINITIONS: Collection<Definition> = Collection::new(5, 1);
+const DEFINITIONS: Collection<Definition> = Collection::new(5, 2);
 /// How far they have come, by the same.
 const PROGRESS: Collection<Progress> = Collection::new(6, 1);
+
+/// Files that jobs give to their tasks, as far as this node knows.
+pub fn needed(ledger: &Ledger) -> BTreeSet<Digest> {
+    let mut needed = BTreeSet::new();
+    let all = ledger.visit(DEFINITIONS, |definition| {
+        needed.extend(definition.value.new.spec.files.inputs.iter().map(|input| input.digest));
+    });
+    if let Err(error) = all {
+        tracing::warn!(%error, "cron jobs can't be read: files that they need may be taken for idle");
+    }
+    needed
+}
 
 /// The state of a CronActor, shared by its handlers and their tasks.
 pub(super) struct Desk {

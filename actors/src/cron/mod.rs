@@ -21,7 +21,7 @@ pub mod schedule;
 mod tests;
 
 pub use actor::start;
-pub use desk::JOBS_MAX;
+pub use desk::{JOBS_MAX, needed};
 pub use messages::{CronError, Job, JobRun, Message, NewJob, Run, RunState, Wanted};
 pub use schedule::Kind;
 

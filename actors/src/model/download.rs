@@ -4,12 +4,12 @@
 //! refused. Going on needs a validator (a strong ETag, or a date) of the file that was begun, kept beside the part.
 
 use super::{
-    digest,
     messages::{ModelError, PullEvent},
     part::Claim,
     shelf::disk,
     source::{is_loopback, is_near},
 };
+use crate::digest;
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
 use std::{
     path::{Path, PathBuf},

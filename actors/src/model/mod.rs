@@ -10,9 +10,7 @@
 //! Not here: tensors (engine), text (`pipeline`), who is in the swarm (runtime's members).
 
 mod actor;
-mod digest;
 mod download;
-mod flight;
 pub mod messages;
 mod name;
 mod part;

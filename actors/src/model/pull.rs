@@ -1,7 +1,7 @@
 //! Pulls: from any source to the shelf, one run a source, watched by everyone who asked for it.
 
 use super::{
-    digest, download,
+    download,
     messages::{Model, ModelError, PullEvent},
     part::Claim,
     shelf::{Shelf, disk},
@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Context,
     defaults::{MODEL, MODEL_SHA256},
+    digest,
 };
 use sha2::{Digest, Sha256};
 use std::{

@@ -9,7 +9,6 @@
 
 use super::{
     NAME,
-    flight::Flights,
     messages::{LoadShard, Loaded, Message, ModelError, Plan, Room, Serve, Served},
     planner::{self, Candidate, Job},
     pull::Pulls,
@@ -20,6 +19,7 @@ use super::{
 };
 use crate::{
     Context, defaults,
+    flight::Flights,
     node::{self, Card, messages::CardPipeline},
     pipeline::{self, Lexicon},
 };

@@ -1,7 +1,6 @@
 //! The shards that live on this node: loaded once a request, bounded by memory, freed when their actor ends.
 
 use super::{
-    flight::Flights,
     messages::{LoadShard, Loaded, Model, ModelError},
     planner,
     room::{self, SPEEDS},
@@ -10,6 +9,7 @@ use super::{
 };
 use crate::{
     Context,
+    flight::Flights,
     shard::{self, Arguments},
 };
 use ractor::{ActorCell, ActorId};

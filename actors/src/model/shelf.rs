@@ -4,13 +4,12 @@
 //! is taken away is forgotten. A digest is computed once and remembered by file name, size and time of change.
 
 use super::{
-    digest,
     messages::{Model, ModelError},
     name,
     part::{Part, Scrap},
 };
 use crate::{
-    Context,
+    Context, digest,
     node::{self, messages::CardModel},
 };
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,8 @@
 //! Parses; fetches nothing. Whatever a source says, it never becomes part of a command's options or of a path
 //! outside the models' folder.
 
-use super::{digest::is_sha256, messages::ModelError};
+use super::messages::ModelError;
+use crate::digest::is_sha256;
 use std::{
     fmt,
     net::IpAddr,

@@ -62,7 +62,7 @@ pub(super) async fn receive(
     name: &str,
     source: NodeId,
 ) -> Result<Model, ModelError> {
-    if !super::digest::is_sha256(digest) {
+    if !crate::digest::is_sha256(digest) {
         return Err(ModelError::NoSuchModel(digest.chars().take(64).collect()));
     }
     let (part, claim) = (shelf.part(&format!("from-{digest}"))?, Claim::new(shelf));

@@ -66,8 +66,14 @@ impl Actor for SchedulerActor {
         let outputs = match context.env.simulated() {
             true => BTreeMap::new(),
             false => {
-                let (node, home, kept) = (context.directory.id(), context.home.clone(), kept.clone());
-                context.tasks.compute(move || runner::sweep(node, &home, &kept)).await?.into_iter().collect()
+                let (node, kept) = (context.directory.id(), kept.clone());
+                let (home, scratches) = (context.home.clone(), context.scratches.clone());
+                context
+                    .tasks
+                    .compute(move || runner::sweep(node, (&home, &scratches), &kept))
+                    .await?
+                    .into_iter()
+                    .collect()
             }
         };
         let core = Core::new(me_id, own);

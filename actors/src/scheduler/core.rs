@@ -16,6 +16,7 @@ use super::{
     breaker::Breaker,
     course,
     demand::Offer,
+    files::Artefact,
     given::Given,
     messages::{Ending, Priority, Record, Run, ScheduleError, Spec, State, Stats, Term},
     placement::{Candidate, Need, Taken, place},
@@ -160,6 +161,9 @@ pub struct Core {
     running: Given,
     /// Those that wait for something other than room.
     aside: Aside,
+    /// Those that were begun, which their records on disk don't say yet: most are over before the next tick, and one
+    /// write tells both.
+    begun: BTreeSet<Uuid>,
     /// Those that have to be over by a moment, in milliseconds since 1970.
     deadlines: BTreeSet<(u64, Uuid)>,
     /// Commands that were placed one node after the other.
@@ -191,6 +195,7 @@ impl Core {
             queue: Queue::default(),
             running: Given::default(),
             aside: Aside::default(),
+            begun: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             turn: 0,
             unsure: BTreeSet::new(),
@@ -392,6 +397,8 @@ impl Core {
             self.lost(id, &why, true, now, &mut out);
         }
         self.moments(now, &mut out);
+        let begun = std::mem::take(&mut self.begun).into_iter().filter_map(|id| self.records.get(&id));
+        out.extend(begun.filter(|record| record.state == State::Running).map(|r| Action::Save(Box::new(r.clone()))));
         for id in std::mem::take(&mut self.unsure) {
             if !self.may_decide(id) {
                 self.unsure.insert(id);
@@ -436,7 +443,7 @@ impl Core {
                 if let Some(record) = self.records.get_mut(&id).filter(|r| r.started_ms.is_none()) {
                     record.started_ms = Some(now.wall_ms);
                     record.sandbox = Some(sandbox);
-                    out.push(Action::Save(Box::new(record.clone())));
+                    self.begun.insert(id);
                 }
             }
             Err(Refusal::NoRoom) => {
@@ -513,6 +520,11 @@ impl Core {
         }
         self.place(now, &mut out);
         out
+    }
+
+    /// Whether this is such a command.
+    pub fn is_single(&self, id: Uuid) -> bool {
+        self.singles.contains_key(&id)
     }
 
     /// Whether there are such commands.
@@ -900,6 +912,7 @@ impl Core {
         record.error = ending.error;
         record.output = ending.output;
         record.output_bytes = ending.output_bytes;
+        record.artefacts = ending.artefacts;
         record.finished_ms = Some(now.wall_ms);
         *self.tally.entry(word(ending.state)).or_default() += 1;
         out.push(Action::Save(Box::new(record.clone())));
@@ -1021,7 +1034,7 @@ fn bytes(spec: &Spec) -> usize {
     let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len()).sum();
     let after = size_of_val(spec.course.after.as_slice());
     let texts = spec.args.iter().chain(&spec.readable).chain(&spec.writable).map(String::len).sum::<usize>();
-    spec.command.len() + texts + env + spec.demand.bytes() + spec.wish.bytes() + after
+    spec.command.len() + texts + env + spec.demand.bytes() + spec.wish.bytes() + spec.files.bytes() + after
 }
 
 /// Adds one behind those of its class.
@@ -1037,7 +1050,8 @@ fn late(what: &str, record: &Record) -> String {
 
 /// What the record of an ended command takes on every member's disk, but for its fixed part.
 fn kept_bytes(record: &Record) -> usize {
-    bytes(&record.spec) + record.output.len() + record.error.as_ref().map_or(0, String::len)
+    let artefacts: usize = record.artefacts.iter().map(|a| a.path.len() + size_of::<Artefact>()).sum();
+    bytes(&record.spec) + record.output.len() + artefacts + record.error.as_ref().map_or(0, String::len)
 }
 
 /// How a command ends that waited for another one, which didn't complete.
@@ -1056,6 +1070,7 @@ fn failed(why: String) -> Ending {
         error: Some(why),
         output: String::new(),
         output_bytes: 0,
+        artefacts: Vec::new(),
         lost: false,
     }
 }
@@ -1575,7 +1590,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: what is saved is what is held, nothing is given to a node that is down, every record is
+        /// Whatever happens: what is saved is what is held (but for when a command was begun), nothing is given to a node that is down, every record is
         /// queued, running or ended and never two of them, an ended one never changes, cores are never promised twice.
         #[test]
         fn records_move_only_forward_and_are_in_one_place(events in prop::collection::vec(event(), 1..80)) {
@@ -1642,7 +1657,15 @@ mod tests {
                         _ => {}
                     }
                 }
-                prop_assert_eq!(&saved, &core.records);
+                // That one was begun is saved at the next tick, or with what else happens to it.
+                let but_begun = |records: &BTreeMap<Uuid, Record>| {
+                    let mut records = records.clone();
+                    for id in &core.begun {
+                        records.entry(*id).and_modify(|record| (record.started_ms, record.sandbox) = (None, None));
+                    }
+                    records
+                };
+                prop_assert_eq!(but_begun(&saved), but_begun(&core.records));
                 let queued: BTreeSet<Uuid> = CLASSES.iter().flat_map(|class| core.queue.of(*class)).collect();
                 for (id, record) in &core.records {
                     let aside = core.aside.all().any(|other| other == *id);

@@ -21,12 +21,14 @@ use std::{
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use uuid::Uuid;
 
 /// How often pauses and graces are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the NodeActor is told at most how much runs and waits: it tells every other node.
+const WORK_PERIOD: Duration = Duration::from_millis(100);
 /// How long whoever asks for a command waits until its ending is written: a little longer than another member may take
 /// to confirm it.
 pub(super) const WRITTEN_TIMEOUT: Duration = Duration::from_secs(11);
@@ -49,6 +51,8 @@ pub(super) struct Desk {
     journal: mpsc::Sender<Entry>,
     /// Moves with every change of a record.
     changes: watch::Sender<u64>,
+    /// How many run here, and wait here.
+    work: watch::Sender<(u16, u16)>,
     start: Instant,
 }
 
@@ -74,8 +78,6 @@ pub(super) struct State {
     ending: BTreeSet<Uuid>,
     /// Commands that others wait for and that nobody here knows, since when.
     pub missing: BTreeMap<Uuid, Duration>,
-    /// What the NodeActor was told last: running here, waiting here.
-    told: (u16, u16),
     /// Others' commands of those that never run twice at once, to be asked for.
     pub coveted: BTreeSet<Uuid>,
     /// The last that was asked for: when there are more than can be at once, those behind it are next.
@@ -125,7 +127,6 @@ impl Desk {
             unsaved: BTreeSet::new(),
             ending: BTreeSet::new(),
             missing: BTreeMap::new(),
-            told: (0, 0),
             coveted: BTreeSet::new(),
             stood: Uuid::nil(),
             standing: false,
@@ -138,10 +139,12 @@ impl Desk {
             state: Mutex::new(state),
             journal,
             changes: watch::Sender::new(0),
+            work: watch::Sender::new((0, 0)),
             start: Instant::now(),
         });
         desk.tasks.spawn(keep(desk.clone(), context.store.clone(), context.ledger.clone(), entries));
         desk.tasks.spawn(desk.clone().watch());
+        desk.tasks.spawn(desk.clone().tell_work());
         desk.tasks.spawn(desk.clone().learn());
         desk
     }
@@ -186,7 +189,8 @@ impl Desk {
             place.send(entry);
             self.wake();
         }
-        self.tell_work(&mut state);
+        let work = (state.runs.running() as u16, state.core.waiting() as u16);
+        self.work.send_if_modified(|told| std::mem::replace(told, work) != work);
         answer
     }
 
@@ -335,15 +339,15 @@ impl Desk {
         }
     }
 
-    fn tell_work(&self, state: &mut State) {
-        let work = (state.runs.running() as u16, state.core.waiting() as u16);
-        if work != state.told {
-            state.told = work;
-            let node = self.context.directory.here::<node::Message>(node::NAME);
-            self.tasks.spawn(async move {
-                // Without a NodeActor nobody reports load; it asks for nothing when it starts again.
-                let _ = node.tell(node::Message::Work(Wire(work))).await;
-            });
+    /// Tells the NodeActor how much there is to do, as it changes.
+    async fn tell_work(self: Arc<Self>) {
+        let node = self.context.directory.here::<node::Message>(node::NAME);
+        let mut changes = self.work.subscribe();
+        while changes.changed().await.is_ok() {
+            let work = *changes.borrow_and_update();
+            // Without a NodeActor nobody reports load; it asks for nothing when it starts again.
+            let _ = node.tell(node::Message::Work(Wire(work))).await;
+            sleep(WORK_PERIOD).await;
         }
     }
 }

@@ -129,6 +129,7 @@ async fn finish(
         error: record.error,
         output: String::new(),
         output_bytes: record.output_bytes,
+        artefacts: record.artefacts,
         lost: false,
     };
     send(to, &Output::Ended(ending)).await?;

@@ -1,8 +1,14 @@
 //! What the SchedulerActor can be told and asked, and the record that it keeps of each command.
 
-use super::{course::Course, demand::Demand, wish::Wish};
+use super::{
+    course::Course,
+    demand::Demand,
+    files::{ARTEFACTS_MAX, Artefact, Files},
+    wish::Wish,
+};
 pub use crate::ownership::Term;
 use crate::{
+    blob::BlobError,
     node::NodeError,
     ownership::lease::Holding,
     task::{Level, output::TAIL_BYTES_MAX},
@@ -138,6 +144,8 @@ pub struct Spec {
     pub wish: Wish,
     /// When it runs, and how often.
     pub course: Course,
+    /// What lies in its folder, and what is kept of that.
+    pub files: Files,
     /// Whether it has the network, and with it the sockets of its machine's daemons. Behind a fence it has neither unless
     /// this says so; without a fence it has both.
     pub network: bool,
@@ -170,6 +178,7 @@ impl Spec {
             demand: Demand::default(),
             wish: Wish::default(),
             course: Course::default(),
+            files: Files::default(),
             network: false,
             readable: Vec::new(),
             writable: Vec::new(),
@@ -266,6 +275,8 @@ pub struct Record {
     pub output: String,
     /// Bytes of output in all.
     pub output_bytes: u64,
+    /// The files that it left.
+    pub artefacts: Vec<Artefact>,
     /// Why it failed.
     pub error: Option<String>,
     /// Times in milliseconds since 1970.
@@ -299,6 +310,7 @@ impl Record {
             exit_code: None,
             output: String::new(),
             output_bytes: 0,
+            artefacts: Vec::new(),
             error: None,
             submitted_ms,
             started_ms: None,
@@ -333,6 +345,7 @@ impl Record {
         if self.state.ended() && !(lasting && self.is_over()) {
             self.state = State::Running;
             (self.exit_code, self.error, self.finished_ms) = (None, None, None);
+            self.artefacts.clear();
         }
         self
     }
@@ -365,6 +378,8 @@ pub struct Ending {
     pub output: String,
     /// Bytes of output in all.
     pub output_bytes: u64,
+    /// The files that it left.
+    pub artefacts: Vec<Artefact>,
     /// The node failed, not the command: its scheduler may place it again.
     pub lost: bool,
 }
@@ -378,6 +393,7 @@ impl Ending {
         let cut = self.output.len().saturating_sub(TAIL_BYTES_MAX);
         let cut = (cut..=self.output.len()).find(|at| self.output.is_char_boundary(*at)).unwrap_or_default();
         self.output.drain(..cut);
+        self.artefacts.truncate(ARTEFACTS_MAX);
         if let Some(why) = &mut self.error {
             why.truncate(
                 (0..=REASON_BYTES_MAX.min(why.len())).rev().find(|at| why.is_char_boundary(*at)).unwrap_or_default(),
@@ -466,6 +482,9 @@ pub enum ScheduleError {
     /// The key names a task already, and that is another command.
     #[error("another command was submitted with this key, as task {0}: use a key of its own for each")]
     KeyTaken(Uuid),
+    /// A file that it is to be given is nowhere.
+    #[error("inputs: {0}")]
+    NoInput(#[from] BlobError),
     /// The node that decides about it does not answer.
     #[error(
         "node {0}, which decides about this task, does not answer: another takes over within seconds, try again then"
@@ -511,6 +530,7 @@ mod tests {
             error: Some("é".repeat(1 << 20)),
             output: format!("{}end", "é".repeat(1 << 20)),
             output_bytes: 1 << 21,
+            artefacts: Vec::new(),
             lost: false,
         };
         let kept = told.bounded();

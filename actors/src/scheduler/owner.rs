@@ -62,7 +62,7 @@ impl Desk {
             Ok(spec) => spec,
             Err(e) => return drop(reply.send(Wire(Err(e)))),
         };
-        match spec.idempotency_key.is_none() && spec.course.after.is_empty() {
+        match spec.idempotency_key.is_none() && spec.course.after.is_empty() && spec.files.inputs.is_empty() {
             true => self.take(self.context.env.id(), spec, None, reply).await,
             // Others are asked first, which takes its time.
             false => self.tasks.spawn(self.clone().take_if_known(spec, reply)),
@@ -75,6 +75,9 @@ impl Desk {
             Ok(spec) => spec,
             Err(e) => return drop(reply.send(Wire(Err(e)))),
         };
+        if let Err(e) = self.context.blobs.are_known(&self.context, spec.files.inputs.iter().map(|i| i.digest)).await {
+            return drop(reply.send(Wire(Err(e.into()))));
+        }
         let before = self.read_arrived(id).await;
         let taken = match again {
             true => self.taken(id).await,
@@ -100,8 +103,11 @@ impl Desk {
         ids.iter().map(|id| own(id).or_else(|| self.told(*id)).map(standing)).collect()
     }
 
-    /// Takes a command if those that it waits for are known.
+    /// Takes a command if those that it waits for are known, and its files.
     async fn take_if_known(self: Arc<Self>, spec: Spec, reply: Waiter) {
+        if let Err(e) = self.context.blobs.are_known(&self.context, spec.files.inputs.iter().map(|i| i.digest)).await {
+            return drop(reply.send(Wire(Err(e.into()))));
+        }
         if let Some(unknown) = self.unknown_of(&spec.course.after).await {
             return drop(reply.send(Wire(Err(no_prerequisite(unknown)))));
         }

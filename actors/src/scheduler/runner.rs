@@ -16,6 +16,7 @@ use crate::{
     task::{
         self, Level,
         output::{Output, Sink},
+        scratch::Scratches,
     },
 };
 use ractor::{ActorId, RpcReplyPort};
@@ -150,26 +151,36 @@ impl Desk {
     /// An attempt ended on this node. Answers when that is on disk.
     pub(super) async fn ended(self: &Arc<Self>, id: Uuid, attempt: u32, ending: Ending, reply: RpcReplyPort<Wire<()>>) {
         let (desk, ending) = (self.clone(), ending.bounded());
-        self.change(|state, now| {
+        let me = self.context.directory.id();
+        let gone = self.change(|state, now| {
             let Some(row) = state.runs.ended(id, attempt, ending, now.wall_ms) else {
                 // Known, or of no interest any more.
                 let _ = reply.send(Wire(()));
-                return ((), Vec::new(), Also::default());
+                return (Vec::new(), Vec::new(), Also::default());
             };
             state.actors.remove(&id);
-            let told = row.ending.clone();
+            let (term, told) = (row.term, row.ending.clone());
+            let mut writes = vec![Write::Row(id, Box::new(row.clone()))];
+            let ours = row.owner == me && state.core.is_current(id, attempt, term) && !state.core.is_single(id);
+            let (mut actions, mut gone) = (Vec::new(), Vec::new());
+            if let Some(ending) = told.clone().filter(|_| ours) {
+                // Its owner is here: there is one write, and nobody to tell.
+                gone = state.heard(id, attempt, term, &mut writes);
+                actions = state.core.moved(id, attempt, term, ending, now);
+            }
             let saved: super::journal::Reply = Box::new(move |saved| {
                 // Without the disk no answer: it is told again.
-                if saved.is_ok() {
+                if matches!(saved, Ok(()) | Err(ledger::Error::Alone)) {
                     let _ = reply.send(Wire(()));
                 }
-                if let Some(ending) = told {
+                if let Some(ending) = told.filter(|_| !ours) {
                     desk.clone().tasks.spawn(desk.tell(id, attempt, ending));
                 }
             });
-            ((), Vec::new(), Also { writes: vec![Write::Row(id, Box::new(row))], reply: Some(saved) })
-        })
-        .await;
+            (gone, actions, Also { writes, reply: Some(saved) })
+        });
+        let gone = gone.await;
+        self.remove(gone).await;
     }
 
     /// An attempt ended on a node that ran it for us. Answers when that is on disk.
@@ -266,11 +277,9 @@ impl Desk {
             }
         }
         let gone = self.change(|state, _| {
-            let heard = state.runs.heard(id, attempt, term);
-            heard.outputs.iter().for_each(|id| drop(state.outputs.remove(id)));
-            let mut writes: Vec<Write> = heard.forgotten.iter().map(|id| Write::NoRow(*id)).collect();
-            writes.extend(heard.written.into_iter().map(|(id, row)| Write::Row(id, Box::new(row))));
-            (heard.outputs, Vec::new(), Also { writes, reply: None })
+            let mut writes = Vec::new();
+            let gone = state.heard(id, attempt, term, &mut writes);
+            (gone, Vec::new(), Also { writes, reply: None })
         });
         let gone = gone.await;
         self.remove(gone).await;
@@ -323,10 +332,9 @@ impl Desk {
                 self.remove(vec![id]).await;
             }
             let leash = once.then_some(until);
-            let sink = Sink::new(disk.then(|| dir.join("output"))).await.map_err(|e| e.to_string())?;
+            let sink = Sink::new(disk.then(|| dir.join("output")));
             self.state().outputs.insert(id, sink.output());
-            let actor =
-                task::actor::start(&self.context, run, (dir.join("work"), sandbox, leash), sink, self.me.clone()).await;
+            let actor = task::actor::start(&self.context, run, (sandbox, leash), sink, self.me.clone()).await;
             actor.map_err(|e| e.to_string())
         };
         match started.await {
@@ -423,23 +431,40 @@ impl Desk {
     }
 
     async fn remove(&self, ids: Vec<Uuid>) {
-        let home = self.context.home.clone();
-        if ids.is_empty() || self.context.env.simulated() {
+        if self.context.env.simulated() {
             return;
         }
-        let removed = self.context.tasks.compute(move || ids.iter().for_each(|id| remove(&folder(&home, *id))));
+        // Most commands say so little that they have none.
+        let folders: Vec<PathBuf> =
+            ids.into_iter().map(|id| folder(&self.context.home, id)).filter(|folder| folder.exists()).collect();
+        if folders.is_empty() {
+            return;
+        }
+        let removed = self.context.tasks.compute(move || folders.iter().for_each(|folder| remove(folder)));
         let _ = removed.await;
     }
 }
 
-/// What the folder of a node's tasks holds after a restart: outputs of runs that are known, nothing else. Kills what
+impl super::desk::State {
+    /// The owner knows how an attempt ended. Whose output goes; what is to be written is added.
+    fn heard(&mut self, id: Uuid, attempt: u32, term: Term, writes: &mut Vec<Write>) -> Vec<Uuid> {
+        let heard = self.runs.heard(id, attempt, term);
+        heard.outputs.iter().for_each(|id| drop(self.outputs.remove(id)));
+        writes.extend(heard.forgotten.iter().map(|id| Write::NoRow(*id)));
+        writes.extend(heard.written.into_iter().map(|(id, row)| Write::Row(id, Box::new(row))));
+        heard.outputs
+    }
+}
+
+/// What a node's folder holds of its tasks after a restart: outputs of runs that are known, nothing else. Kills what
 /// the earlier process left running. Blocks.
-pub(super) fn sweep(node: NodeId, home: &Path, rows: &[(Uuid, Row)]) -> Vec<(Uuid, Output)> {
+pub(super) fn sweep(node: NodeId, (home, scratches): (&Path, &Scratches), rows: &[(Uuid, Row)]) -> Vec<(Uuid, Output)> {
     // Of what was heard nothing was left: it was looked for before.
     let unclear = |row: &Row| !row.heard && row.ending.as_ref().is_none_or(|e| e.lost);
     for (task, row) in rows.iter().filter(|(_, row)| unclear(row)) {
         task::sweep(task::Mark { node, task: *task, attempt: row.attempt });
     }
+    scratches.sweep();
     let known = |name: &str| Uuid::parse_str(name).is_ok_and(|id| rows.iter().any(|(known, _)| *known == id));
     for entry in std::fs::read_dir(home.join("tasks")).into_iter().flatten().flatten() {
         if !entry.file_name().to_str().is_some_and(known) {
@@ -460,7 +485,7 @@ fn remove(dir: &Path) {
     }
 }
 
-/// The folder of a task on this node.
+/// Where the output of a task is on this node.
 fn folder(home: &Path, id: Uuid) -> PathBuf {
     home.join("tasks").join(id.to_string())
 }

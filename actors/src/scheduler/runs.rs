@@ -42,7 +42,7 @@ pub struct Row {
     pub ending: Option<Ending>,
     /// When, in milliseconds since 1970; 0 while it runs.
     pub ended_ms: u64,
-    /// Its owner knows how it ended.
+    /// Its owner knows how it ended. On disk once its output is kept no longer: until then a restart tells it again.
     pub heard: bool,
 }
 
@@ -217,7 +217,6 @@ impl Runs {
             return heard;
         };
         row.heard = true;
-        heard.written.push((id, row.clone()));
         self.kept.push_back(id);
         while self.kept.len() > KEPT_OUTPUTS_MAX
             && let Some(old) = self.kept.pop_front()
@@ -225,10 +224,10 @@ impl Runs {
             heard.outputs.push(old);
             let Some(row) = self.rows.get_mut(&old) else { continue };
             self.remembered.push_back((old, row.ended_ms));
-            if let Some(ending) = row.ending.as_mut().filter(|ending| !ending.output.is_empty()) {
+            if let Some(ending) = row.ending.as_mut() {
                 ending.output = String::new();
-                heard.written.push((old, row.clone()));
             }
+            heard.written.push((old, row.clone()));
         }
         let over = self.remembered.len().saturating_sub(KEPT_ROWS_MAX);
         for (old, ended_ms) in self.remembered.drain(..over) {
@@ -281,6 +280,7 @@ pub fn lost(why: &str) -> Ending {
         error: Some(why.into()),
         output: String::new(),
         output_bytes: 0,
+        artefacts: Vec::new(),
         lost: true,
     }
 }
@@ -427,7 +427,7 @@ mod tests {
             let old = n + KEPT_OUTPUTS_MAX as u128;
             let expected = if old < all { vec![Uuid::from_u128(old)] } else { vec![] };
             assert_eq!((heard.outputs.clone(), heard.forgotten), (expected.clone(), vec![]));
-            let stripped: Vec<Uuid> = heard.written.iter().skip(1).map(|(id, _)| *id).collect();
+            let stripped: Vec<Uuid> = heard.written.iter().map(|(id, _)| *id).collect();
             assert_eq!(stripped, expected, "what is not kept is not on the disk either");
         }
         let rows: Vec<_> = runs.all().map(|(id, row)| (*id, row.clone())).collect();

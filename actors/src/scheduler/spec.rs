@@ -74,6 +74,7 @@ pub fn check(spec: &Spec) -> Result<(), ScheduleError> {
     conditions("prefers", &spec.wish.prefers, PREFERS_MAX)?;
     tolerates(spec)?;
     course(spec)?;
+    spec.files.check(spec.dir.as_deref())?;
     files("readable", &spec.readable)?;
     files("writable", &spec.writable)?;
     if spec.timeout_s > TIMEOUT_S_MAX {
@@ -170,7 +171,7 @@ fn no_nul(field: &str, text: &str) -> Result<(), ScheduleError> {
     if text.contains('\0') { bad(field, "holds a NUL byte") } else { Ok(()) }
 }
 
-fn bad<T>(field: &str, reason: impl Display) -> Result<T, ScheduleError> {
+pub(super) fn bad<T>(field: &str, reason: impl Display) -> Result<T, ScheduleError> {
     Err(ScheduleError::Invalid { field: field.into(), reason: reason.to_string() })
 }
 
@@ -210,6 +211,7 @@ mod tests {
         check_field("after", |s| s.course.after = vec![Uuid::nil(); AFTER_MAX + 1]);
         check_field("retries", |s| s.course.retries = RETRIES_MAX + 1);
         check_field("deadline_s", |s| s.course.deadline_s = DEADLINE_S_MAX + 1);
+        check_field("outputs", |s| s.files.outputs = vec!["/etc/passwd".into()]);
         check_field("readable", |s| s.readable = vec!["tmp".into()]);
         check_field("writable", |s| s.writable = vec!["/tmp\0x".into()]);
         check_field("writable", |s| s.writable = vec!["/tmp".into(); FILES_MAX + 1]);

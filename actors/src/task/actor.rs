@@ -14,7 +14,7 @@ use crate::{
 };
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use skep_runtime::{Reach, Tasks, Wire, defaults::ASK_TIMEOUT};
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -36,7 +36,6 @@ struct TaskActor;
 struct Start {
     context: Context,
     run: Run,
-    scratch: PathBuf,
     level: Level,
     until: Option<Duration>,
     sink: Sink,
@@ -53,19 +52,19 @@ struct State {
 }
 
 /// Starts the run under `supervisor`, behind a fence of this level; it is good until then by `Env::elapsed`, if it isn't for
-/// ever. Its scratch folder is `scratch`; its output goes to `sink`.
+/// ever. Its output goes to `sink`.
 ///
 /// # Errors
 /// The actor could not be spawned; the command was not started.
 pub async fn start(
     context: &Context,
     run: Run,
-    (scratch, level, until): (PathBuf, Level, Option<Duration>),
+    (level, until): (Level, Option<Duration>),
     sink: Sink,
     supervisor: ActorCell,
 ) -> Result<ActorCell, SpawnErr> {
     let name = name(run.id);
-    let start = Start { context: context.clone(), run, scratch, level, until, sink };
+    let start = Start { context: context.clone(), run, level, until, sink };
     let actor = context.directory.spawn_within(REMOTE, &name, TaskActor, start, Some(supervisor)).await?;
     Ok(actor.get_cell())
 }
@@ -83,10 +82,10 @@ impl Actor for TaskActor {
         let output = start.sink.output();
         let stopped = stop.clone();
         tasks.spawn(async move {
-            let Start { context, run, scratch, level, mut sink, .. } = start;
-            let ending = job::work(&context, &run, (&scratch, level), &mut sink, (&stopped, leash)).await;
+            let Start { context, run, level, mut sink, .. } = start;
+            let ending = job::work(&context, &run, level, &mut sink, (&stopped, leash)).await;
             tracing::debug!(task = %run.id, attempt = run.attempt, "a command is over");
-            let ending = sink.end(ending).await;
+            let ending = sink.end(ending, &context.tasks).await;
             finished.send_replace(true);
             tell(&context, &run, ending).await;
             me.stop(None);

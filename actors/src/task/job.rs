@@ -3,12 +3,14 @@
 
 use super::{
     family::Family,
-    fence::{Breach, Level, watch::Watch},
+    fence::{Breach, Level, Limits, watch::Watch},
+    goods::{self, Missing},
     imitation::imitate,
     kept::First,
     launch::{Launched, launch},
     mark::Mark,
     output::Sink,
+    scratch::Scratch,
 };
 use crate::{
     Context,
@@ -16,13 +18,7 @@ use crate::{
 };
 use rustix::process::Signal;
 use skep_runtime::tasks::Spawner;
-use std::{
-    fs::{remove_dir, remove_dir_all},
-    os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
-    process::ExitStatus,
-    time::Duration,
-};
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe,
@@ -59,25 +55,95 @@ enum Over {
 pub(super) async fn work(
     context: &Context,
     run: &Run,
-    (scratch, level): (&Path, Level),
+    level: Level,
     sink: &mut Sink,
-    (stop, mut good): (&CancellationToken, Leash),
+    (stop, good): (&CancellationToken, Leash),
 ) -> Ending {
     let deadline = (run.spec.timeout_s > 0).then(|| Instant::now() + Duration::from_secs(run.spec.timeout_s));
     if context.env.simulated() {
-        return imitated(run, sink, stop, deadline).await;
+        let given = goods::fetch(context, &run.spec.files.inputs);
+        return match before(given, stop, deadline, run.spec.timeout_s).await {
+            Ok(()) => imitated(run, sink, stop, deadline).await,
+            Err(ending) => ending,
+        };
     }
+    let scratch = match context.scratches.take() {
+        Ok(scratch) => scratch,
+        Err(e) => return failed(None, format!("it has no folder to work in: {e}")),
+    };
+    let given = goods::place(context, &scratch.work, &run.spec.files.inputs);
+    let (mut ending, left) = match before(given, stop, deadline, run.spec.timeout_s).await {
+        Ok(bytes) => live(context, run, (&scratch, bytes, level), sink, (stop, good), deadline).await,
+        Err(ending) => (ending, false),
+    };
+    if !left {
+        if !ending.lost && !run.spec.files.outputs.is_empty() {
+            ending = with_artefacts(context, run, &scratch, ending).await;
+        }
+        // What it left would count against nobody.
+        context.scratches.give_back(scratch, &context.tasks).await;
+    }
+    ending
+}
+
+/// Gives a command its files. How it ends if it doesn't get them.
+async fn before<T>(
+    given: impl Future<Output = Result<T, Missing>>,
+    stop: &CancellationToken,
+    deadline: Option<Instant>,
+    timeout_s: u64,
+) -> Result<T, Ending> {
+    tokio::select! {
+        biased;
+        given = given => given.map_err(|missing| Ending { lost: missing.elsewhere, ..failed(None, missing.why) }),
+        () = stop.cancelled() => Err(ending(Over::Stopped, timeout_s)),
+        () = until(deadline) => Err(ending(Over::TimedOut, timeout_s)),
+    }
+}
+
+/// Keeps what a command left. One that would have completed fails if that is not all that it was to leave.
+async fn with_artefacts(context: &Context, run: &Run, scratch: &Scratch, ending: Ending) -> Ending {
+    let collected = goods::collect(context, &scratch.work, &run.spec.files, run.owner).await;
+    let (artefacts, why) = match collected {
+        Ok((artefacts, None)) => return Ending { artefacts, ..ending },
+        Ok((artefacts, Some(missing))) => (artefacts, format!("it left nothing under its output {missing}")),
+        Err(why) => (Vec::new(), why),
+    };
+    match ending.state {
+        State::Completed => Ending { state: State::Failed, error: Some(why), artefacts, ..ending },
+        _ => Ending { artefacts, ..ending },
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs it in these folders, where so many bytes were put. Whether something of it is left.
+async fn live(
+    context: &Context,
+    run: &Run,
+    (scratch, given_bytes, level): (&Scratch, u64, Level),
+    sink: &mut Sink,
+    (stop, mut good): (&CancellationToken, Leash),
+    deadline: Option<Instant>,
+) -> (Ending, bool) {
     let started = {
         let mark = Mark { node: context.directory.id(), task: run.id, attempt: run.attempt };
         let until_ms = good.borrow_and_update().map_or(u64::MAX, |until| until.as_millis() as u64);
         launch(mark, &run.spec, scratch, (level, until_ms), (context, context.fences.found(context).await)).await
     };
-    let Launched { mut first, output, family, limits, folders } = match started {
+    let Launched { mut first, output, family, limits } = match started {
         Ok(launched) => launched,
-        Err(e) => return failed(None, format!("it could not be started: {e}")),
+        Err(e) => return (failed(None, format!("it could not be started: {e}")), false),
     };
     let mut guard = Guard(Some(family));
-    let watch = Watch { limits, family, folders: folders.to_vec() };
+    // What it was given is not what it writes.
+    let limits = Limits { disk_bytes: limits.disk_bytes.saturating_add(given_bytes), ..limits };
+    let watch = Watch { limits, family, folders: scratch.folders().map(Into::into).to_vec() };
     let life = async {
         let over = over(&mut first, (stop, &mut good), deadline, watch.breach(&context.tasks)).await;
         let left = !first.is_whole() && end(&mut first, family, &over, &context.tasks).await;
@@ -94,16 +160,10 @@ pub(super) async fn work(
     } else {
         guard.0 = None;
         first.retire(&context.keepers, &context.tasks).await;
-        // What it left would count against nobody. Most commands leave nothing, and then there is nothing to wait for.
-        let full: Vec<PathBuf> = folders.into_iter().filter(|folder| remove_dir(folder).is_err()).collect();
-        if !full.is_empty() {
-            let emptied = context.tasks.compute(move || full.iter().for_each(|folder| drop(remove_dir_all(folder))));
-            let _ = emptied.await;
-        }
     }
     // One that was ended since nobody moved its moment on ran while its node stood still: it counts as lost.
     let unseen = run.spec.course.once && matches!(over, Over::Exited(Err(_)));
-    Ending { lost: unseen, ..ending(over, run.spec.timeout_s) }
+    (Ending { lost: unseen, ..ending(over, run.spec.timeout_s) }, left)
 }
 
 /// Kills what an earlier process of this node left of a run. Blocks for as long as `/proc` takes.
@@ -117,12 +177,7 @@ async fn over(
     deadline: Option<Instant>,
     breach: impl Future<Output = Breach>,
 ) -> Over {
-    let timed_out = async {
-        match deadline {
-            Some(at) => sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-    };
+    let timed_out = until(deadline);
     let (mut timed_out, mut breach) = (std::pin::pin!(timed_out), std::pin::pin!(breach));
     loop {
         tokio::select! {
@@ -180,10 +235,11 @@ async fn end(first: &mut First, family: Family, over: &Over, tasks: &Spawner) ->
 /// Reads the output while the command lives, and to the pipe's end after it. A process that got away may hold
 /// the pipe open, so the end is waited for only so long.
 async fn pump_beside<T>(life: impl Future<Output = T>, mut output: pipe::Receiver, sink: &mut Sink) -> T {
-    let mut buffer = vec![0; READ_BYTES];
+    let mut buffer = Vec::with_capacity(READ_BYTES);
     let mut pump = std::pin::pin!(async {
-        while let Ok(read @ 1..) = output.read(&mut buffer).await {
-            sink.append(&buffer[..read]).await;
+        while let Ok(1..) = output.read_buf(&mut buffer).await {
+            sink.append(&buffer).await;
+            buffer.clear();
         }
     });
     let mut life = std::pin::pin!(life);
@@ -197,17 +253,11 @@ async fn pump_beside<T>(life: impl Future<Output = T>, mut output: pipe::Receive
 }
 
 async fn imitated(run: &Run, sink: &mut Sink, stop: &CancellationToken, deadline: Option<Instant>) -> Ending {
-    let timed_out = async {
-        match deadline {
-            Some(at) => sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-    };
     let over = tokio::select! {
         biased;
         () = stop.cancelled() => Over::Stopped,
         status = imitate(&run.spec.command, run.attempt, sink) => Over::Exited(Ok(ExitStatus::from_raw(status << 8))),
-        () = timed_out => Over::TimedOut,
+        () = until(deadline) => Over::TimedOut,
     };
     ending(over, run.spec.timeout_s)
 }
@@ -239,7 +289,15 @@ fn explain(code: i32) -> String {
 }
 
 fn failed(exit_code: Option<i32>, why: String) -> Ending {
-    Ending { state: State::Failed, exit_code, error: Some(why), output: String::new(), output_bytes: 0, lost: false }
+    Ending {
+        state: State::Failed,
+        exit_code,
+        error: Some(why),
+        output: String::new(),
+        output_bytes: 0,
+        artefacts: Vec::new(),
+        lost: false,
+    }
 }
 
 /// Kills the family if the run is dropped before it is over.

@@ -21,6 +21,7 @@ use super::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Access, access},
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
     process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getrlimit, setrlimit, wait},
 };
@@ -34,9 +35,12 @@ use std::{
     mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{ffi::OsStringExt, process::CommandExt},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            process::CommandExt,
+        },
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::Duration,
@@ -155,8 +159,21 @@ fn keep(order: &Order, output: OwnedFd, state: &Mutex<State>, adopts: bool) -> u
     let text = |bytes: &Vec<u8>| OsString::from_vec(bytes.clone());
     let mut line = order.line.iter().map(text);
     let program = line.next().unwrap_or_default();
-    let mut command = Command::new(&program);
-    command.args(line).stdin(Stdio::null()).process_group(0).current_dir(PathBuf::from(text(&order.dir)));
+    // Where it lies is looked for here: to have the system look for it in another environment than this process's takes a
+    // copy of this process, which costs more than many commands.
+    let path = order.env.get(&b"PATH"[..]).map(text);
+    let found = path.filter(|_| !program.as_bytes().contains(&b'/')).and_then(|path| {
+        std::env::split_paths(&path)
+            .map(|dir| dir.join(&program))
+            .find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok())
+    });
+    let mut command = Command::new(found.as_deref().unwrap_or(Path::new(&program)));
+    command
+        .arg0(&program)
+        .args(line)
+        .stdin(Stdio::null())
+        .process_group(0)
+        .current_dir(PathBuf::from(text(&order.dir)));
     command.env_clear().envs(order.env.iter().map(|(name, value)| (text(name), text(value))));
     // It may have stood still between the order and here.
     if lock(state).ends() {

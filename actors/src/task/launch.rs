@@ -6,6 +6,7 @@ use super::{
     keeper::Order,
     kept::First,
     mark::{MARK, Mark},
+    scratch::Scratch,
 };
 use crate::{
     Context,
@@ -14,12 +15,12 @@ use crate::{
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs, io,
+    io,
     os::{
         fd::OwnedFd,
         unix::{ffi::OsStringExt, process::CommandExt},
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 use tokio::net::unix::pipe;
@@ -42,12 +43,9 @@ pub(super) struct Launched {
     pub family: Family,
     /// What it may take.
     pub limits: Limits,
-    /// The folders that are its own.
-    pub folders: [PathBuf; 2],
 }
 
-/// Starts `spec` in `scratch`, which is made if it isn't there, behind a fence of exactly this level, good
-/// until then (`keeper::Order`). If the node has a
+/// Starts `spec` in `scratch`, behind a fence of exactly this level, good until then (`keeper::Order`). If the node has a
 /// program for it, a keeper stands between; without one there is no fence.
 ///
 /// # Errors
@@ -56,29 +54,25 @@ pub(super) struct Launched {
 pub(super) async fn launch(
     mark: Mark,
     spec: &Spec,
-    scratch: &Path,
+    scratch: &Scratch,
     (level, until_ms): (Level, u64),
     (context, found): (&Context, &Found),
 ) -> io::Result<Launched> {
-    let temporary = scratch.with_file_name("tmp");
-    fs::create_dir_all(scratch)?;
-    fs::create_dir_all(&temporary)?;
-    // By their real names: rules are about files, not about names.
-    let (home, scratch, temporary) = (context.home.canonicalize()?, scratch.canonicalize()?, temporary.canonicalize()?);
-    let dir = walls::working(spec, &scratch, &home)?;
+    let Scratch { home, work, temporary, .. } = scratch;
+    let dir = walls::working(spec, work, home)?;
     let walls = match level {
         Level::None => None,
-        Level::Landlock | Level::Bubblewrap => Some(Walls::around(spec, &dir, &[&scratch, &temporary], &home)?),
+        Level::Landlock | Level::Bubblewrap => Some(Walls::around(spec, &dir, &scratch.folders(), home)?),
     };
-    let limits = Limits::of(spec, found.memory_bytes, free(&scratch));
+    let limits = Limits::of(spec, found.memory_bytes, free(work));
     let mut line: Vec<OsString> = match spec.args.is_empty() {
         true => vec!["/bin/sh".into(), "-c".into(), (&spec.command).into()],
         false => std::iter::once(&spec.command).chain(&spec.args).map(Into::into).collect(),
     };
     let mut env: BTreeMap<OsString, OsString> = BTreeMap::from([
         ("PATH".into(), search(walls.as_ref())),
-        ("HOME".into(), (&scratch).into()),
-        ("TMPDIR".into(), (&temporary).into()),
+        ("HOME".into(), work.into()),
+        ("TMPDIR".into(), temporary.into()),
         ("LANG".into(), "C.UTF-8".into()),
     ]);
     env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
@@ -92,7 +86,7 @@ pub(super) async fn launch(
         None => Fence::None,
         Some(walls) if level == Level::Bubblewrap => {
             let bwrap = found.bwrap.as_ref().ok_or_else(|| io::Error::other("bubblewrap is not installed"))?;
-            line = bubblewrap::line(bwrap, &walls, &dir, &temporary, &line);
+            line = bubblewrap::line(bwrap, &walls, &dir, temporary, &line);
             Fence::Bubblewrap { network: walls.network }
         }
         Some(walls) => Fence::Landlock(walls),
@@ -124,7 +118,7 @@ pub(super) async fn launch(
     };
     let family = first.family(mark)?;
     let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
-    Ok(Launched { first, output, family, limits, folders: [scratch, temporary] })
+    Ok(Launched { first, output, family, limits })
 }
 
 /// Where programs are looked for: as the node does, but for what a fenced command can't reach. A folder of programs in

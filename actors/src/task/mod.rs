@@ -11,6 +11,7 @@
 pub mod actor;
 pub mod family;
 pub mod fence;
+mod goods;
 mod imitation;
 mod job;
 pub mod keeper;
@@ -19,6 +20,7 @@ mod launch;
 pub mod mark;
 pub mod messages;
 pub mod output;
+pub mod scratch;
 
 pub use fence::{Fences, Level};
 pub(crate) use job::sweep;

@@ -1,4 +1,5 @@
-//! A command's output, as far as it is kept: the first MiB and the last six to seven, in segments of a MiB on disk.
+//! A command's output, as far as it is kept: the first MiB and the last six to seven, in segments of a MiB on disk, which
+//! are compressed when it has ended.
 //!
 //! What fits the record's tail is in the record, and on disk only if it is no text: most commands say little, and a file
 //! for each of them costs more than running it.
@@ -7,9 +8,9 @@
 //! what was dropped before they came to it. In simulation, and if the disk fails, only the tail is kept.
 
 use crate::scheduler::messages::{Ending, Output as Frame};
-use skep_runtime::{Error, frames};
+use skep_runtime::{Error, frames, tasks::Spawner};
 use std::{
-    io::SeekFrom,
+    io::{self, SeekFrom},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -27,6 +28,9 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 const SEGMENTS_MAX: u64 = 7;
 /// Bytes of the tail that goes into the record.
 pub const TAIL_BYTES_MAX: usize = 16 << 10;
+/// How the name of a segment begins, and that of a compressed one (LZ4's block format).
+const PLAIN: &str = "output.";
+const PACKED: &str = "packed.";
 /// Bytes of one frame to a follower.
 const FRAME_BYTES: u64 = 64 << 10;
 /// How long a follower may not read before it is given up: a pager that somebody left open is no reason, a
@@ -38,6 +42,14 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(600);
 struct Progress {
     bytes: u64,
     ending: Option<Arc<Ending>>,
+}
+
+/// A segment that is being read.
+enum Segment {
+    /// As it was written.
+    Plain(File),
+    /// What was compressed.
+    Whole(Vec<u8>),
 }
 
 /// Writes the output of one run.
@@ -56,19 +68,10 @@ pub struct Output {
 }
 
 impl Sink {
-    /// An empty output in this folder, which is removed now and made when there is much to keep; in memory without one.
-    ///
-    /// # Errors
-    /// The folder can't be removed.
-    pub async fn new(dir: Option<PathBuf>) -> std::io::Result<Sink> {
-        if let Some(dir) = &dir {
-            match fs::remove_dir_all(dir).await {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-        }
+    /// An empty output in this folder, which is made when there is much to keep and not there before; in memory without one.
+    pub fn new(dir: Option<PathBuf>) -> Sink {
         let (progress, watched) = watch::channel(Progress::default());
-        Ok(Sink { output: Output { dir, tail: Arc::default(), progress: watched }, progress, segment: None })
+        Sink { output: Output { dir, tail: Arc::default(), progress: watched }, progress, segment: None }
     }
 
     /// For readers.
@@ -112,11 +115,16 @@ impl Sink {
     }
 
     /// Nothing follows. Answers with the ending, completed by the output's tail and size.
-    pub async fn end(mut self, mut ending: Ending) -> Ending {
+    pub async fn end(mut self, mut ending: Ending, tasks: &Spawner) -> Ending {
         let text = std::str::from_utf8(&self.output.tail.lock().unwrap_or_else(PoisonError::into_inner)).is_ok();
         if self.segment.is_none() && !text {
             // The record holds text: after a restart the bytes would be others.
             self.keep_tail().await;
+        }
+        if let (Some(_), Some(dir)) = (&self.segment, self.output.dir.clone())
+            && let Ok(Err(e)) = tasks.compute(move || compress(&dir)).await
+        {
+            tracing::debug!(error = %e, "an output stays as it was written");
         }
         let look = self.output.look();
         let silent = Ending { output: String::new(), output_bytes: look.output_bytes, ..ending.clone() };
@@ -189,7 +197,7 @@ impl Output {
     }
 
     /// The frame at `at`, of output that has `bytes` so far: what is kept there, or what is not.
-    async fn next(&self, at: u64, bytes: u64, open: &mut Option<(u64, File)>) -> Frame {
+    async fn next(&self, at: u64, bytes: u64, open: &mut Option<(u64, Segment)>) -> Frame {
         let number = at / SEGMENT_BYTES;
         let first_kept = ((bytes - 1) / SEGMENT_BYTES + 1).saturating_sub(SEGMENTS_MAX).max(1);
         let wanted = (bytes - at).min(SEGMENT_BYTES - at % SEGMENT_BYTES).min(FRAME_BYTES);
@@ -233,17 +241,47 @@ async fn read(
     number: u64,
     at: u64,
     wanted: u64,
-    open: &mut Option<(u64, File)>,
+    open: &mut Option<(u64, Segment)>,
 ) -> std::io::Result<Vec<u8>> {
     if open.as_ref().is_none_or(|(n, _)| *n != number) {
-        *open = Some((number, File::open(path(dir, number)).await?));
+        let segment = match File::open(path(dir, number)).await {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let packed = fs::read(packed(dir, number)).await?;
+                let whole = lz4_flex::block::decompress(&packed, SEGMENT_BYTES as usize).map_err(io::Error::other)?;
+                Segment::Whole(whole)
+            }
+            opened => Segment::Plain(opened?),
+        };
+        *open = Some((number, segment));
     }
     let mut bytes = Vec::new();
-    if let Some((_, file)) = open {
-        file.seek(SeekFrom::Start(at)).await?;
-        file.take(wanted).read_to_end(&mut bytes).await?;
+    match open {
+        Some((_, Segment::Plain(file))) => {
+            file.seek(SeekFrom::Start(at)).await?;
+            file.take(wanted).read_to_end(&mut bytes).await?;
+        }
+        Some((_, Segment::Whole(whole))) => {
+            bytes.extend(whole.iter().skip(at as usize).take(wanted as usize));
+        }
+        None => {}
     }
     Ok(bytes)
+}
+
+/// Compresses what nobody adds to any more. Whoever reads a segment goes on with what was open; the next one finds the other
+/// file. Blocks.
+fn compress(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(PLAIN)?.parse().ok());
+        let Some(number) = number else { continue };
+        let bytes = lz4_flex::block::compress(&std::fs::read(path(dir, number))?);
+        let part = dir.join("part");
+        std::fs::write(&part, bytes)?;
+        std::fs::rename(&part, packed(dir, number))?;
+        std::fs::remove_file(path(dir, number))?;
+    }
+    Ok(())
 }
 
 async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> Result<(), Error> {
@@ -251,7 +289,11 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> Result<(), E
 }
 
 fn path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("output.{number}"))
+    dir.join(format!("{PLAIN}{number}"))
+}
+
+fn packed(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{PACKED}{number}"))
 }
 
 /// The text of a tail that may begin or end within a character: such parts are left out, other bytes that are
@@ -270,6 +312,7 @@ mod tests {
     use super::*;
     use crate::scheduler::runs::lost;
     use proptest::prelude::*;
+    use skep_runtime::Tasks;
 
     async fn follow(output: Output, from: u64) -> (Vec<(u64, Vec<u8>)>, u64) {
         let (mut near, mut far) = tokio::io::duplex(1 << 16);
@@ -305,7 +348,8 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let dir = tempfile::tempdir().unwrap();
-                let mut sink = Sink::new(on_disk.then(|| dir.path().join("o"))).await.unwrap();
+                let tasks = Tasks::default();
+                let mut sink = Sink::new(on_disk.then(|| dir.path().join("o")));
                 let mut total = 0;
                 for chunk in chunks {
                     let bytes: Vec<u8> = (total..total + chunk).map(pattern).collect();
@@ -313,7 +357,7 @@ mod tests {
                     total += chunk;
                 }
                 let output = sink.output();
-                let ending = sink.end(lost("x")).await;
+                let ending = sink.end(lost("x"), &tasks.spawner()).await;
                 assert_eq!(ending.output_bytes, total);
                 let (pieces, end) = follow(output, from.min(total)).await;
                 assert_eq!(end, total);
@@ -334,16 +378,37 @@ mod tests {
 
     #[tokio::test]
     async fn little_text_makes_no_file_and_little_else_comes_back_after_a_restart_as_it_was() {
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::default());
         for (bytes, kept) in [(&b"hello\n"[..], false), (b"", false), (b"\xff\x00\xfe", true)] {
             let at = dir.path().join("o");
-            let mut sink = Sink::new(Some(at.clone())).await.unwrap();
+            let mut sink = Sink::new(Some(at.clone()));
             sink.append(bytes).await;
-            let ending = sink.end(lost("x")).await;
+            let ending = sink.end(lost("x"), &tasks.spawner()).await;
             assert_eq!(at.exists(), kept, "{bytes:?}");
             let (pieces, _) = follow(Output::ended(at, &ending), 0).await;
             assert_eq!(pieces.into_iter().flat_map(|(_, piece)| piece).collect::<Vec<_>>(), bytes);
         }
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_takes_less_room_and_reads_as_before_and_damage_is_no_output() {
+        let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::default());
+        let mut sink = Sink::new(Some(dir.path().join("o")));
+        let bytes = b"the same line again\n".repeat(100_000);
+        sink.append(&bytes).await;
+        let ending = sink.end(lost("x"), &tasks.spawner()).await;
+        let files: Vec<PathBuf> =
+            std::fs::read_dir(dir.path().join("o")).unwrap().map(|file| file.unwrap().path()).collect();
+        let kept: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
+        assert!(kept < bytes.len() as u64 / 50, "{kept}");
+        let output = || Output::ended(dir.path().join("o"), &ending);
+        let whole = async || follow(output(), 0).await.0.into_iter().flat_map(|(_, piece)| piece).collect::<Vec<_>>();
+        assert!(whole().await == bytes);
+        for file in &files {
+            std::fs::write(file, [0xff; 64]).unwrap();
+        }
+        let left = whole().await;
+        assert!(left.len() <= 2 * TAIL_BYTES_MAX && bytes.ends_with(&left), "only the record's part: {}", left.len());
     }
 
     #[test]

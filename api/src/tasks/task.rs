@@ -3,7 +3,8 @@
 use crate::{Problem, when::rfc3339};
 use poem_openapi::{Enum, Object};
 use skep_actors::{
-    scheduler::{self, Condition, Course, Demand, Record, Spec, Wish},
+    digest::Digest,
+    scheduler::{self, Artefact, Condition, Course, Demand, Files, Input, Record, Spec, Wish},
     task::{Level, fence::level::BadLevel},
 };
 use std::collections::BTreeMap;
@@ -59,6 +60,12 @@ pub struct Task {
     pub output: String,
     /// Bytes that it wrote in all.
     pub output_bytes: u64,
+    /// The files that lie in its folder when it starts.
+    pub inputs: Vec<InputFile>,
+    /// What is kept of its folder.
+    pub outputs: Vec<String>,
+    /// The files that it left under those names. `GET /api/blobs/:digest` is what is in one.
+    pub artefacts: Vec<ArtefactFile>,
     /// Why it failed.
     pub error: Option<String>,
     /// How often it failed by itself and was run again.
@@ -79,6 +86,32 @@ pub struct Task {
     pub started_at: Option<String>,
     /// When it ended.
     pub finished_at: Option<String>,
+}
+
+/// A file that a command is given.
+#[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct InputFile {
+    /// What it is called, from the command's folder: relative, without `.` and `..`.
+    #[oai(validator(min_length = 1, max_length = 255))]
+    pub path: String,
+    /// What is in it: the digest that storing it answered with.
+    pub digest: String,
+    /// Whether it may be executed.
+    pub executable: Option<bool>,
+}
+
+/// A file that a command left.
+#[derive(Debug, Object)]
+pub struct ArtefactFile {
+    /// What it is called, from the command's folder.
+    pub path: String,
+    /// SHA-256 of what is in it.
+    pub digest: String,
+    /// How large it is.
+    pub bytes: u64,
+    /// Whether it may be executed.
+    pub executable: bool,
 }
 
 /// What a command needs.
@@ -187,6 +220,13 @@ pub struct NewTask {
     /// Folders that it may change behind its fence, by absolute paths, beside its own.
     #[oai(validator(max_items = 16))]
     pub writable: Option<Vec<String>>,
+    /// Files that lie in its folder when it starts, on whichever machine: stored before by `POST /api/blobs`.
+    #[oai(validator(max_items = 64))]
+    pub inputs: Option<Vec<InputFile>>,
+    /// Files and folders in its folder that are kept when it has ended, 64 files in all; its record names them as
+    /// `artefacts`. If one isn't there, a task fails that would have completed.
+    #[oai(validator(max_items = 16))]
+    pub outputs: Option<Vec<String>>,
     /// Seconds after which it is ended.
     #[oai(validator(minimum(value = "0")))]
     pub timeout_s: Option<u64>,
@@ -272,6 +312,7 @@ impl TryFrom<NewTask> for Spec {
                 part: None,
                 once: once(new.delivery)?,
             },
+            files: Files { inputs: inputs(new.inputs.unwrap_or_default())?, outputs: new.outputs.unwrap_or_default() },
             network: new.network.unwrap_or(false),
             readable: new.readable.unwrap_or_default(),
             writable: new.writable.unwrap_or_default(),
@@ -303,6 +344,15 @@ fn once(word: Option<String>) -> Result<bool, Problem> {
             Err(Problem::invalid("delivery", format!("{other:?} is neither at_least_once nor at_most_once")))
         }
     }
+}
+
+fn inputs(files: Vec<InputFile>) -> Result<Vec<Input>, Problem> {
+    let parse = |file: InputFile| {
+        let wrong = |why| Problem::invalid("inputs", format!("the digest of {} {why}", file.path));
+        let digest: Digest = file.digest.parse().map_err(wrong)?;
+        Ok(Input { path: file.path, digest, executable: file.executable.unwrap_or(false) })
+    };
+    files.into_iter().map(parse).collect()
 }
 
 fn ids(texts: Vec<String>) -> Result<Vec<Uuid>, Problem> {
@@ -347,6 +397,8 @@ pub(crate) fn command_of(spec: Spec) -> NewTask {
         preempts: Some(true).filter(|_| spec.course.preempts),
         delivery: Some(AT_MOST_ONCE.to_owned()).filter(|_| spec.course.once),
         model: spec.demand.model,
+        inputs: Some(spec.files.inputs.into_iter().map(InputFile::from).collect::<Vec<_>>()).filter(|i| !i.is_empty()),
+        outputs: any(spec.files.outputs),
         timeout_s: some(spec.timeout_s),
         priority: Some(spec.priority).filter(|p| *p != Default::default()).map(|p| format!("{p:?}").to_lowercase()),
         idempotency_key: spec.idempotency_key,
@@ -386,6 +438,20 @@ impl From<scheduler::State> for Status {
     }
 }
 
+impl From<Input> for InputFile {
+    fn from(input: Input) -> InputFile {
+        let executable = Some(true).filter(|_| input.executable);
+        InputFile { path: input.path, digest: input.digest.to_string(), executable }
+    }
+}
+
+impl From<Artefact> for ArtefactFile {
+    fn from(artefact: Artefact) -> ArtefactFile {
+        let Artefact { path, digest, bytes, executable } = artefact;
+        ArtefactFile { path, digest: digest.to_string(), bytes, executable }
+    }
+}
+
 impl From<Record> for Task {
     fn from(record: Record) -> Task {
         let deadline = record.due_ms().map(rfc3339);
@@ -405,6 +471,9 @@ impl From<Record> for Task {
             exit_code: record.exit_code,
             output: record.output,
             output_bytes: record.output_bytes,
+            inputs: spec.files.inputs.into_iter().map(InputFile::from).collect(),
+            outputs: spec.files.outputs,
+            artefacts: record.artefacts.into_iter().map(ArtefactFile::from).collect(),
             error: record.error,
             failures: record.failures.into(),
             after: spec.course.after.iter().map(ToString::to_string).collect(),

@@ -54,6 +54,7 @@ fn act(context: Context) -> impl FnMut(Message) + Send {
                 error: None,
                 output: String::new(),
                 output_bytes: 5,
+                artefacts: Vec::new(),
                 lost: false,
             };
             // A character is cut in two between the frames.

@@ -2,9 +2,10 @@
 
 use super::{
     asymmetric_ring, at_most_once, bit_flip, budget, cloned_key, command, crash_half, crash_one, cron, detection,
-    disk_full, endurance, evict, flapping_link, form, gather, invite_reused, join_during_partition, join_interrupted,
-    leave, lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber, rolling_restart,
-    sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart, workers,
+    disk_full, endurance, evict, files, flapping_link, form, gather, invite_reused, join_during_partition,
+    join_interrupted, leave, lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber,
+    rolling_restart, sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart,
+    workers,
 };
 use crate::World;
 use anyhow::Result;
@@ -102,6 +103,12 @@ pub const ALL: &[Scenario] = &[
         about: "a running, a crashed and a cut off member are evicted; those that were not told come back and learn it",
         share: 60,
         run: |world| Box::pin(evict::run(world)),
+    },
+    Scenario {
+        name: "files",
+        about: "files are stored on nodes that die at once, and commands elsewhere need them",
+        share: 30,
+        run: |world| Box::pin(files::run(world)),
     },
     Scenario {
         name: "flapping_link",

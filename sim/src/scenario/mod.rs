@@ -18,6 +18,7 @@ mod disk_full;
 mod endurance;
 mod errand;
 mod evict;
+mod files;
 mod flapping_link;
 mod form;
 mod gather;

@@ -170,12 +170,13 @@ async fn attempt(context: &Context, level: Level, home: &Path, found: &Found) ->
     let demand = Demand { sandbox: Some(level), ..Demand::default() };
     let spec = Spec { args, demand, readable: vec![bytes(exe)?], ..Spec::new(bytes(exe)?) };
     let mark = Mark { node: context.directory.id(), task: uuid::Uuid::nil(), attempt: level as u32 };
-    let launched =
-        launch::launch(mark, &spec, &home.join("work"), (level, u64::MAX), (context, found)).await.map_err(said)?;
+    let scratch = context.scratches.take().map_err(said)?;
+    let launched = launch::launch(mark, &spec, &scratch, (level, u64::MAX), (context, found)).await.map_err(said)?;
     let (mut first, mut answer) = (launched.first, String::new());
     let read = launched.output.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await;
     let ended = first.ended().await;
     first.retire(&context.keepers, &context.tasks).await;
+    context.scratches.give_back(scratch, &context.tasks).await;
     read.and(ended).map_err(said)?;
     drop((local, tcp));
     let words: Vec<&str> = answer.split_whitespace().collect();

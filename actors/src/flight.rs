@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Work in flight by key. Cheap to clone.
-pub(super) struct Flights<K, T> {
+pub(crate) struct Flights<K, T> {
     inner: Arc<Mutex<BTreeMap<K, WeakShared<BoxFuture<'static, T>>>>>,
 }
 
@@ -30,7 +30,7 @@ impl<K, T> Default for Flights<K, T> {
 
 impl<K: Ord + Clone + Send + 'static, T: Clone + Send + Sync + 'static> Flights<K, T> {
     /// The result of the work under `key`: of the run that is in flight, else of `work`. It moves while anyone waits.
-    pub(super) async fn join(&self, key: K, work: impl Future<Output = T> + Send + 'static) -> T {
+    pub(crate) async fn join(&self, key: K, work: impl Future<Output = T> + Send + 'static) -> T {
         let flight = {
             let mut flights = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             flights.retain(|_, flight| flight.upgrade().is_some_and(|flight| flight.peek().is_none()));
