@@ -50,7 +50,7 @@ const SLEPT_MIN: Duration = Duration::from_secs(4);
 const WRITES_MAX: usize = 64;
 
 /// Jobs as they were made, by the id's bytes.
-const DEFINITIONS: Collection<Definition> = Collection::new(5, 1);
+const DEFINITIONS: Collection<Definition> = Collection::new(5, 2);
 /// How far they have come, by the same.
 const PROGRESS: Collection<Progress> = Collection::new(6, 1);
 
@@ -292,6 +292,7 @@ fn refusal(error: &ScheduleError) -> Refusal {
         ScheduleError::Named { .. }
         | ScheduleError::NodeDown(_)
         | ScheduleError::Impossible(_)
+        | ScheduleError::NeverTogether { .. }
         | ScheduleError::QueueFull(_) => Refusal::Unfit(why),
         _ => Refusal::NotNow(why),
     }

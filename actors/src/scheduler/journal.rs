@@ -19,7 +19,7 @@ use tokio::{sync::mpsc, time::sleep};
 use uuid::Uuid;
 
 /// Every node's commands, by the id's bytes.
-pub(super) const RECORDS: Collection<Record> = Collection::new(1, 5);
+pub(super) const RECORDS: Collection<Record> = Collection::new(1, 6);
 
 /// A command as this node's ledger has it: which version, and what that says if it was not deleted.
 pub(super) struct Seen {
