@@ -20,6 +20,7 @@ mod errand;
 mod evict;
 mod flapping_link;
 mod form;
+mod gang;
 mod gather;
 mod invite_reused;
 mod join_during_partition;
