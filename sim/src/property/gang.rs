@@ -46,6 +46,18 @@ pub async fn gangs_are_whole(world: &World) -> Result<()> {
     Ok(())
 }
 
+/// Unless the swarm fell apart, whoever takes over one of a gang has all of it: none ended because its owner knew a part.
+pub async fn heirs_have_whole_gangs(world: &World) -> Result<()> {
+    for number in world.running() {
+        let records = own(&world.node(number)?.directory().here::<Message>(scheduler::NAME)).await;
+        let partial =
+            |record: &&Record| record.error.as_ref().is_some_and(|why| why.contains("tasks of its gang are known"));
+        let partial = records.iter().find(partial).filter(|_| !world.was_divided());
+        ensure!(partial.is_none(), "{number} had a part of a gang: {partial:?}");
+    }
+    Ok(())
+}
+
 async fn own(desk: &Handle<Message>) -> Vec<Record> {
     // Who has just been started may be too busy to answer.
     desk.ask(ASK_TIMEOUT, |reply| Message::Own(Wire(RECORDS_MAX), reply)).await.unwrap_or_default()

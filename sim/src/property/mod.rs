@@ -16,7 +16,7 @@ pub use afterlife::nothing_outlives_its_node;
 pub use agreement::{ledgers_become_equal, who_is_alone_holds_nothing_of_others};
 pub use budget::Ledger;
 pub use cron::Timetable;
-pub use gang::gangs_are_whole;
+pub use gang::{gangs_are_whole, heirs_have_whole_gangs};
 pub use job::Jobs;
 pub use promise::{Promises, Submitted, command, never_runs_twice_at_once, submit};
 pub use trust::{only_members_are_obeyed, only_members_are_obeyed_at_once, outsiders_are_refused};

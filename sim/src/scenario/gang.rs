@@ -79,6 +79,7 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
         promises.come_to_an_end(world).await?;
         property::gangs_are_whole(world).await?;
     }
+    property::heirs_have_whole_gangs(world).await?;
     property::ledgers_become_equal(world).await?;
     property::nothing_outlives_its_node(world).await
 }
