@@ -87,3 +87,40 @@ async fn a_goal_is_ended_and_forgotten_and_the_command_line_waits_for_one() {
     let ran = alder.run(&["run", "--array", "3", "test $SKEP_INDEX -lt 2"]).await;
     assert_eq!(ran.status.code(), Some(1), "{}", String::from_utf8_lossy(&ran.stdout));
 }
+
+#[tokio::test]
+async fn a_gang_waits_until_there_is_room_for_all_of_it_lets_others_pass_and_runs_at_the_same_time() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    let all = |nodes: &Value| bee::list(nodes, "nodes").iter().filter(|node| node["cpus"].as_u64() > Some(0)).count();
+    let nodes = alder.until("both machines are known", "/api/nodes", |nodes| all(nodes) == 2).await;
+    let cores = bee::list(&nodes, "nodes")[0]["cpus"].to_string();
+    let beside = alder.post("/api/tasks", json!({ "command": "sleep 600", "node": birch.id(), "cpus": 1 })).await;
+    let beside = beside["id"].as_str().unwrap();
+    alder.until("it runs", &format!("/api/tasks/{beside}"), |task| task["started_at"].is_string()).await;
+
+    // Each takes a whole machine, and ends only once the other one has begun.
+    let meeting = tempfile::tempdir().unwrap();
+    let at = meeting.path().to_str().unwrap();
+    let line = format!("touch '{at}'/$SKEP_INDEX; until [ -e '{at}'/$((1 - SKEP_INDEX)) ]; do sleep 0.1; done");
+    let gang = ["run", "--detach", "--array", "2", "--gang", "--cpus", &cores, "--writable", at, &line];
+    let goal = alder.skep(&gang).await;
+    let path = format!("/api/goals/{}", goal["goal_id"].as_str().unwrap());
+    let ran = alder.run(&["run", "--cpus", "1", "true"]).await;
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(alder.get(&path).await["progress"]["pending"], 2);
+    alder.skep(&["cancel", beside]).await;
+    let goal = alder.until("it is done", &path, |goal| goal["status"] == "completed").await;
+    let mut ran_on = Vec::new();
+    for task in bee::list(&goal, "tasks") {
+        let task = alder.get(&format!("/api/tasks/{}", task["id"].as_str().unwrap())).await;
+        assert_eq!(task["gang_size"], 2, "{task}");
+        ran_on.push(task["assigned_node"].clone());
+    }
+    assert_ne!(ran_on[0], ran_on[1]);
+
+    let refused = alder.try_skep(&["run", "--array", "3", "--gang", "--cpus", &cores, "true"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("these 3 can never run at once: all 2 nodes together have room for 2"), "{said}");
+}

@@ -115,6 +115,7 @@ fn done() -> Ending {
         error: None,
         output: "hello\n".into(),
         output_bytes: 6,
+        artefacts: Vec::new(),
         lost: false,
     }
 }

@@ -76,7 +76,7 @@ impl From<ScheduleError> for Problem {
             E::KeyTaken(_) => return Problem::new(S::CONFLICT, "key_taken", text).in_field("idempotency_key"),
             E::NoInput(e) => return Problem::from(e).in_field("inputs"),
             E::NodeDown(_) => (S::CONFLICT, "node_down"),
-            E::Impossible(_) => (S::UNPROCESSABLE_ENTITY, "impossible"),
+            E::Impossible(_) | E::NeverTogether { .. } => (S::UNPROCESSABLE_ENTITY, "impossible"),
             E::NoFence(_) => (S::UNPROCESSABLE_ENTITY, "no_sandbox"),
             E::NoRoom => (S::SERVICE_UNAVAILABLE, "no_room"),
             E::OwnerAway(_) => (S::SERVICE_UNAVAILABLE, "owner_away"),

@@ -138,6 +138,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=1024))]
     array: Option<u32>,
 
+    /// All of the array at the same time, or none of it: it waits until there is room for every one. When one can't stay where
+    /// it runs, all wait again; when one fails for good, the rest does.
+    #[arg(long, requires = "array", conflicts_with_all = ["at_most_once", "preempt"])]
+    gang: bool,
+
     /// Print its id and don't wait for it.
     #[arg(long)]
     detach: bool,
@@ -186,7 +191,7 @@ impl Run {
             "outputs": self.outputs,
         });
         if let Some(count) = self.array {
-            return array(here, &client, count, body, self.detach).await;
+            return array(here, &client, (count, self.gang), body, self.detach).await;
         }
         let task = client.post("/api/tasks", &body).await?;
         let id = screen::text(&task["id"]);
@@ -226,11 +231,17 @@ impl Run {
 }
 
 /// The same command several times.
-async fn array(here: &Here, client: &Client, count: u32, mut run: Value, detach: bool) -> anyhow::Result<ExitCode> {
+async fn array(
+    here: &Here,
+    client: &Client,
+    (count, gang): (u32, bool),
+    mut run: Value,
+    detach: bool,
+) -> anyhow::Result<ExitCode> {
     // The goal has the key: its commands' follow from it.
     let key = run.as_object_mut().and_then(|run| run.remove("idempotency_key"));
     let title: String = screen::text(&run["command"]).chars().filter(|c| !c.is_control()).take(60).collect();
-    let step = json!({ "task_id": "run", "count": count, "run": run });
+    let step = json!({ "task_id": "run", "count": count, "gang": gang, "run": run });
     let plan = json!({ "title": title, "tasks": [step], "idempotency_key": key });
     let goal = client.post("/api/goals", &plan).await?;
     if !detach {

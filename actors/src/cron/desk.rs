@@ -305,6 +305,7 @@ fn refusal(error: &ScheduleError) -> Refusal {
         ScheduleError::Named { .. }
         | ScheduleError::NodeDown(_)
         | ScheduleError::Impossible(_)
+        | ScheduleError::NeverTogether { .. }
         | ScheduleError::QueueFull(_) => Refusal::Unfit(why),
         _ => Refusal::NotNow(why),
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Context,
     ledger::{self, Collection, Write},
-    scheduler::{self, Part, ScheduleError, Spec, State, course, spec},
+    scheduler::{self, Gang, Part, ScheduleError, Spec, State, course, spec},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
@@ -97,7 +97,7 @@ impl Goals {
         let (steps, order) = graph::order(&plan)?;
         for step in &plan.steps {
             let why = |error| GoalError::Step { step: step.name.clone(), error };
-            spec::check(&step.spec).map_err(why)?;
+            spec::check(&entered(Uuid::nil(), step, 0, Vec::new())).map_err(why)?;
             if step.spec.idempotency_key.is_some() || !step.spec.course.after.is_empty() {
                 let (field, reason) = ("after", "and a key are the goal's own to give".to_owned());
                 return Err(why(ScheduleError::Invalid { field: field.into(), reason }));
@@ -133,10 +133,7 @@ impl Goals {
         let after: Vec<Uuid> = outline.into_iter().flat_map(|outline| prerequisites(goal, outline)).collect();
         let scheduler = self.scheduler();
         let submissions = (0..step.count).map(|index| {
-            let part = Some(Part { goal: goal.id, index, count: step.count });
-            let course = course::Course { after: after.clone(), part, ..step.spec.course.clone() };
-            let spec = Spec { course, ..step.spec.clone() };
-            let entry = Wire((task(goal.id, &step.name, index), spec, again));
+            let entry = Wire((task(goal.id, &step.name, index), entered(goal.id, step, index, after.clone()), again));
             let scheduler = scheduler.clone();
             async move { scheduler.ask(ASK_TIMEOUT, |reply| scheduler::Message::Enter(entry, reply)).await }
         });
@@ -247,6 +244,15 @@ impl Goals {
 /// The id of a goal's command, which follows from the goal's.
 fn task(goal: Uuid, step: &str, index: u32) -> Uuid {
     spec::named_by(&format!("step\0{goal}\0{index}\0{step}"))
+}
+
+/// A goal's command, as the scheduler takes it.
+fn entered(goal: Uuid, step: &Step, index: u32, after: Vec<Uuid>) -> Spec {
+    let part = Some(Part { goal, index, count: step.count });
+    // Its id follows from the goal's, too, so that what is handed over later belongs to it.
+    let gang = (step.gang && step.count > 1)
+        .then(|| Gang { id: spec::named_by(&format!("gang\0{goal}\0{}", step.name)), count: step.count });
+    Spec { course: course::Course { after, part, gang, ..step.spec.course.clone() }, ..step.spec.clone() }
 }
 
 /// The ids of all that a step waits for.

@@ -151,6 +151,7 @@ mod tests {
             mode: Mode::Parallel,
             prerequisites: after.iter().map(ToString::to_string).collect(),
             count: 1,
+            gang: false,
             spec: Spec::new("true"),
         }
     }

@@ -50,6 +50,8 @@ pub struct Step {
     pub prerequisites: Vec<String>,
     /// How many times it runs, at once if there is room; each finds its number in `SKEP_INDEX`.
     pub count: u32,
+    /// All of these run at the same time or none does: they are a gang.
+    pub gang: bool,
     /// What it runs.
     pub spec: Spec,
 }

@@ -45,6 +45,8 @@ pub struct Wards {
     /// Those that have: somebody has to forget them in time.
     ended: BTreeMap<NodeId, BTreeSet<Uuid>>,
     owners: BTreeMap<Uuid, NodeId>,
+    /// Of those that have their heir in common with others: whose order they follow.
+    groups: BTreeMap<Uuid, Uuid>,
     /// Since when an owner doesn't answer.
     gone: BTreeMap<NodeId, Duration>,
 }
@@ -53,17 +55,33 @@ impl Wards {
     /// What is known of a record now: its owner, and whether what it stands for has ended. `None`: it is this node's
     /// own, or nobody's any more.
     pub fn note(&mut self, id: Uuid, theirs: Option<(NodeId, bool)>) {
+        self.take_out(id);
+        match theirs {
+            Some((owner, ended)) => {
+                let wards = if ended { &mut self.ended } else { &mut self.open };
+                wards.entry(owner).or_default().insert(id);
+                self.owners.insert(id, owner);
+            }
+            None => drop(self.groups.remove(&id)),
+        }
+    }
+
+    /// The same of one that is taken over together with others, by one heir: those of a group that have ended are as long
+    /// as one of it has not.
+    pub fn note_in(&mut self, group: Option<Uuid>, id: Uuid, theirs: Option<(NodeId, bool)>) {
+        self.note(id, theirs);
+        if let Some(group) = group.filter(|_| theirs.is_some()) {
+            self.groups.insert(id, group);
+        }
+    }
+
+    fn take_out(&mut self, id: Uuid) {
         if let Some(owner) = self.owners.remove(&id) {
             for wards in [&mut self.open, &mut self.ended] {
                 if wards.get_mut(&owner).is_some_and(|ids| ids.remove(&id) && ids.is_empty()) {
                     wards.remove(&owner);
                 }
             }
-        }
-        if let Some((owner, ended)) = theirs {
-            let wards = if ended { &mut self.ended } else { &mut self.open };
-            wards.entry(owner).or_default().insert(id);
-            self.owners.insert(id, owner);
         }
     }
 
@@ -103,9 +121,17 @@ impl Wards {
             // A member that is away comes back to what has ended; one that was thrown out doesn't.
             let left = if members.contains_key(&owner) { None } else { self.ended.get(&owner) };
             let ids = self.open.get(&owner).into_iter().chain(left).flatten();
-            due.extend(ids.filter(|id| first(**id, &up) == Some(me)).map(|id| (*id, owner)));
+            let order = |id: &Uuid| self.groups.get(id).copied().unwrap_or(*id);
+            let mine: Vec<Uuid> = ids.filter(|id| first(order(id), &up) == Some(me)).copied().collect();
+            let groups: BTreeSet<Uuid> = mine.iter().filter_map(|id| self.groups.get(id)).copied().collect();
+            if !groups.is_empty() && left.is_none() {
+                let ended = self.ended.get(&owner).into_iter().flatten();
+                due.extend(ended.filter(|id| groups.contains(&order(id))).map(|id| (*id, owner)));
+            }
+            due.extend(mine.into_iter().map(|id| (id, owner)));
         }
-        due.iter().for_each(|(id, _)| self.note(*id, None));
+        // Their groups are remembered: one that can't be read now is noted again.
+        due.iter().for_each(|(id, _)| self.take_out(*id));
         due
     }
 }
@@ -155,6 +181,23 @@ mod tests {
         }
         all.sort();
         assert_eq!(all, (0..90).map(Uuid::from_u128).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_group_has_one_heir_who_takes_what_has_ended_of_it_too() {
+        let fleet = [seen(1, true, true), seen(2, true, true), seen(3, true, true), seen(9, false, true)];
+        for group in (0..20).map(|n| Uuid::from_u128(1000 + n)) {
+            let heirs = (1..4).filter_map(|me| {
+                let mut wards = Wards::default();
+                (0..9).for_each(|n| wards.note_in(Some(group), Uuid::from_u128(n), Some((node(9), n < 3))));
+                wards.note_in(Some(Uuid::nil()), Uuid::from_u128(9), Some((node(9), true)));
+                wards.due(node(me), fleet.into_iter(), at(10));
+                let due = wards.due(node(me), fleet.into_iter(), at(12));
+                (!due.is_empty()).then(|| due.into_iter().map(|(id, _)| id).collect::<BTreeSet<_>>())
+            });
+            let all: BTreeSet<Uuid> = (0..9).map(Uuid::from_u128).collect();
+            assert_eq!(heirs.collect::<Vec<_>>(), [all]);
+        }
     }
 
     #[test]

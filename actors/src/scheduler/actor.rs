@@ -57,7 +57,7 @@ impl Actor for SchedulerActor {
         let (mut own, mut wards) = (Vec::new(), Wards::default());
         context.ledger.visit(RECORDS, |record| match record.value.owner == me_id {
             true => own.push(record.value),
-            false => wards.note(record.value.id, Some(record.value.stands())),
+            false => wards.note_in(record.value.gang(), record.value.id, Some(record.value.stands())),
         })?;
         let rows = context.store.all(ROWS)?.into_iter().map(|(id, row)| (Uuid::from_bytes(id), row)).collect();
         let why = format!("node {} was restarted", context.name);

@@ -11,12 +11,15 @@
 //!   others     +-- it failed, may be retried, and paused
 //! ```
 
+mod gang;
+
 use super::{
     aside::Aside,
     breaker::Breaker,
     course,
     demand::Offer,
     files::Artefact,
+    gangs::Gangs,
     given::Given,
     messages::{Ending, Priority, Record, Run, ScheduleError, Spec, State, Stats, Term},
     placement::{Candidate, Need, Taken, place},
@@ -55,7 +58,7 @@ pub const OUTLAST: Duration = GOES_ON.saturating_add(margin(GOES_ON));
 /// Attempts taken from an unreachable node that are remembered, to be stopped when it is back.
 const REVOKED_MAX: usize = 1000;
 /// Kinds of commands that fit nowhere now which are tried before the rest waits for the next event: each costs a look at
-/// every node.
+/// every node. Each gang is one.
 const LINES_TRIED_MAX: usize = 256;
 /// Commands about which this node may not decide now that go to the end of their line at once.
 const PASSED_MAX: usize = 64;
@@ -164,6 +167,7 @@ pub struct Core {
     /// Those that were begun, which their records on disk don't say yet: most are over before the next tick, and one
     /// write tells both.
     begun: BTreeSet<Uuid>,
+    gangs: Gangs,
     /// Those that have to be over by a moment, in milliseconds since 1970.
     deadlines: BTreeSet<(u64, Uuid)>,
     /// Commands that were placed one node after the other.
@@ -196,6 +200,7 @@ impl Core {
             running: Given::default(),
             aside: Aside::default(),
             begun: BTreeSet::new(),
+            gangs: Gangs::default(),
             deadlines: BTreeSet::new(),
             turn: 0,
             unsure: BTreeSet::new(),
@@ -227,6 +232,7 @@ impl Core {
         let mut out: Vec<Action> = singles.map(|record| Action::Save(Box::new(record.clone()))).collect();
         let awaited: Vec<Uuid> = self.aside.awaited().collect();
         awaited.into_iter().for_each(|id| self.own_prerequisite(id, now, &mut out));
+        self.gangs.all_open().into_iter().for_each(|gang| self.mend(gang, now, &mut out));
         out.extend(self.tick(now));
         out
     }
@@ -260,6 +266,9 @@ impl Core {
             self.revoke(node, id);
             self.lost(id, &why, true, now, &mut out);
         }
+        if let Some(gang) = self.gang_of(id) {
+            self.mend(gang, now, &mut out);
+        }
         self.place(now, &mut out);
         out
     }
@@ -269,6 +278,7 @@ impl Core {
         let Some(record) = self.records.remove(&id) else { return Vec::new() };
         self.let_go(id, record.due_ms());
         self.singles.remove(&id);
+        self.gangs.forget(&record);
         if record.state.ended() {
             self.ended.retain(|ended| *ended != id);
             self.ended_bytes -= kept_bytes(&record);
@@ -291,6 +301,7 @@ impl Core {
         if record.is_single() {
             self.singles.insert(record.id, Single::default());
         }
+        self.gangs.enter(&record);
         self.records.insert(record.id, record);
     }
 
@@ -317,10 +328,12 @@ impl Core {
         }
     }
 
-    /// Whether a command may be taken: room in the queue, and a node that could ever run it.
+    /// Whether a command may be taken: room in the queue, and a node that could ever run it; for one of a gang, nodes that
+    /// could ever run them all at once.
     ///
     /// # Errors
-    /// [`ScheduleError::QueueFull`], [`ScheduleError::NodeDown`] or [`ScheduleError::Impossible`].
+    /// [`ScheduleError::QueueFull`], [`ScheduleError::NodeDown`], [`ScheduleError::Impossible`] or
+    /// [`ScheduleError::NeverTogether`].
     pub fn admit(&self, spec: &Spec) -> Result<(), ScheduleError> {
         let waiting = self.waiting();
         let room = QUEUE_BYTES_MAX.saturating_sub(self.queue.bytes() + self.aside.bytes());
@@ -339,16 +352,10 @@ impl Core {
         // A node whose card was not pulled yet may turn out to have it all.
         let lack = |seen: &&Seen| if seen.cpus > 0 { lacks(seen, &need) } else { Vec::new() };
         if fleet.iter().any(|seen| lack(seen).is_empty()) {
-            return Ok(());
+            return self.admit_gang(spec);
         }
-        let mut lines: Vec<String> =
-            fleet.iter().map(|seen| format!("{} {}", seen.name, lack(seen).join(", "))).collect();
-        if lines.len() > LACKING_MAX {
-            let more = lines.len() - LACKING_MAX;
-            lines.truncate(LACKING_MAX);
-            lines.push(format!("and {more} more"));
-        }
-        Err(ScheduleError::Impossible(lines.join("; ")))
+        let lines = fleet.iter().map(|seen| format!("{} {}", seen.name, lack(seen).join(", "))).collect();
+        Err(ScheduleError::Impossible(within(lines, "; ")))
     }
 
     /// A new command's record, as it is to be saved before [`Core::submit`].
@@ -363,6 +370,7 @@ impl Core {
         self.enter(record);
         self.singles.entry(id).and_modify(|single| single.confirmed = true);
         let mut out = Vec::new();
+        self.match_gang(id, now, &mut out);
         after.into_iter().for_each(|prerequisite| self.own_prerequisite(prerequisite, now, &mut out));
         self.place(now, &mut out);
         out
@@ -389,7 +397,8 @@ impl Core {
         }
         let dead: Vec<NodeId> = self.running.nodes().filter(|node| self.is_dead(*node, now)).collect();
         for (id, node) in self.running.on(&dead) {
-            if self.may_run_yet(id, now) {
+            // It may have been recalled with another of its gang.
+            if self.may_run_yet(id, now) || self.running.node(&id) != Some(node) {
                 continue;
             }
             let why = format!("node {} died", self.name(node));
@@ -411,6 +420,7 @@ impl Core {
             }
         }
         self.forced_on_the_dead(now, &mut out);
+        self.incomplete_gangs(now, &mut out);
         let back: Vec<NodeId> = self.revoked.keys().filter(|id| self.is_up(**id)).copied().collect();
         for node in back {
             let attempts = self.revoked.remove(&node).unwrap_or_default();
@@ -445,6 +455,7 @@ impl Core {
                     record.sandbox = Some(sandbox);
                     self.begun.insert(id);
                 }
+                self.gang_runs(id);
             }
             Err(Refusal::NoRoom) => {
                 self.fleet.entry(node).and_modify(|p| p.full_until = uptime + FULL_PAUSE);
@@ -496,6 +507,8 @@ impl Core {
                 false if self.may_retry(id, &ending) => self.retry(id, ending, now, &mut out),
                 false => self.end(id, ending, now, &mut out),
             }
+            self.place(now, &mut out);
+        } else if self.gang_of(id).is_some_and(|gang| self.gangs.left(gang, id, attempt)) {
             self.place(now, &mut out);
         }
         out
@@ -698,24 +711,44 @@ impl Core {
                 }
                 continue;
             }
+            if let Some(gang) = need.gang {
+                match self.place_gang(gang, (&need, id), &mut fleet, now, out) {
+                    gang::Tried::Placed => {}
+                    gang::Tried::Waits => drop(hopeless.insert(need)),
+                    gang::Tried::HoldsBack => return,
+                }
+                continue;
+            }
             let alone = |c: &&Candidate| need.wish.apart.as_ref().is_none_or(|g| !self.running.has_of(g, c.id));
             let chosen = place(&need, fleet.values().filter(alone), self.turn, id);
             let Some(node) = chosen.or_else(|| self.preempt(&need, id, &mut fleet, now, out)) else {
                 hopeless.insert(need);
                 continue;
             };
-            self.turn = self.turn.wrapping_add(1);
-            self.queue.remove(id);
-            let Some(record) = self.records.get_mut(&id) else { continue };
-            record.state = State::Running;
-            record.assigned = Some(node);
-            record.attempts = record.attempts.saturating_add(1);
-            (record.not_before_ms, record.exit_code, record.error) = (None, None, None);
-            out.push(Action::Save(Box::new(record.clone())));
-            out.push(Action::Run(node, Box::new(run(record))));
-            self.running.give(id, node, &need);
-            fleet.entry(node).and_modify(|c| c.taken.add(Taken::by(&need)));
+            self.assign(id, node, &need, &mut fleet, out);
         }
+    }
+
+    /// Gives one that waits to a node.
+    fn assign(
+        &mut self,
+        id: Uuid,
+        node: NodeId,
+        need: &Need,
+        fleet: &mut BTreeMap<NodeId, Candidate>,
+        out: &mut Vec<Action>,
+    ) {
+        self.turn = self.turn.wrapping_add(1);
+        self.queue.remove(id);
+        let Some(record) = self.records.get_mut(&id) else { return };
+        record.state = State::Running;
+        record.assigned = Some(node);
+        record.attempts = record.attempts.saturating_add(1);
+        (record.not_before_ms, record.exit_code, record.error) = (None, None, None);
+        out.push(Action::Save(Box::new(record.clone())));
+        out.push(Action::Run(node, Box::new(run(record))));
+        self.running.give(id, node, need);
+        fleet.entry(node).and_modify(|c| c.taken.add(Taken::by(need)));
     }
 
     /// Whether a command waits that takes others' places, and was not tried yet.
@@ -740,8 +773,11 @@ impl Core {
                 self.running.on(&[*node]).iter().filter_map(|(id, _)| self.records.get(id)).collect();
             // What makes way may run for a moment longer.
             below.retain(|record| record.spec.priority < class && !record.cancelling && !record.is_single());
-            // The least urgent first, and of those the one that has done the least.
-            below.sort_by_key(|record| (record.spec.priority, std::cmp::Reverse(record.started_ms), record.id));
+            // The least urgent first, of those the ones that no gang goes with, and of them the one that has done the least.
+            below.sort_by_key(|record| {
+                let gang = record.spec.course.gang.is_some();
+                (record.spec.priority, gang, std::cmp::Reverse(record.started_ms), record.id)
+            });
             let mut room = candidate.clone();
             let mut go = Vec::new();
             for record in below {
@@ -751,16 +787,32 @@ impl Core {
                     break;
                 }
             }
-            if room.has_room(need) && best.as_ref().is_none_or(|(fewest, ..)| go.len() < *fewest) {
-                best = Some((go.len(), *node, go));
+            // A gang makes way as a whole.
+            let gangs = go.iter().filter_map(|id| self.gang_of(*id)).flat_map(|gang| self.gangs.open(gang));
+            let all: BTreeSet<Uuid> = gangs.chain(go.iter().copied()).collect();
+            if room.has_room(need) && best.as_ref().is_none_or(|(fewest, ..)| all.len() < *fewest) {
+                best = Some((all.len(), *node, go));
             }
         }
         let (_, node, go) = best?;
+        let mut gangs = false;
         for id in go {
+            if self.gang_of(id).is_some() {
+                gangs = true;
+                // Unless that was done with another of it.
+                if self.running.node(&id).is_some() {
+                    self.recall(id, now, out);
+                }
+                continue;
+            }
             let Some(record) = self.records.get(&id) else { continue };
             fleet.entry(node).and_modify(|c| c.taken.subtract(Taken::by(&self::need(&record.spec))));
             out.push(Action::Stop(node, id, record.attempts, record.term));
             self.requeue(id, now, out);
+        }
+        if gangs {
+            // There is room on other nodes, too.
+            *fleet = self.candidates(now);
         }
         Some(node)
     }
@@ -822,6 +874,7 @@ impl Core {
         record.not_before_ms = Some(until_ms);
         self.aside.pause(id, until_ms, bytes(&record.spec));
         out.push(Action::Save(Box::new(record.clone())));
+        self.recall(id, now, out);
     }
 
     /// Pauses that are over, and deadlines that have passed.
@@ -869,6 +922,12 @@ impl Core {
         if self.records.get(&id).is_some_and(|record| record.cancelling) {
             return self.end(id, cancelled(None), now, out);
         }
+        self.wait_again(id, out);
+        self.recall(id, now, out);
+    }
+
+    /// It waits as if it had not been placed, before the others of its class.
+    fn wait_again(&mut self, id: Uuid, out: &mut Vec<Action>) {
         self.running.take_back(&id);
         self.unsure.remove(&id);
         let Some(record) = self.records.get_mut(&id) else { return };
@@ -895,14 +954,19 @@ impl Core {
                 _ => {
                     let waiting = self.aside.waiting_for(id).into_iter();
                     ends.extend(waiting.map(|waiting| (waiting, in_vain(id, Some(state)))));
+                    // The first one is the reason for all others.
+                    let gang = self.gang_of(id).filter(|gang| self.gangs.broken(*gang) == Some((id, state)));
+                    ends.extend(gang.into_iter().flat_map(|gang| self.disband(gang, id, state, out)));
                 }
             }
         }
     }
 
     fn end_one(&mut self, id: Uuid, mut ending: Ending, now: Now, out: &mut Vec<Action>) -> Option<State> {
-        let due_ms = self.records.get(&id)?.due_ms();
+        // What ended with the rest of its gang may be told to end once more.
+        let due_ms = self.records.get(&id).filter(|record| !record.state.ended())?.due_ms();
         self.let_go(id, due_ms);
+        ending = self.as_its_gang(id, ending);
         let record = self.records.get_mut(&id)?;
         if record.overdue && ending.state == State::Cancelled {
             ending = Ending { state: State::Failed, error: Some(late("ended", record)), ..ending };
@@ -914,16 +978,20 @@ impl Core {
         record.output_bytes = ending.output_bytes;
         record.artefacts = ending.artefacts;
         record.finished_ms = Some(now.wall_ms);
+        self.gangs.end(record);
         *self.tally.entry(word(ending.state)).or_default() += 1;
         out.push(Action::Save(Box::new(record.clone())));
         out.push(Action::Ended(id));
         self.ended.push_back(id);
         self.ended_bytes += kept_bytes(record);
         while self.ended.len() > ENDED_RECORDS_MAX || self.ended_bytes > ENDED_BYTES_MAX {
-            // Whose end is not confirmed may have to be told yet.
-            let Some(at) = self.ended.iter().position(|id| !self.singles.contains_key(id)) else { break };
+            // Whose end is not confirmed may have to be told yet, and a gang is known in full as long as something of it is open.
+            let needed = |id: &Uuid| self.gang_of(*id).is_some_and(|gang| self.gangs.is_open(gang));
+            let old = |id: &Uuid| !self.singles.contains_key(id) && !needed(id);
+            let Some(at) = self.ended.iter().position(old) else { break };
             let Some(oldest) = self.ended.remove(at) else { break };
             let Some(gone) = self.records.remove(&oldest) else { continue };
+            self.gangs.forget(&gone);
             self.ended_bytes -= kept_bytes(&gone);
             out.push(Action::Delete(oldest, gone.term));
             out.extend(gone.assigned.map(|node| Action::Forget(node, oldest)));
@@ -999,7 +1067,18 @@ pub(crate) fn need(spec: &Spec) -> Need {
         wish: spec.wish.clone(),
         preempts: spec.course.preempts,
         once: spec.course.once,
+        gang: spec.course.gang.map(|gang| gang.id),
     }
+}
+
+/// As many lines about nodes as a refusal has.
+fn within(mut lines: Vec<String>, between: &str) -> String {
+    if lines.len() > LACKING_MAX {
+        let more = lines.len() - LACKING_MAX;
+        lines.truncate(LACKING_MAX);
+        lines.push(format!("and {more} more"));
+    }
+    lines.join(between)
 }
 
 /// What a node whose card is known could never give.
@@ -1090,11 +1169,11 @@ mod tests {
     use crate::scheduler::{course::Course, demand::Demand, wish::Wish};
     use proptest::prelude::*;
 
-    fn node(n: u8) -> NodeId {
+    pub(super) fn node(n: u8) -> NodeId {
         NodeId::from_bytes([n + 1; 32])
     }
 
-    fn seen(n: u8, up: bool) -> Seen {
+    pub(super) fn seen(n: u8, up: bool) -> Seen {
         Seen {
             id: node(n),
             name: format!("n{n}"),
@@ -1109,32 +1188,32 @@ mod tests {
         }
     }
 
-    fn at(s: u64) -> Now {
+    pub(super) fn at(s: u64) -> Now {
         Now { wall_ms: s * 1000, uptime: Duration::from_secs(s) }
     }
 
-    fn done() -> Ending {
+    pub(super) fn done() -> Ending {
         Ending { state: State::Completed, exit_code: Some(0), ..cancelled(None) }
     }
 
-    fn core(up: &[bool]) -> Core {
+    pub(super) fn core(up: &[bool]) -> Core {
         let mut core = Core::new(node(0), Vec::new());
         core.release(at(0));
         core.fleet(up.iter().enumerate().map(|(n, up)| seen(n as u8, *up)).collect(), &[], at(0));
         core
     }
 
-    fn submit(core: &mut Core, n: u128, spec: Spec) -> Vec<Action> {
+    pub(super) fn submit(core: &mut Core, n: u128, spec: Spec) -> Vec<Action> {
         let record = core.record(Uuid::from_u128(n), spec, at(1));
         core.submit(record, at(1))
     }
 
     /// That of all commands of n0 that nobody took over.
-    fn term() -> Term {
+    pub(super) fn term() -> Term {
         Term::first(at(1).wall_ms, node(0))
     }
 
-    fn placed_on(actions: &[Action]) -> Vec<NodeId> {
+    pub(super) fn placed_on(actions: &[Action]) -> Vec<NodeId> {
         actions.iter().filter_map(|a| if let Action::Run(node, _) = a { Some(*node) } else { None }).collect()
     }
 
@@ -1238,7 +1317,7 @@ mod tests {
         core.moved(Uuid::from_u128(n), attempt, term(), done(), at(2))
     }
 
-    fn state(core: &Core, n: u128) -> (State, Option<&str>) {
+    pub(super) fn state(core: &Core, n: u128) -> (State, Option<&str>) {
         let record = core.get(Uuid::from_u128(n)).unwrap();
         (record.state, record.error.as_deref())
     }

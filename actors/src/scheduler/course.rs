@@ -28,6 +28,8 @@ pub struct Course {
     pub preempts: bool,
     /// Which part of what goal it is.
     pub part: Option<Part>,
+    /// It runs only at the same time as these others.
+    pub gang: Option<Gang>,
     /// It never runs on two nodes at once, whatever becomes of them and of what lies between: as a rule it is begun once. It
     /// ends on a node that has lost touch with its owner, and runs again elsewhere only when it must have ended there; it
     /// waits while half of the swarm can't be reached. Else it is run again as soon as its node seems to be gone, and if that
@@ -43,6 +45,21 @@ pub struct Part {
     /// Of a step that is run several times: which one, from 0.
     pub index: u32,
     /// How many of them there are.
+    pub count: u32,
+}
+
+/// Commands that are placed together or not at all: either each of them has a node by one decision, or none begins. They
+/// need the same of their nodes.
+///
+/// All or none they stay: when one can't be had where it was placed, when its node dies or it has to make way, or when it
+/// failed and is tried again, the others are ended where they run and all wait together; what they did is done once more.
+/// What has completed stays so, and the rest goes on without it. When one has failed for good or was cancelled, the rest
+/// ends with that reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gang {
+    /// Its id, which all of them name. They have their heir by it, too.
+    pub id: Uuid,
+    /// How many they are.
     pub count: u32,
 }
 

@@ -54,7 +54,10 @@ impl Desk {
                     state.coveted.insert(id);
                 }
                 Ok(Some(record)) => self.adopt(record, None).await,
-                Ok(None) => tracing::debug!(task = %id, "a task of a node that is gone was deleted meanwhile"),
+                Ok(None) => {
+                    tracing::debug!(task = %id, "a task of a node that is gone was deleted meanwhile");
+                    self.state().wards.note(id, None);
+                }
                 Err(error) => {
                     tracing::warn!(task = %id, %error, "a task of a node that is gone can't be read here");
                     self.state().wards.note(id, Some((owner, false)));
@@ -178,7 +181,8 @@ impl Desk {
             None => {}
         }
         self.change(|state, now| {
-            state.wards.note(id, record.as_ref().filter(|record| record.owner != me).map(Record::stands));
+            let theirs = record.as_ref().filter(|record| record.owner != me);
+            state.wards.note_in(theirs.and_then(Record::gang), id, theirs.map(Record::stands));
             let mut actions = Vec::new();
             // A deletion, too, is somebody's in a term.
             let term = version.map(|version| Term(version.term));

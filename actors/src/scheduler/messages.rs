@@ -350,6 +350,11 @@ impl Record {
         self
     }
 
+    /// The gang that it belongs to.
+    pub fn gang(&self) -> Option<Uuid> {
+        self.spec.course.gang.map(|gang| gang.id)
+    }
+
     /// Whose it is, and whether it is over.
     pub(super) fn stands(&self) -> (NodeId, bool) {
         (self.owner, self.is_over())
@@ -456,6 +461,18 @@ pub enum ScheduleError {
     /// No node could ever run it: what each lacks.
     #[error("no node has what this needs: {0}")]
     Impossible(String),
+    /// The nodes could never run all of a gang at once, each with nothing else to do.
+    #[error("these {count} can never run at once: all {nodes} nodes together have room for {room} ({each})")]
+    NeverTogether {
+        /// How many they are.
+        count: u32,
+        /// Nodes that could be asked.
+        nodes: u32,
+        /// For how many there is room.
+        room: u64,
+        /// For how many each has.
+        each: String,
+    },
     /// The node that was asked has no fence as strong as required.
     #[error("this can't be run there: {0}")]
     NoFence(String),

@@ -8,7 +8,7 @@
 //!   record <- journal <- core <---------------- Moved <------ runs <- journal <- ending
 //! ```
 //!
-//! `core`, `queue`, `aside`, `given`, `demand`, `wish`, `course`, `placement`, `breaker` and `runs` decide and do no I/O; `desk` holds them and executes what they say; `owner`, `after`, `runner` and `heir` are its parts.
+//! `core`, `queue`, `aside`, `given`, `gangs`, `demand`, `wish`, `course`, `placement`, `breaker` and `runs` decide and do no I/O; `desk` holds them and executes what they say; `owner`, `after`, `runner` and `heir` are its parts.
 //! Records lie in the [ledger](crate::ledger): when an owner
 //! dies, the next node in a command's order takes it over. A command runs at least once: after a failure it may run
 //! twice.
@@ -26,6 +26,7 @@ mod desk;
 pub mod files;
 mod fleet;
 mod follow;
+pub mod gangs;
 pub mod given;
 mod heir;
 mod journal;
@@ -39,7 +40,7 @@ pub mod spec;
 pub mod wish;
 
 pub use actor::start;
-pub use course::{Course, Part};
+pub use course::{Course, Gang, Part};
 pub use demand::{Condition, Demand};
 pub use files::{Artefact, Files, Input};
 pub use journal::told;

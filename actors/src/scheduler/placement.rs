@@ -35,6 +35,8 @@ pub struct Need {
     pub preempts: bool,
     /// It never runs twice at once: a line of its own, since it may have to wait for more than room.
     pub once: bool,
+    /// It is placed with the rest of its gang or not at all: a line of the gang's own.
+    pub gang: Option<Uuid>,
 }
 
 /// What is known of a node.
@@ -108,6 +110,28 @@ impl Candidate {
                 || self.taken.gpus + u32::from(need.demand.gpus()) <= self.offer.gpus.len() as u32;
             cpus && memory && gpus && need.demand.disk_bytes <= self.offer.disk_free_bytes
         }
+    }
+
+    /// How many such commands it could take now, one after the other.
+    pub fn fits(&self, need: &Need) -> u32 {
+        if self.has_room(need) { self.room_beside(self.taken, need) } else { 0 }
+    }
+
+    /// How many such commands it could take at once if it had nothing else to do.
+    pub fn holds(&self, need: &Need) -> u32 {
+        if self.could_ever(need) { self.room_beside(Taken::default(), need) } else { 0 }
+    }
+
+    /// How many such commands there are promises for beside these.
+    fn room_beside(&self, taken: Taken, need: &Need) -> u32 {
+        let one = Taken::by(need);
+        let times = |all: u64, taken: u64, one: u64| all.saturating_sub(taken).checked_div(one).unwrap_or(u64::MAX);
+        let places = times(slots(self.cpus).into(), taken.commands.into(), 1);
+        let cpus = times(self.cpus.into(), taken.cpus.into(), one.cpus.into());
+        let memory = times(self.memory_bytes, taken.memory_bytes, one.memory_bytes);
+        let gpus = times(self.offer.gpus.len() as u64, taken.gpus.into(), one.gpus.into());
+        let together = if need.wish.apart.is_some() { 1 } else { u64::MAX };
+        [places, cpus, memory, gpus, together].into_iter().min().unwrap_or_default() as u32
     }
 
     /// Commands for each thousand cores.
@@ -286,8 +310,26 @@ mod tests {
             let demand = Demand { gpus, vram_bytes, disk_bytes, labels: labels(fast), sandbox, ..Demand::default() };
             let all = [Strategy::LeastConnections, Strategy::RoundRobin, Strategy::Weighted, Strategy::ResourceBased, Strategy::BinPack];
             let wish = Wish { strategy: all[how], prefers: labels(likes), apart: None };
-            let need = Need { forced: forced.map(id), preferred: preferred.map(id), cpus, memory_bytes, demand, wish, preempts: false, once: false };
+            let need = Need { forced: forced.map(id), preferred: preferred.map(id), cpus, memory_bytes, demand, wish, preempts: false, once: false, gang: None };
             prop_assert_eq!(place(&need, &fleet, turn, Uuid::nil()), brute(&need, &fleet, turn));
+        }
+
+        /// As many fit as can be placed there one after the other; `place` and the gangs' count must not differ.
+        #[test]
+        fn as_many_fit_as_find_room_one_after_the_other(
+            fleet in fleet(), cpus in 0u16..4, memory_bytes in 0u64..4, gpus in 0u16..3, disk_bytes in 0u64..3,
+        ) {
+            let demand = Demand { gpus, disk_bytes, ..Demand::default() };
+            let need = Need { cpus, memory_bytes, demand, ..Need::default() };
+            for mut candidate in fleet {
+                let (fits, holds) = (candidate.fits(&need), candidate.holds(&need));
+                prop_assert!(fits <= holds);
+                for _ in 0..fits {
+                    prop_assert!(candidate.has_room(&need));
+                    candidate.taken.add(Taken::by(&need));
+                }
+                prop_assert!(!candidate.has_room(&need));
+            }
         }
 
         /// Two are drawn, and never the fuller one of them is chosen; over many commands everyone but the fullest has a turn.

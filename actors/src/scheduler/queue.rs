@@ -108,6 +108,27 @@ impl Queue {
         heads.filter_map(|(class, (number, need))| Some((&**need, *class.waiting.get(number)?)))
     }
 
+    /// Those that wait in the line of this one, itself among them.
+    pub fn line(&self, id: Uuid) -> impl Iterator<Item = Uuid> {
+        self.line_of(id).into_iter().flat_map(|(class, line)| line.iter().filter_map(|n| class.waiting.get(n).copied()))
+    }
+
+    /// How many wait in the line of this one.
+    pub fn line_length(&self, id: Uuid) -> usize {
+        self.line_of(id).map_or(0, |(_, line)| line.len())
+    }
+
+    fn line_of(&self, id: Uuid) -> Option<(&Class, &BTreeSet<i64>)> {
+        let Place { priority, need, .. } = self.places.get(&id)?;
+        let class = self.classes.get(priority)?;
+        Some((class, class.lines.get(need)?))
+    }
+
+    /// Whether this one waits.
+    pub fn has(&self, id: Uuid) -> bool {
+        self.places.contains_key(&id)
+    }
+
     /// All that need something that is so.
     pub fn that_need(&self, so: impl Fn(&Need) -> bool) -> Vec<Uuid> {
         let lines = self.classes.values().flat_map(|class| class.lines.iter().map(move |line| (class, line)));
@@ -186,6 +207,12 @@ mod tests {
                 for (n, class) in CLASSES.into_iter().enumerate() {
                     prop_assert_eq!(queue.of(class).collect::<Vec<_>>(), ids(n));
                     prop_assert_eq!(queue.count_of(class), ids(n).len());
+                }
+                for (class, _, cpus, id) in &model {
+                    let line = model.iter().filter(|other| (other.0, other.2) == (*class, *cpus)).map(|other| other.3);
+                    let line: Vec<Uuid> = line.collect();
+                    prop_assert_eq!((queue.line_length(*id), queue.has(*id)), (line.len(), true));
+                    prop_assert_eq!(queue.line(*id).collect::<Vec<_>>(), line);
                 }
                 let mut seen = BTreeSet::new();
                 let heads = model.iter().filter(|(class, _, cpus, _)| seen.insert((*class, *cpus)));

@@ -143,6 +143,24 @@ fn course(spec: &Spec) -> Result<(), ScheduleError> {
     if course.retries > RETRIES_MAX {
         return bad("retries", format!("is {}; at most {RETRIES_MAX}", course.retries));
     }
+    if let Some(gang) = course.gang {
+        let count = gang.count as usize;
+        if !(1..=AFTER_MAX).contains(&count) {
+            return bad("gang", format!("has {count} tasks; 1 to {AFTER_MAX}"));
+        }
+        if course.once {
+            return bad(
+                "gang",
+                "can't be combined with at_most_once: what may run only once can't be recalled for others",
+            );
+        }
+        if course.preempts {
+            return bad(
+                "gang",
+                "can't be combined with preempts: nothing makes way for a gang; give it a higher class",
+            );
+        }
+    }
     if course.deadline_s > DEADLINE_S_MAX {
         return bad(
             "deadline_s",
@@ -178,7 +196,7 @@ pub(super) fn bad<T>(field: &str, reason: impl Display) -> Result<T, ScheduleErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheduler::core::spec;
+    use crate::scheduler::{core::spec, course::Gang};
 
     fn check_field(field: &str, change: impl FnOnce(&mut Spec)) {
         let mut spec = spec("true");
@@ -212,6 +230,10 @@ mod tests {
         check_field("retries", |s| s.course.retries = RETRIES_MAX + 1);
         check_field("deadline_s", |s| s.course.deadline_s = DEADLINE_S_MAX + 1);
         check_field("outputs", |s| s.files.outputs = vec!["/etc/passwd".into()]);
+        let gang = |count| Some(Gang { id: Uuid::nil(), count });
+        check_field("gang", |s| s.course.gang = gang(AFTER_MAX as u32 + 1));
+        check_field("gang", |s| (s.course.gang, s.course.once) = (gang(2), true));
+        check_field("gang", |s| (s.course.gang, s.course.preempts) = (gang(2), true));
         check_field("readable", |s| s.readable = vec!["tmp".into()]);
         check_field("writable", |s| s.writable = vec!["/tmp\0x".into()]);
         check_field("writable", |s| s.writable = vec!["/tmp".into(); FILES_MAX + 1]);

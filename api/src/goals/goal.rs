@@ -44,6 +44,10 @@ pub struct NewStep {
     /// are in `SKEP_COUNT`.
     #[oai(validator(minimum(value = "1"), maximum(value = "1024")))]
     pub count: Option<u32>,
+    /// A gang: all of these tasks are placed at once, or none begins. When one can't stay where it runs, the others are ended,
+    /// and all wait to be placed together again, except for what has completed; when one has failed for good, the rest fails.
+    /// Not with `at_most_once` or `preempts`.
+    pub gang: Option<bool>,
     /// What it runs. `after` and `idempotency_key` are the goal's to give.
     pub run: NewTask,
 }
@@ -183,6 +187,7 @@ impl TryFrom<NewStep> for Step {
             },
             prerequisites: new.prerequisites.unwrap_or_default(),
             count: new.count.unwrap_or(1),
+            gang: new.gang.unwrap_or(false),
             spec: new.run.try_into()?,
         })
     }

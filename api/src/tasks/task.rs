@@ -78,6 +78,8 @@ pub struct Task {
     pub deadline: Option<String>,
     /// The goal that it is a part of.
     pub goal_id: Option<String>,
+    /// Of a gang: how many tasks are placed at once, this one among them.
+    pub gang_size: Option<u32>,
     /// What it needs.
     pub requirements: Requirements,
     /// When it was given.
@@ -310,6 +312,7 @@ impl TryFrom<NewTask> for Spec {
                 after: ids(new.after.unwrap_or_default())?,
                 preempts: new.preempts.unwrap_or(false),
                 part: None,
+                gang: None,
                 once: once(new.delivery)?,
             },
             files: Files { inputs: inputs(new.inputs.unwrap_or_default())?, outputs: new.outputs.unwrap_or_default() },
@@ -480,6 +483,7 @@ impl From<Record> for Task {
             not_before: record.not_before_ms.map(rfc3339),
             deadline,
             goal_id: spec.course.part.map(|part| part.goal.to_string()),
+            gang_size: spec.course.gang.map(|gang| gang.count),
             requirements: Requirements {
                 sandbox: spec.demand.sandbox().to_string(),
                 cpus: spec.cpus,

@@ -2,7 +2,7 @@
 
 use super::{
     asymmetric_ring, at_most_once, bit_flip, budget, cloned_key, command, crash_half, crash_one, cron, detection,
-    disk_full, endurance, evict, files, flapping_link, form, gather, invite_reused, join_during_partition,
+    disk_full, endurance, evict, files, flapping_link, form, gang, gather, invite_reused, join_during_partition,
     join_interrupted, leave, lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber,
     rolling_restart, sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart,
     workers,
@@ -169,6 +169,12 @@ pub const ALL: &[Scenario] = &[
         about: "99 nodes join at the same time, as many as there are invites to be had",
         share: 0,
         run: |world| Box::pin(form::all_at_once(world, 100)),
+    },
+    Scenario {
+        name: "gang",
+        about: "commands that are placed together or not at all, while nodes die, are emptied and cut off",
+        share: 60,
+        run: |world| Box::pin(gang::run(world)),
     },
     Scenario {
         name: "gather",

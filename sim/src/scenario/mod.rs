@@ -21,6 +21,7 @@ mod evict;
 mod files;
 mod flapping_link;
 mod form;
+mod gang;
 mod gather;
 mod invite_reused;
 mod join_during_partition;
