@@ -107,7 +107,7 @@ async fn nothing_leaves_the_folder_and_what_is_wrong_is_said_before_or_after() {
             "a file and a folder",
         ),
         (json!([{ "path": "jar", "digest": "honey" }]), json!([]), 400, "inputs", "SHA-256"),
-        (json!([{ "path": "jar", "digest": other }]), json!([]), 404, "inputs", "upload it again"),
+        (json!([{ "path": "jar", "digest": other }]), json!([]), 404, "inputs", "store it again"),
         (json!([]), json!(["out/../.."]), 400, "outputs", "no path within"),
     ];
     for (inputs, outputs, wanted, field, why) in refused {

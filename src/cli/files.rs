@@ -71,6 +71,10 @@ async fn within(name: &str, root: &Path) -> anyhow::Result<Vec<(PathBuf, PathBuf
         } else {
             let mut entries = fs::read_dir(&path).await?;
             while let Some(entry) = entries.next_entry().await? {
+                if entry.file_type().await?.is_symlink() {
+                    screen::note!("{} is a link, and left out: name what it leads to", entry.path().display());
+                    continue;
+                }
                 waiting.push((name.join(entry.file_name()), entry.path()));
             }
         }
@@ -87,7 +91,13 @@ pub(super) async fn download(client: &Client, task: &Value, into: &Path) -> anyh
         let name = artefact["path"].as_str().unwrap_or_default();
         // The node is asked by its owner; what it answers came from any machine of the swarm.
         let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        ensure!(plain && !name.is_empty(), "the task left a file {name:?}, which would not lie in {}", into.display());
+        let wanted = task["outputs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let plain = plain && wanted.into_iter().any(|output| Path::new(name).starts_with(output));
+        ensure!(
+            plain && !name.is_empty(),
+            "the task left a file {name:?}, which is none of its outputs: nothing was written to {}",
+            into.display()
+        );
         let path = into.join(name);
         let wrong = || format!("{} can't be written", path.display());
         if let Some(parent) = path.parent() {

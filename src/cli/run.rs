@@ -88,12 +88,13 @@ pub(crate) struct Run {
     #[arg(long = "input", value_name = "[NAME=]FILE")]
     inputs: Vec<String>,
 
-    /// A file or folder in its folder that is kept when it has ended; fetched then, unless --detach says not to wait.
+    /// A file or folder in its folder that is kept when it has ended, an hour at least; fetched then, but with --detach or
+    /// --array, where `skep fetch` does that.
     #[arg(long = "output", value_name = "PATH")]
     outputs: Vec<String>,
 
     /// Where the outputs go; the current folder without this. Files of the same names there are replaced.
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    #[arg(long, value_name = "DIR", default_value = ".", conflicts_with_all = ["array", "detach"])]
     into: PathBuf,
 
     /// Seconds after which it is ended.
@@ -211,11 +212,14 @@ impl Run {
                 client.get(&format!("/api/tasks/{id}")).await?
             }
         };
-        let left = files::download(&client, &ended, &self.into).await?;
         if here.json {
             screen::json(&ended);
-        } else if left > 0 {
-            screen::done(format!("{left} files are in {}", self.into.display()));
+        }
+        match files::download(&client, &ended, &self.into).await {
+            Ok(0) => {}
+            Ok(left) => screen::done(format!("{left} files are in {}", self.into.display())),
+            // How the command ended is said all the same.
+            Err(e) => screen::note!("its files were not fetched: {e:#}; `skep fetch {id}` tries again"),
         }
         let code = ended["exit_code"].as_i64();
         match (ended["status"].as_str(), code) {

@@ -1,24 +1,38 @@
-//! The actor: answers beside its mailbox, so many at a time.
+//! The actor: answers beside its mailbox, so many of each kind at a time.
 
-use super::{NAME, messages::Message};
+use super::{
+    NAME,
+    messages::{BlobError, Message},
+};
 use crate::Context;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
-use skep_runtime::{Reach, Stream, Tasks, Wire, frames};
+use skep_runtime::{Error, Reach, Stream, Tasks, Wire, frames};
 use std::sync::Arc;
-use tokio::{io::AsyncWriteExt, sync::Semaphore};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 /// What other nodes may ask: uploads and deletions are the owner's.
 const REMOTE: Reach = Reach::Only(&["Has", "Send", "Keep"]);
-/// Questions and streams that are worked on at once; beyond that the mailbox waits.
+/// Uploads, copies that are fetched, and files that are sent at once, of each so many: beyond that the asker is told that this
+/// node is busy. Each kind has places of its own, since an upload waits for a copy, and that for what is sent.
 const AT_ONCE: usize = 64;
 /// Blobs in one list, at some hundred bytes each.
 const LIST_MAX: u32 = 1000;
 
 struct BlobsActor;
 
+/// Places of one node.
+struct Places {
+    uploads: Arc<Semaphore>,
+    arrivals: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
 struct Own {
     context: Context,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     tasks: Tasks,
 }
 
@@ -37,40 +51,62 @@ impl Actor for BlobsActor {
     type Arguments = Context;
 
     async fn pre_start(&self, _: ActorRef<Message>, context: Context) -> Result<Own, ActorProcessingErr> {
-        let (places, tasks) = (Arc::new(Semaphore::new(AT_ONCE)), context.env.tasks());
-        Ok(Own { context, places, tasks })
+        let places = || Arc::new(Semaphore::new(AT_ONCE));
+        let places = Places { uploads: places(), arrivals: places(), streams: places() };
+        let tasks = context.env.tasks();
+        Ok(Own { context, places: Arc::new(places), tasks })
     }
 
     async fn handle(&self, _: ActorRef<Message>, message: Message, own: &mut Own) -> Result<(), ActorProcessingErr> {
-        let context = own.context.clone();
-        let place = own.places.clone().acquire_owned().await.expect("the places are never closed");
-        own.tasks.spawn(async move {
-            answer(&context, message).await;
-            drop(place);
-        });
+        let (context, places) = (own.context.clone(), own.places.clone());
+        own.tasks.spawn(async move { answer(&context, &places, message).await });
         Ok(())
     }
 }
 
 /// Whoever asked may have given up.
-async fn answer(context: &Context, message: Message) {
+async fn answer(context: &Context, places: &Places, message: Message) {
     let blobs = &context.blobs;
     match message {
         Message::Put(Wire((from, ticket)), reply) => {
+            let _place = match place(&places.uploads) {
+                Ok(place) => place,
+                Err(e) => return drop(reply.send(Wire(Err(e)))),
+            };
             let Stream { mut reader, mut writer } = match context.directory.open(from, ticket).await {
                 Ok(stream) => stream,
                 Err(e) => return drop(reply.send(Wire(Err(e.into())))),
             };
             let _ = reply.send(Wire(Ok(())));
-            let stored = blobs.receive(context, &mut reader).await;
-            let _ = frames::write(&mut writer, &stored).await;
+            let stored = async {
+                let blob = blobs.receive(context, &mut reader).await?;
+                blobs.copy_out(context, blob.digest, None).await?;
+                Ok::<_, BlobError>(blob)
+            };
+            let _ = frames::write(&mut writer, &stored.await).await;
             let _ = writer.shutdown().await;
         }
-        Message::Fetch(Wire(digest), reply) => drop(reply.send(Wire(blobs.fetch(context, digest).await))),
-        Message::Keep(Wire((digest, node)), reply) => {
-            drop(reply.send(Wire(blobs.keep(context, digest, node).await)));
+        Message::Fetch(Wire(digest), reply) => {
+            let fetched = async {
+                let _place = place(&places.arrivals)?;
+                blobs.fetch(context, digest).await
+            };
+            drop(reply.send(Wire(fetched.await)));
         }
-        Message::Send(Wire(wanted), reply) => drop(reply.send(Wire(blobs.send(context, wanted).await))),
+        Message::Keep(Wire((digest, node)), reply) => {
+            let kept = async {
+                let _place = place(&places.arrivals)?;
+                blobs.keep(context, digest, node).await
+            };
+            drop(reply.send(Wire(kept.await)));
+        }
+        Message::Send(Wire(wanted), reply) => {
+            let sent = async {
+                let place = place(&places.streams)?;
+                blobs.send(context, wanted, place).await
+            };
+            drop(reply.send(Wire(sent.await)));
+        }
         Message::List(Wire(max), reply) => {
             let list = blobs.list(max.min(LIST_MAX) as usize).unwrap_or_default();
             drop(reply.send(Wire(list)));
@@ -79,7 +115,11 @@ async fn answer(context: &Context, message: Message) {
         Message::Delete(Wire(digest), reply) => {
             let blobs = blobs.clone();
             let deleted = context.tasks.compute(move || blobs.delete(digest)).await;
-            drop(reply.send(Wire(deleted.unwrap_or_else(|e| Err(super::BlobError::Disk(e.to_string()))))));
+            drop(reply.send(Wire(deleted.unwrap_or_else(|e| Err(BlobError::Disk(e.to_string()))))));
         }
     }
+}
+
+fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, BlobError> {
+    places.clone().try_acquire_owned().map_err(|_| Error::Busy(NAME.into()).into())
 }

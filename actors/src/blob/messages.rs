@@ -56,7 +56,7 @@ pub struct Held {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum BlobError {
     /// Nobody who answers has it.
-    #[error("no machine that answers has a file {0}: upload it again")]
+    #[error("no machine that answers has a file {0}: store it again, or wait for the machine that has it")]
     NoSuchBlob(Digest),
     /// It is larger than any may be.
     #[error("the file has more than {0} bytes, the most that one may have")]
@@ -68,16 +68,18 @@ pub enum BlobError {
     #[error("a task that has not ended needs the file {0}")]
     InUse(Digest),
     /// What came is something else.
-    #[error("what came is not the file {0}: its content differs")]
+    #[error(
+        "what came is not the file {0}: a machine has a damaged copy; remove that (`DELETE /api/blobs/DIGEST`) and try again"
+    )]
     Differs(Digest),
     /// The disk refused.
     #[error("the disk: {0}")]
     Disk(String),
     /// It could not be sent, or not to its end.
-    #[error("the file did not come over: {0}")]
+    #[error("the file did not come over: {0}; try again")]
     Cut(String),
     /// No other node took a copy.
-    #[error("no other machine took a copy of the file {digest}: {why}")]
+    #[error("no other machine took a copy of the file {digest}: {why}; it is here alone, try again")]
     Alone {
         /// Of what.
         digest: Digest,

@@ -14,14 +14,15 @@
 mod actor;
 mod messages;
 mod part;
-mod store;
+mod shelf;
 mod travel;
 
 pub use actor::start;
 pub use messages::{Blob, BlobError, Held, Message};
-pub use store::Blobs;
+pub use shelf::Blobs;
 
 use crate::{cron, digest::Digest, ledger::Ledger, scheduler};
+use skep_runtime::store;
 use std::collections::BTreeSet;
 
 /// The published name of a node's BlobsActor.
@@ -29,8 +30,11 @@ pub const NAME: &str = "blobs";
 
 /// Files that commands which have not ended need, and those that jobs give to theirs, as far as this node knows. Reads all
 /// of their records.
-pub fn needed(ledger: &Ledger) -> BTreeSet<Digest> {
-    let mut needed = scheduler::files::needed(ledger);
-    needed.extend(cron::needed(ledger));
-    needed
+///
+/// # Errors
+/// They can't be read: then nothing is known to be idle.
+pub fn needed(ledger: &Ledger) -> Result<BTreeSet<Digest>, store::Error> {
+    let mut needed = scheduler::files::needed(ledger)?;
+    needed.extend(cron::needed(ledger)?);
+    Ok(needed)
 }

@@ -3,7 +3,7 @@
 
 use super::{
     messages::{Blob, BlobError},
-    store::{Blobs, disk},
+    shelf::{Blobs, disk},
 };
 use crate::digest::Digest;
 use sha2::{Digest as _, Sha256};
@@ -65,6 +65,7 @@ impl Part {
     pub(super) fn append(&mut self, piece: &[u8]) -> Result<(), BlobError> {
         let after = self.bytes + piece.len() as u64;
         if after > self.claimed {
+            // By steps: what its sender says of its length is nothing to make room for.
             self.claim((after + STEP_BYTES).min(BLOB_BYTES_MAX.max(after)))?;
         }
         self.file.write_all(piece).map_err(|e| disk(&e))?;

@@ -4,8 +4,8 @@
 use super::{
     NAME,
     messages::{Blob, BlobError, Message},
-    part::Part,
-    store::{Blobs, disk},
+    part::{BLOB_BYTES_MAX, Part},
+    shelf::{Blobs, disk},
 };
 use crate::{Context, defaults::GATHER_TIMEOUT, digest::Digest, flight::Flights};
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -16,6 +16,7 @@ use skep_runtime::{
     frames,
 };
 use std::{
+    collections::BTreeSet,
     fs::{File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
@@ -25,7 +26,8 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    time::{sleep, timeout},
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, timeout},
 };
 
 /// Those that are on their way to this node, and who waits for them.
@@ -37,6 +39,8 @@ const PIECE_BYTES: usize = 256 << 10;
 const GO_BYTES: u64 = 64 << 20;
 /// How long either side may leave a stream alone.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes a second that a node sends at least: whoever is slower holds a place for nothing.
+const RATE_MIN: u64 = 64 << 10;
 /// Streams that brought nothing before one is given up.
 const TRIES_MAX: u32 = 3;
 /// The pause before whoever has it is looked for again.
@@ -48,7 +52,7 @@ const KEEP_ASKS_MAX: u32 = 12;
 const KEEPERS_MAX: usize = 3;
 
 impl Blobs {
-    /// What a client sends, in frames of bytes; an empty one says that it was all. Here and on another node once this answers.
+    /// What a client sends, in frames of bytes; an empty one says that it was all.
     pub(super) async fn receive(
         &self,
         context: &Context,
@@ -67,9 +71,7 @@ impl Blobs {
             }
             part.append(context, piece).await?;
         }
-        let blob = part.finish(context, None).await?;
-        self.copy_out(context, blob.digest, None).await?;
-        Ok(blob)
+        part.finish(context, None).await
     }
 
     /// What lies in a file of this node. Nobody may write it any more.
@@ -108,12 +110,16 @@ impl Blobs {
     ) -> Result<u64, BlobError> {
         let blob = self.fetch(context, digest).await?;
         let copied = match self.copy(context, digest, (path.clone(), executable)).await {
-            // The disk changed it. Others may have it as it was.
-            Err(BlobError::Differs(_)) => {
-                tracing::warn!(%digest, "a file on this disk is not what it was: it is fetched anew");
-                self.drop_copy(digest)?;
+            // It went, or the disk changed it. Others may have it as it was.
+            Err(e @ (BlobError::Differs(_) | BlobError::NoSuchBlob(_))) => {
+                tracing::warn!(%digest, error = %e, "a file on this disk is not what it was: it is fetched anew");
+                let (blobs, rest) = (self.clone(), path.clone());
+                let cleared = compute(context, move || {
+                    let _ = std::fs::remove_file(rest);
+                    blobs.drop_copy(digest)
+                });
+                cleared.await?;
                 self.fetch(context, digest).await?;
-                std::fs::remove_file(&path).map_err(|e| disk(&e))?;
                 self.copy(context, digest, (path, executable)).await
             }
             copied => copied,
@@ -169,28 +175,47 @@ impl Blobs {
     }
 
     async fn fetch_from(&self, context: &Context, digest: Digest, node: Option<NodeId>) -> Result<Blob, BlobError> {
-        if let Some(bytes) = self.has(digest)? {
-            return Ok(Blob { digest, bytes });
+        let blobs = self.clone();
+        // It counts as used, and is not taken for there if it isn't.
+        match compute(context, move || blobs.open(digest)).await {
+            Err(BlobError::NoSuchBlob(_)) => {}
+            held => return held.map(|(_, bytes)| Blob { digest, bytes }),
         }
         let (blobs, context) = (self.clone(), context.clone());
         self.arrivals().join(digest, async move { blobs.arrive(&context, digest, node).await }).await
     }
 
     async fn arrive(&self, context: &Context, digest: Digest, mut node: Option<NodeId>) -> Result<Blob, BlobError> {
-        let part = self.part(context).await?;
+        let mut part = self.part(context).await?;
         let (mut tries, mut why) = (0, BlobError::NoSuchBlob(digest));
+        // Who sent some of this part; whose parts were of something else.
+        let (mut from, mut wrong) = (BTreeSet::new(), BTreeSet::new());
         while tries < TRIES_MAX {
             // Whoever has this digest has this file: what came is gone on from.
-            let from = match node.take() {
+            let holder = match node.take() {
                 Some(node) => Some(node),
-                None => holder(context, digest).await,
+                None => holder(context, digest, &wrong).await,
             };
-            let Some(from) = from else { return Err(why) };
             let begun = part.bytes();
-            match part.pour(context, digest, from).await {
-                Ok(()) => return part.finish(context, Some(digest)).await,
-                Err(e @ (BlobError::Disk(_) | BlobError::NoRoom(_) | BlobError::TooLarge(_))) => return Err(e),
-                Err(e) => why = e,
+            if let Some(holder) = holder {
+                from.insert(holder);
+                let came = match part.pour(context, digest, holder).await {
+                    Ok(()) => part.finish(context, Some(digest)).await,
+                    Err(e) => Err(e),
+                };
+                match came {
+                    Ok(blob) => return Ok(blob),
+                    Err(e @ (BlobError::Disk(_) | BlobError::NoRoom(_) | BlobError::TooLarge(_))) => return Err(e),
+                    Err(e @ BlobError::Differs(_)) => {
+                        tracing::warn!(%digest, ?from, "what came is another file: others are asked for it");
+                        wrong.append(&mut from);
+                        part = self.part(context).await?;
+                        why = e;
+                        // Each time there is one less to ask.
+                        continue;
+                    }
+                    Err(e) => why = e,
+                }
             }
             tries = if part.bytes() > begun { 0 } else { tries + 1 };
             sleep(TRY_PAUSE).await;
@@ -208,7 +233,7 @@ impl Blobs {
         digests: impl Iterator<Item = Digest>,
     ) -> Result<(), BlobError> {
         for digest in digests {
-            if self.has(digest)?.is_none() && holder(context, digest).await.is_none() {
+            if self.has(digest)?.is_none() && holder(context, digest, &BTreeSet::new()).await.is_none() {
                 return Err(BlobError::NoSuchBlob(digest));
             }
         }
@@ -253,6 +278,7 @@ impl Blobs {
         &self,
         context: &Context,
         (digest, offset, to, ticket): (Digest, u64, NodeId, Ticket),
+        place: OwnedSemaphorePermit,
     ) -> Result<u64, BlobError> {
         let blobs = self.clone();
         let opened = compute(context, move || {
@@ -263,6 +289,8 @@ impl Blobs {
         let (mut file, bytes) = opened.await?;
         let shared = context.clone();
         context.tasks.spawn(async move {
+            // Each stream has a file open.
+            let _place = place;
             let Ok(mut stream) = shared.directory.open(to, ticket).await else { return };
             loop {
                 let read = compute(&shared, move || {
@@ -320,12 +348,18 @@ impl Coming {
         let request = Wire((digest, self.bytes(), context.directory.id(), expected.ticket()));
         let blobs = context.directory.at::<Message>(from, NAME);
         let total = blobs.ask(ASK_TIMEOUT, |reply| Message::Send(request, reply)).await??;
-        self.claim(context, total).await?;
+        if total > BLOB_BYTES_MAX {
+            return Err(BlobError::TooLarge(BLOB_BYTES_MAX));
+        }
         let mut stream = expected.opened().await?;
+        let by = Instant::now() + SILENCE_TIMEOUT + Duration::from_secs(total / RATE_MIN);
         loop {
             let left = total.saturating_sub(self.bytes());
             if left == 0 {
                 return Ok(());
+            }
+            if Instant::now() > by {
+                return Err(BlobError::Cut(format!("node {from} sends less than {} KiB a second", RATE_MIN >> 10)));
             }
             let mut piece = vec![0; PIECE_BYTES.min(usize::try_from(left).unwrap_or(PIECE_BYTES))];
             match timeout(SILENCE_TIMEOUT, stream.reader.read(&mut piece)).await {
@@ -337,8 +371,8 @@ impl Coming {
     }
 }
 
-/// A node that is up and has it: the first that says so.
-async fn holder(context: &Context, digest: Digest) -> Option<NodeId> {
+/// A node that is up and has it, but for these: the first that says so.
+async fn holder(context: &Context, digest: Digest, but: &BTreeSet<NodeId>) -> Option<NodeId> {
     let ask = |node| {
         let blobs = context.directory.at::<Message>(node, NAME);
         async move {
@@ -346,7 +380,8 @@ async fn holder(context: &Context, digest: Digest) -> Option<NodeId> {
             has.ok().flatten().map(|_| node)
         }
     };
-    let mut asked: FuturesUnordered<_> = context.members.others_up().into_iter().map(ask).collect();
+    let others = context.members.others_up().into_iter().filter(|node| !but.contains(node));
+    let mut asked: FuturesUnordered<_> = others.map(ask).collect();
     while let Some(answer) = asked.next().await {
         if answer.is_some() {
             return answer;

@@ -15,7 +15,7 @@ use crate::{
     ownership::Presence,
     scheduler::{self, ScheduleError, Spec},
 };
-use skep_runtime::{Handle, Wire, defaults::ASK_TIMEOUT, tasks::Spawner};
+use skep_runtime::{Handle, Wire, defaults::ASK_TIMEOUT, store, tasks::Spawner};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -56,15 +56,15 @@ const DEFINITIONS: Collection<Definition> = Collection::new(5, 2);
 const PROGRESS: Collection<Progress> = Collection::new(6, 1);
 
 /// Files that jobs give to their tasks, as far as this node knows.
-pub fn needed(ledger: &Ledger) -> BTreeSet<Digest> {
+///
+/// # Errors
+/// The jobs can't be read.
+pub fn needed(ledger: &Ledger) -> Result<BTreeSet<Digest>, store::Error> {
     let mut needed = BTreeSet::new();
-    let all = ledger.visit(DEFINITIONS, |definition| {
+    ledger.visit(DEFINITIONS, |definition| {
         needed.extend(definition.value.new.spec.files.inputs.iter().map(|input| input.digest));
-    });
-    if let Err(error) = all {
-        tracing::warn!(%error, "cron jobs can't be read: files that they need may be taken for idle");
-    }
-    needed
+    })?;
+    Ok(needed)
 }
 
 /// The state of a CronActor, shared by its handlers and their tasks.

@@ -48,6 +48,9 @@ pub const ENDED_RECORDS_MAX: usize = 10_000;
 pub const ENDED_BYTES_MAX: usize = 16 << 20;
 /// How long a node that had no room is left alone: its load tells sooner if room comes.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// How long it is the same death when a node dies or falls silent under a command once more: the link to it is gone at once,
+/// and membership is sure in some seconds.
+const DEATH: Duration = Duration::from_secs(15);
 /// How long after the start a node that was not seen yet may still run what it was given before.
 const GRACE: Duration = Duration::from_secs(15);
 /// How long a node may go on with what never runs twice at once after it was told that it counts, and how long it may take to
@@ -174,6 +177,8 @@ pub struct Core {
     turn: usize,
     /// Given before a restart to a node that doesn't answer yet: asked again at each tick.
     unsure: BTreeSet<Uuid>,
+    /// The node that died or fell silent last under a command, and when.
+    struck: BTreeMap<Uuid, (NodeId, Duration)>,
     /// In order of their ends.
     ended: VecDeque<Uuid>,
     ended_bytes: usize,
@@ -204,6 +209,7 @@ impl Core {
             deadlines: BTreeSet::new(),
             turn: 0,
             unsure: BTreeSet::new(),
+            struck: BTreeMap::new(),
             ended: VecDeque::new(),
             ended_bytes: 0,
             fleet: BTreeMap::new(),
@@ -264,7 +270,7 @@ impl Core {
             out.pop();
             let why = format!("node {} died", self.name(node));
             self.revoke(node, id);
-            self.lost(id, &why, true, now, &mut out);
+            self.lost(id, &why, Some(node), now, &mut out);
         }
         if let Some(gang) = self.gang_of(id) {
             self.mend(gang, now, &mut out);
@@ -323,6 +329,7 @@ impl Core {
         self.aside.remove(id);
         self.running.take_back(&id);
         self.unsure.remove(&id);
+        self.struck.remove(&id);
         if let Some(by_ms) = due_ms {
             self.deadlines.remove(&(by_ms, id));
         }
@@ -403,7 +410,7 @@ impl Core {
             }
             let why = format!("node {} died", self.name(node));
             self.revoke(node, id);
-            self.lost(id, &why, true, now, &mut out);
+            self.lost(id, &why, Some(node), now, &mut out);
         }
         self.moments(now, &mut out);
         let begun = std::mem::take(&mut self.begun).into_iter().filter_map(|id| self.records.get(&id));
@@ -450,11 +457,7 @@ impl Core {
         match outcome {
             Ok(sandbox) => {
                 self.fleet.entry(node).and_modify(|p| p.breaker.succeeded());
-                if let Some(record) = self.records.get_mut(&id).filter(|r| r.started_ms.is_none()) {
-                    record.started_ms = Some(now.wall_ms);
-                    record.sandbox = Some(sandbox);
-                    self.begun.insert(id);
-                }
+                self.begin(id, sandbox, now);
                 self.gang_runs(id);
             }
             Err(Refusal::NoRoom) => {
@@ -469,10 +472,13 @@ impl Core {
                 self.unsure.insert(id);
             }
             Err(Refusal::Silent(why)) => {
-                self.fleet.entry(node).and_modify(|p| p.breaker.failed(uptime));
+                self.fleet.entry(node).and_modify(|p| {
+                    p.breaker.failed(uptime);
+                    p.full_until = uptime + FULL_PAUSE;
+                });
                 let why = format!("node {} did not take it: {why}", self.name(node));
                 self.revoke(node, id);
-                self.lost(id, &why, true, now, &mut out);
+                self.lost(id, &why, Some(node), now, &mut out);
             }
             Err(Refusal::Never(why)) => self.end(id, failed(why), now, &mut out),
             Err(Refusal::TakenOver) => out.extend(self.disown(id)),
@@ -484,10 +490,18 @@ impl Core {
                 }
             }
             // One that it was not even asked for.
-            Err(Refusal::Further(_)) => self.lost(id, "its node contradicts itself", true, now, &mut out),
+            Err(Refusal::Further(_)) => self.lost(id, "its node contradicts itself", Some(node), now, &mut out),
         }
         self.place(now, &mut out);
         out
+    }
+
+    /// It was begun, behind this fence. Its node's answer to the order may come after its end.
+    pub fn begin(&mut self, id: Uuid, sandbox: Level, now: Now) {
+        if let Some(record) = self.records.get_mut(&id).filter(|record| record.started_ms.is_none()) {
+            (record.started_ms, record.sandbox) = (Some(now.wall_ms), Some(sandbox));
+            self.begun.insert(id);
+        }
     }
 
     /// An attempt ended, says the node that it ran on. Of an attempt that counts no more, nothing changes.
@@ -502,7 +516,10 @@ impl Core {
                 true => {
                     // A node that is emptied sends its commands away: that is no fault of theirs.
                     let strike = !self.fleet.get(&node).is_some_and(|peer| peer.seen.draining);
-                    self.lost(id, &ending.error.unwrap_or_else(|| "its node failed".into()), strike, now, &mut out);
+                    self.records.entry(id).and_modify(|record| record.strikes += u32::from(strike));
+                    // It answers, but not for this one: others may do better.
+                    self.fleet.entry(node).and_modify(|p| p.full_until = now.uptime + FULL_PAUSE);
+                    self.lost(id, &ending.error.unwrap_or_else(|| "its node failed".into()), None, now, &mut out);
                 }
                 false if self.may_retry(id, &ending) => self.retry(id, ending, now, &mut out),
                 false => self.end(id, ending, now, &mut out),
@@ -838,10 +855,15 @@ impl Core {
         self.end(id, cancelled(Some(why)), now, out);
     }
 
-    /// Its node is gone: somewhere else, unless it must be there or too many have gone under it. `strike`: this one counts.
-    fn lost(&mut self, id: Uuid, why: &str, strike: bool, now: Now, out: &mut Vec<Action>) {
+    /// Its node is gone: somewhere else, unless it must be there or too many have gone under it. `by`: this one died or fell
+    /// silent, which counts unless it did so a moment ago.
+    fn lost(&mut self, id: Uuid, why: &str, by: Option<NodeId>, now: Now, out: &mut Vec<Action>) {
         let Some(record) = self.records.get_mut(&id) else { return };
-        record.strikes += u32::from(strike);
+        let known = |node| self.struck.get(&id).is_some_and(|(last, at)| *last == node && now.uptime < *at + DEATH);
+        if let Some(node) = by.filter(|node| !known(*node)) {
+            record.strikes += 1;
+            self.struck.insert(id, (node, now.uptime));
+        }
         if record.cancelling {
             self.end(id, cancelled(Some(why.into())), now, out);
         } else if record.spec.node.is_some() {
@@ -976,7 +998,8 @@ impl Core {
         record.error = ending.error;
         record.output = ending.output;
         record.output_bytes = ending.output_bytes;
-        record.artefacts = ending.artefacts;
+        // Whoever runs it may say what it likes.
+        record.artefacts = ending.artefacts.into_iter().filter(|a| record.spec.files.leaves(&a.path)).collect();
         record.finished_ms = Some(now.wall_ms);
         self.gangs.end(record);
         *self.tally.entry(word(ending.state)).or_default() += 1;

@@ -343,6 +343,8 @@ impl Desk {
     async fn tell_work(self: Arc<Self>) {
         let node = self.context.directory.here::<node::Message>(node::NAME);
         let mut changes = self.work.subscribe();
+        // It may have changed before.
+        changes.mark_changed();
         while changes.changed().await.is_ok() {
             let work = *changes.borrow_and_update();
             // Without a NodeActor nobody reports load; it asks for nothing when it starts again.

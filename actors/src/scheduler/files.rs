@@ -6,6 +6,7 @@
 use super::{journal::RECORDS, messages::ScheduleError, spec::bad};
 use crate::{digest::Digest, ledger::Ledger};
 use serde::{Deserialize, Serialize};
+use skep_runtime::store;
 use std::{
     collections::BTreeSet,
     path::{Component, Path},
@@ -58,6 +59,11 @@ impl Files {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.inputs.is_empty() && self.outputs.is_empty()
+    }
+
+    /// Whether a file of this name is one of those that it may leave.
+    pub fn leaves(&self, path: &str) -> bool {
+        is_within(path) && self.outputs.iter().any(|output| Path::new(path).starts_with(output))
     }
 
     /// Bytes that they take of a record.
@@ -114,17 +120,17 @@ pub(crate) fn is_within(path: &str) -> bool {
 }
 
 /// What commands need that have not ended, whoever owns them, as far as this node knows. Reads all records.
-pub fn needed(ledger: &Ledger) -> BTreeSet<Digest> {
+///
+/// # Errors
+/// They can't be read.
+pub fn needed(ledger: &Ledger) -> Result<BTreeSet<Digest>, store::Error> {
     let mut needed = BTreeSet::new();
-    let all = ledger.visit(RECORDS, |record| {
+    ledger.visit(RECORDS, |record| {
         if !record.value.is_over() {
             needed.extend(record.value.spec.files.inputs.iter().map(|input| input.digest));
         }
-    });
-    if let Err(error) = all {
-        tracing::warn!(%error, "records of tasks can't be read: files that they need may be taken for idle");
-    }
-    needed
+    })?;
+    Ok(needed)
 }
 
 #[cfg(test)]
@@ -159,6 +165,9 @@ mod tests {
                 "{bad:?}: {wrong:?}"
             );
         }
+        let left = Files { outputs: vec!["out".into(), "log".into()], ..Files::default() };
+        let paths = ["out", "out/a", "log", "output", "out/../a", "a", ".bashrc"];
+        assert_eq!(paths.map(|path| left.leaves(path)), [true, true, true, false, false, false, false]);
         assert!(files(&["a"]).check(Some("/tmp")).is_err());
         assert_eq!(Files::default().check(Some("/tmp")), Ok(()));
     }

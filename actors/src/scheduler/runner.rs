@@ -165,6 +165,7 @@ impl Desk {
             let (mut actions, mut gone) = (Vec::new(), Vec::new());
             if let Some(ending) = told.clone().filter(|_| ours) {
                 // Its owner is here: there is one write, and nobody to tell.
+                state.core.begin(id, row.sandbox, now);
                 gone = state.heard(id, attempt, term, &mut writes);
                 actions = state.core.moved(id, attempt, term, ending, now);
             }

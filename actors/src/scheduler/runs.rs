@@ -38,7 +38,7 @@ pub struct Row {
     pub gpus: u16,
     /// The fence that it has.
     pub sandbox: Level,
-    /// How it ended; `None` while it runs. Without its output once that is kept no longer.
+    /// How it ended; `None` while it runs. Without its output and files once that is kept no longer.
     pub ending: Option<Ending>,
     /// When, in milliseconds since 1970; 0 while it runs.
     pub ended_ms: u64,
@@ -226,6 +226,7 @@ impl Runs {
             self.remembered.push_back((old, row.ended_ms));
             if let Some(ending) = row.ending.as_mut() {
                 ending.output = String::new();
+                ending.artefacts = Vec::new();
             }
             heard.written.push((old, row.clone()));
         }

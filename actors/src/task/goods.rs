@@ -3,6 +3,7 @@
 //! Nothing else runs in the folder at either time, so that what is looked at stays as it is. A link is never followed: it may
 //! lead out of the folder. Not here: which files (`scheduler::files`), and where their content lies (`blob`).
 
+use super::launch::free;
 use crate::{
     Context,
     blob::BlobError,
@@ -14,7 +15,16 @@ use std::{
     io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
+use tokio::time::{Instant, timeout_at};
+
+/// The share of what is free on the disk that inputs may take.
+const FREE_DIVISOR: u64 = 2;
+/// How long copies to other machines may hold up the end of a command, all of them together.
+const COPY_TIMEOUT: Duration = Duration::from_secs(600);
+/// Entries of folders that are looked at under the outputs.
+const ENTRIES_MAX: usize = 10_000;
 
 /// Why a command has not what it was to be given.
 pub(super) struct Missing {
@@ -28,6 +38,15 @@ pub(super) struct Missing {
 pub(super) async fn place(context: &Context, folder: &Path, inputs: &[Input]) -> Result<u64, Missing> {
     let mut bytes = 0;
     for input in inputs {
+        let blob = context.blobs.fetch(context, input.digest).await.map_err(|e| missing(input, e))?;
+        bytes += blob.bytes;
+    }
+    let free = free(folder);
+    if bytes > free / FREE_DIVISOR {
+        let why = format!("its inputs have {} MiB, and this machine's disk {} MiB free", bytes >> 20, free >> 20);
+        return Err(Missing { why, elsewhere: true });
+    }
+    for input in inputs {
         let path = folder.join(&input.path);
         let placed = async {
             if let Some(parent) = path.parent() {
@@ -35,10 +54,7 @@ pub(super) async fn place(context: &Context, folder: &Path, inputs: &[Input]) ->
             }
             context.blobs.place(context, input.digest, (path.clone(), input.executable)).await
         };
-        bytes += placed.await.map_err(|e| Missing {
-            why: format!("input {}: {e}", input.path),
-            elsewhere: !matches!(e, BlobError::NoSuchBlob(_)),
-        })?;
+        placed.await.map_err(|e| missing(input, e))?;
     }
     Ok(bytes)
 }
@@ -46,11 +62,13 @@ pub(super) async fn place(context: &Context, folder: &Path, inputs: &[Input]) ->
 /// Has the inputs on this node, where nothing is put anywhere.
 pub(super) async fn fetch(context: &Context, inputs: &[Input]) -> Result<(), Missing> {
     for input in inputs {
-        let fetched = context.blobs.fetch(context, input.digest).await;
-        let elsewhere = !matches!(fetched, Err(BlobError::NoSuchBlob(_)));
-        fetched.map_err(|e| Missing { why: format!("input {}: {e}", input.path), elsewhere })?;
+        context.blobs.fetch(context, input.digest).await.map_err(|e| missing(input, e))?;
     }
     Ok(())
+}
+
+fn missing(input: &Input, e: BlobError) -> Missing {
+    Missing { why: format!("input {}: {e}", input.path), elsewhere: !matches!(e, BlobError::NoSuchBlob(_)) }
 }
 
 /// Stores what lies under the names of the outputs, and has `owner` or another node keep a copy. All files that are there,
@@ -61,11 +79,21 @@ pub(super) async fn fetch(context: &Context, inputs: &[Input]) -> Result<(), Mis
 pub(super) async fn collect(
     context: &Context,
     folder: &Path,
-    files: &Files,
+    (files, bytes_max): (&Files, u64),
     owner: NodeId,
 ) -> Result<(Vec<Artefact>, Option<String>), String> {
     let (root, outputs) = (folder.to_path_buf(), files.outputs.clone());
     let found = context.tasks.compute(move || find(&root, &outputs)).await.map_err(|e| e.to_string())??;
+    let length = |path: &String| fs::symlink_metadata(folder.join(path)).map_or(0, |data| data.len());
+    let bytes = found.0.iter().map(length).fold(0, u64::saturating_add);
+    if bytes > bytes_max {
+        return Err(format!(
+            "its outputs have {} MiB, more than its limit of the disk ({} MiB)",
+            bytes >> 20,
+            bytes_max >> 20
+        ));
+    }
+    let copied_by = Instant::now() + COPY_TIMEOUT;
     let mut artefacts = Vec::new();
     for path in found.0 {
         let file = folder.join(&path);
@@ -73,8 +101,10 @@ pub(super) async fn collect(
         let executable = opened.metadata().is_ok_and(|data| data.permissions().mode() & 0o100 != 0);
         let blob = context.blobs.take(context, opened).await.map_err(|e| format!("output {path}: {e}"))?;
         // It is here. If no other machine takes a copy, it is lost with this one.
-        if let Err(error) = context.blobs.copy_out(context, blob.digest, Some(owner)).await {
-            tracing::warn!(%path, %error, "what a command left lies on this machine alone");
+        match timeout_at(copied_by, context.blobs.copy_out(context, blob.digest, Some(owner))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%path, %error, "what a command left lies on this machine alone"),
+            Err(_) => tracing::warn!(%path, "what a command left lies on this machine alone: others were too slow"),
         }
         artefacts.push(Artefact { path, digest: blob.digest, bytes: blob.bytes, executable });
     }
@@ -103,13 +133,20 @@ fn find(folder: &Path, names: &[String]) -> Result<(Vec<String>, Option<String>)
 }
 
 fn add(folder: &Path, path: &Path, files: &mut Vec<String>) -> Result<(), String> {
-    let mut waiting = vec![path.to_path_buf()];
+    let (mut waiting, mut seen) = (vec![path.to_path_buf()], 0);
     while let Some(path) = waiting.pop() {
         let failed = |e: io::Error| format!("output {}: {e}", path.display());
         let kind = fs::symlink_metadata(folder.join(&path)).map_err(failed)?.file_type();
         if kind.is_dir() {
             for entry in fs::read_dir(folder.join(&path)).map_err(failed)? {
                 waiting.push(path.join(entry.map_err(failed)?.file_name()));
+                seen += 1;
+                if seen > ENTRIES_MAX {
+                    return Err(format!(
+                        "output {} holds more than {ENTRIES_MAX} entries: pack them into one",
+                        path.display()
+                    ));
+                }
             }
         } else if kind.is_file() {
             let name = path.to_str().filter(|name| is_within(name));

@@ -72,16 +72,23 @@ pub(super) async fn work(
         Err(e) => return failed(None, format!("it has no folder to work in: {e}")),
     };
     let given = goods::place(context, &scratch.work, &run.spec.files.inputs);
-    let (mut ending, left) = match before(given, stop, deadline, run.spec.timeout_s).await {
+    let (mut ending, left, disk_bytes) = match before(given, stop, deadline, run.spec.timeout_s).await {
         Ok(bytes) => live(context, run, (&scratch, bytes, level), sink, (stop, good), deadline).await,
-        Err(ending) => (ending, false),
+        Err(ending) => (ending, false, 0),
     };
     if !left {
-        if !ending.lost && !run.spec.files.outputs.is_empty() {
-            ending = with_artefacts(context, run, &scratch, ending).await;
+        if !ending.lost && ending.state != State::Cancelled && !run.spec.files.outputs.is_empty() {
+            ending = tokio::select! {
+                biased;
+                ending = with_artefacts(context, run, (&scratch, disk_bytes), ending.clone()) => ending,
+                () = stop.cancelled() => Ending {
+                    error: Some("it had ended, and was cancelled while its files were stored".into()),
+                    ..self::ending(Over::Stopped, 0)
+                },
+            };
         }
         // What it left would count against nobody.
-        context.scratches.give_back(scratch, &context.tasks).await;
+        context.scratches.give_back(scratch, !run.spec.files.inputs.is_empty(), &context.tasks).await;
     }
     ending
 }
@@ -102,8 +109,8 @@ async fn before<T>(
 }
 
 /// Keeps what a command left. One that would have completed fails if that is not all that it was to leave.
-async fn with_artefacts(context: &Context, run: &Run, scratch: &Scratch, ending: Ending) -> Ending {
-    let collected = goods::collect(context, &scratch.work, &run.spec.files, run.owner).await;
+async fn with_artefacts(context: &Context, run: &Run, (scratch, bytes_max): (&Scratch, u64), ending: Ending) -> Ending {
+    let collected = goods::collect(context, &scratch.work, (&run.spec.files, bytes_max), run.owner).await;
     let (artefacts, why) = match collected {
         Ok((artefacts, None)) => return Ending { artefacts, ..ending },
         Ok((artefacts, Some(missing))) => (artefacts, format!("it left nothing under its output {missing}")),
@@ -122,7 +129,8 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Runs it in these folders, where so many bytes were put. Whether something of it is left.
+/// Runs it in these folders, where so many bytes were put. Whether something of it is left, and how many bytes might be in
+/// them.
 async fn live(
     context: &Context,
     run: &Run,
@@ -130,7 +138,7 @@ async fn live(
     sink: &mut Sink,
     (stop, mut good): (&CancellationToken, Leash),
     deadline: Option<Instant>,
-) -> (Ending, bool) {
+) -> (Ending, bool, u64) {
     let started = {
         let mark = Mark { node: context.directory.id(), task: run.id, attempt: run.attempt };
         let until_ms = good.borrow_and_update().map_or(u64::MAX, |until| until.as_millis() as u64);
@@ -138,7 +146,7 @@ async fn live(
     };
     let Launched { mut first, output, family, limits } = match started {
         Ok(launched) => launched,
-        Err(e) => return (failed(None, format!("it could not be started: {e}")), false),
+        Err(e) => return (failed(None, format!("it could not be started: {e}")), false, 0),
     };
     let mut guard = Guard(Some(family));
     // What it was given is not what it writes.
@@ -163,7 +171,7 @@ async fn live(
     }
     // One that was ended since nobody moved its moment on ran while its node stood still: it counts as lost.
     let unseen = run.spec.course.once && matches!(over, Over::Exited(Err(_)));
-    (Ending { lost: unseen, ..ending(over, run.spec.timeout_s) }, left)
+    (Ending { lost: unseen, ..ending(over, run.spec.timeout_s) }, left, limits.disk_bytes)
 }
 
 /// Kills what an earlier process of this node left of a run. Blocks for as long as `/proc` takes.

@@ -162,7 +162,9 @@ fn keep(order: &Order, output: OwnedFd, state: &Mutex<State>, adopts: bool) -> u
     // Where it lies is looked for here: to have the system look for it in another environment than this process's takes a
     // copy of this process, which costs more than many commands.
     let path = order.env.get(&b"PATH"[..]).map(text);
-    let found = path.filter(|_| !program.as_bytes().contains(&b'/')).and_then(|path| {
+    // What is relative is so to the command's folder.
+    let plain = |path: &OsString| std::env::split_paths(path).all(|dir| dir.is_absolute());
+    let found = path.filter(|path| !program.as_bytes().contains(&b'/') && plain(path)).and_then(|path| {
         std::env::split_paths(&path)
             .map(|dir| dir.join(&program))
             .find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok())

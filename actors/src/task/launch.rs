@@ -132,6 +132,6 @@ fn search(walls: Option<&Walls>) -> OsString {
 }
 
 /// Bytes free on the disk of a folder. 0 if the system doesn't tell.
-fn free(folder: &Path) -> u64 {
+pub(super) fn free(folder: &Path) -> u64 {
     rustix::fs::statvfs(folder).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -77,14 +77,16 @@ impl Scratches {
             if scratch.is_untouched() {
                 return Ok(scratch);
             }
+            scratch.work.parent().into_iter().for_each(remove);
         }
         self.0.begin(&mut made);
         self.0.make(&mut made)
     }
 
-    /// Nothing of the command is left but what it wrote there, which is removed.
-    pub(super) async fn give_back(&self, scratch: Scratch, tasks: &Spawner) {
-        if scratch.is_untouched() {
+    /// Nothing of the command is left but what it wrote there, which is removed. `given`: files were put there, or may be yet by
+    /// what can't be interrupted.
+    pub(super) async fn give_back(&self, scratch: Scratch, given: bool, tasks: &Spawner) {
+        if !given && scratch.is_untouched() {
             let mut made = self.0.lock();
             if made.waiting.len() < WAITING_MAX {
                 return made.waiting.push(scratch);
@@ -177,8 +179,9 @@ mod tests {
         let (scratches, tasks) = (Scratches::within(home.path()), Tasks::default());
         let first = scratches.take().unwrap().work;
         assert!(!home.path().join("scratch/7").exists() && first.starts_with(home.path().canonicalize().unwrap()));
-        let change: [(&str, fn(&Scratch)); 5] = [
+        let change: [(&str, fn(&Scratch)); 6] = [
             ("nothing", |_| {}),
+            ("given", |_| {}),
             ("a file", |s| fs::write(s.work.join("x"), "").unwrap()),
             ("temporary", |s| fs::create_dir(s.temporary.join("x")).unwrap()),
             ("rights", |s| fs::set_permissions(&s.work, fs::Permissions::from_mode(0o700)).unwrap()),
@@ -188,7 +191,7 @@ mod tests {
             let scratch = scratches.take().unwrap();
             let work = scratch.work.clone();
             change(&scratch);
-            scratches.give_back(scratch, &tasks.spawner()).await;
+            scratches.give_back(scratch, what == "given", &tasks.spawner()).await;
             let next = scratches.take().unwrap();
             assert_eq!(next.work == work, what == "nothing", "{what}");
             assert!(what == "nothing" || !work.exists(), "{what}");
@@ -202,7 +205,7 @@ mod tests {
         let (scratches, tasks) = (Scratches::within(home.path()), Tasks::default());
         let all: Vec<Scratch> = (0..WAITING_MAX + 3).map(|_| scratches.take().unwrap()).collect();
         for scratch in all {
-            scratches.give_back(scratch, &tasks.spawner()).await;
+            scratches.give_back(scratch, false, &tasks.spawner()).await;
         }
         assert_eq!(fs::read_dir(home.path().join("scratch")).unwrap().count(), WAITING_MAX);
         scratches.sweep();

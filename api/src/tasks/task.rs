@@ -225,8 +225,8 @@ pub struct NewTask {
     /// Files that lie in its folder when it starts, on whichever machine: stored before by `POST /api/blobs`.
     #[oai(validator(max_items = 64))]
     pub inputs: Option<Vec<InputFile>>,
-    /// Files and folders in its folder that are kept when it has ended, 64 files in all; its record names them as
-    /// `artefacts`. If one isn't there, a task fails that would have completed.
+    /// Files and folders in its folder that are kept when it has ended, an hour at least, 64 files in all; its record names
+    /// them as `artefacts`. If one isn't there, a task fails that would have completed.
     #[oai(validator(max_items = 16))]
     pub outputs: Option<Vec<String>>,
     /// Seconds after which it is ended.

@@ -176,7 +176,7 @@ async fn attempt(context: &Context, level: Level, home: &Path, found: &Found) ->
     let read = launched.output.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await;
     let ended = first.ended().await;
     first.retire(&context.keepers, &context.tasks).await;
-    context.scratches.give_back(scratch, &context.tasks).await;
+    context.scratches.give_back(scratch, false, &context.tasks).await;
     read.and(ended).map_err(said)?;
     drop((local, tcp));
     let words: Vec<&str> = answer.split_whitespace().collect();

@@ -8,7 +8,7 @@ use super::{
     travel::Arrivals,
 };
 use crate::digest::Digest;
-use skep_runtime::Env;
+use skep_runtime::{Env, store};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
@@ -22,6 +22,8 @@ use std::{
 const BLOBS_BYTES_MAX: u64 = 64 << 30;
 /// The share of the disk's free room that they may have: the rest is its owner's.
 const FREE_DIVISOR: u64 = 2;
+/// What the smallest file counts for.
+const FILE_BYTES_MIN: u64 = 4 << 10;
 /// How long one stays at least after its last use: a command that is to be given it may not be known here yet.
 const KEPT: Duration = Duration::from_secs(3600);
 /// What the names of parts begin with.
@@ -38,7 +40,7 @@ struct Shared {
     /// Those that are on their way here.
     arrivals: Arrivals,
     /// Digests that commands which have not ended need.
-    needed: Box<dyn Fn() -> BTreeSet<Digest> + Send + Sync>,
+    needed: Box<dyn Fn() -> Result<BTreeSet<Digest>, store::Error> + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -60,7 +62,11 @@ struct Known {
 
 impl Blobs {
     /// Of the node whose folder this is. `needed` says which of them commands need that have not ended.
-    pub fn within(home: &Path, env: &Env, needed: impl Fn() -> BTreeSet<Digest> + Send + Sync + 'static) -> Blobs {
+    pub fn within(
+        home: &Path,
+        env: &Env,
+        needed: impl Fn() -> Result<BTreeSet<Digest>, store::Error> + Send + Sync + 'static,
+    ) -> Blobs {
         Blobs(Arc::new(Shared {
             folder: home.join("blobs"),
             env: env.clone(),
@@ -107,6 +113,11 @@ impl Blobs {
             }
             opened => opened.map_err(|e| disk(&e))?,
         };
+        if file.metadata().map_err(|e| disk(&e))?.len() != known.bytes {
+            // It is none any more.
+            index.forget(digest);
+            return Err(BlobError::NoSuchBlob(digest));
+        }
         known.used_ms = self.0.env.now_ms();
         self.mark(digest, known.used_ms);
         Ok((file, known.bytes))
@@ -120,7 +131,7 @@ impl Blobs {
         if self.has(digest)?.is_none() {
             return Err(BlobError::NoSuchBlob(digest));
         }
-        if (self.0.needed)().contains(&digest) {
+        if self.needed()?.contains(&digest) {
             return Err(BlobError::InUse(digest));
         }
         self.drop_copy(digest)
@@ -144,14 +155,14 @@ impl Blobs {
         Ok(self.0.folder.join(format!("{PART}{}", index.parts)))
     }
 
-    /// A finished part gets its name. What is there already stays.
+    /// A finished part gets its name. It was checked, which what is there under that name was not.
     pub(super) fn name(&self, part: &Path, blob: Blob) -> Result<(), BlobError> {
+        // Before it is known: whoever is told of it is told of what is flushed.
+        fs::rename(part, self.path(blob.digest)).map_err(|e| disk(&e))?;
+        File::open(&self.0.folder).and_then(|folder| folder.sync_all()).map_err(|e| disk(&e))?;
         let mut index = self.index()?;
-        if !index.held.contains_key(&blob.digest) {
-            fs::rename(part, self.path(blob.digest)).map_err(|e| disk(&e))?;
-            File::open(&self.0.folder).and_then(|folder| folder.sync_all()).map_err(|e| disk(&e))?;
-            index.bytes += blob.bytes;
-        }
+        index.forget(blob.digest);
+        index.bytes += room_of(blob.bytes);
         let used_ms = self.0.env.now_ms();
         self.mark(blob.digest, used_ms);
         index.held.insert(blob.digest, Known { bytes: blob.bytes, used_ms });
@@ -170,9 +181,13 @@ impl Blobs {
         if bytes > fits(&index)? {
             drop(index);
             // Not under the lock: every command's record is looked at.
-            let needed = (self.0.needed)();
+            let needed = self.needed()?;
             index = self.index()?;
-            for digest in index.idle(&needed, self.0.env.now_ms()) {
+            let idle = index.idle(&needed, self.0.env.now_ms());
+            // Nothing goes in vain.
+            let gained: u64 = idle.iter().filter_map(|digest| Some(room_of(index.held.get(digest)?.bytes))).sum();
+            let enough = bytes <= fits(&index)?.saturating_add(gained / FREE_DIVISOR);
+            for digest in idle.into_iter().filter(|_| enough) {
                 if bytes <= fits(&index)? {
                     break;
                 }
@@ -188,7 +203,7 @@ impl Blobs {
             let mib = |bytes: u64| bytes >> 20;
             return Err(BlobError::NoRoom(format!(
                 "{} MiB or more are to be stored, this machine has room for {} MiB of files: free some of its disk, or \
-                 remove files that no task needs",
+                 remove files that no task needs (`DELETE /api/blobs/DIGEST`)",
                 mib(bytes),
                 mib(room)
             )));
@@ -201,6 +216,10 @@ impl Blobs {
     pub(super) fn release(&self, bytes: u64) {
         let mut index = self.0.index.lock().unwrap_or_else(PoisonError::into_inner);
         index.promised = index.promised.saturating_sub(bytes);
+    }
+
+    fn needed(&self) -> Result<BTreeSet<Digest>, BlobError> {
+        (self.0.needed)().map_err(|e| BlobError::Disk(e.to_string()))
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
@@ -223,6 +242,7 @@ impl Blobs {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             entries => Some(entries.map_err(|e| disk(&e))?),
         };
+        *index = Index::default();
         for entry in entries.into_iter().flatten() {
             let entry = entry.map_err(|e| disk(&e))?;
             let name = entry.file_name();
@@ -232,7 +252,7 @@ impl Blobs {
                     let data = entry.metadata().map_err(|e| disk(&e))?;
                     let used = data.modified().ok().and_then(|used| used.duration_since(UNIX_EPOCH).ok());
                     let known = Known { bytes: data.len(), used_ms: used.unwrap_or_default().as_millis() as u64 };
-                    index.bytes += known.bytes;
+                    index.bytes += room_of(known.bytes);
                     index.held.insert(digest, known);
                 }
                 Err(_) if name.starts_with(PART) => drop(fs::remove_file(entry.path())),
@@ -246,7 +266,7 @@ impl Blobs {
 
 impl Index {
     fn forget(&mut self, digest: Digest) {
-        self.bytes -= self.held.remove(&digest).map_or(0, |known| known.bytes);
+        self.bytes -= self.held.remove(&digest).map_or(0, |known| room_of(known.bytes));
     }
 
     /// Those that may go, the first one first.
@@ -260,6 +280,11 @@ impl Index {
         old.sort();
         old.into_iter().map(|(_, digest)| digest).collect()
     }
+}
+
+/// What a file takes of the room: the smallest takes a block, and its place in memory.
+fn room_of(bytes: u64) -> u64 {
+    bytes.max(FILE_BYTES_MIN)
 }
 
 /// An error of the disk, for people.
@@ -291,7 +316,7 @@ mod tests {
     #[test]
     fn what_was_stored_is_there_after_a_restart_once_and_what_was_not_finished_is_not() {
         let (home, env) = (tempfile::tempdir().unwrap(), Env::machine());
-        let blobs = Blobs::within(home.path(), &env, BTreeSet::new);
+        let blobs = Blobs::within(home.path(), &env, || Ok(BTreeSet::new()));
         let digest = store(&blobs, b"honey");
         assert_eq!((store(&blobs, b"honey"), digest), (digest, Digest::of(b"honey")));
         let mut part = Part::new(&blobs).unwrap();
@@ -300,10 +325,10 @@ mod tests {
         let wrong = Part::new(&blobs).unwrap().finish(Some(digest));
         assert_eq!(wrong, Err(BlobError::Differs(digest)));
         assert_eq!(names(home.path()).len(), 2, "the whole one and the one that was cut off");
-        let blobs = Blobs::within(home.path(), &env, BTreeSet::new);
+        let blobs = Blobs::within(home.path(), &env, || Ok(BTreeSet::new()));
         assert_eq!(blobs.has(digest), Ok(Some(5)));
         assert_eq!(names(home.path()), [digest.to_string()]);
-        assert_eq!(blobs.0.index.lock().unwrap().bytes, 5);
+        assert_eq!(blobs.0.index.lock().unwrap().bytes, FILE_BYTES_MIN);
         fs::remove_file(blobs.path(digest)).unwrap();
         assert_eq!(blobs.open(digest).err(), Some(BlobError::NoSuchBlob(digest)));
         assert_eq!(blobs.has(digest), Ok(None), "somebody took it away");
@@ -312,7 +337,7 @@ mod tests {
     #[test]
     fn room_is_set_aside_and_given_back() {
         let home = tempfile::tempdir().unwrap();
-        let blobs = Blobs::within(home.path(), &Env::machine(), BTreeSet::new);
+        let blobs = Blobs::within(home.path(), &Env::machine(), || Ok(BTreeSet::new()));
         let promised = |blobs: &Blobs| blobs.0.index.lock().unwrap().promised;
         let mut part = Part::new(&blobs).unwrap();
         part.claim(100).unwrap();
@@ -344,7 +369,7 @@ mod tests {
     #[test]
     fn one_that_is_needed_is_not_removed() {
         let home = tempfile::tempdir().unwrap();
-        let blobs = Blobs::within(home.path(), &Env::machine(), || BTreeSet::from([Digest::of(b"wax")]));
+        let blobs = Blobs::within(home.path(), &Env::machine(), || Ok(BTreeSet::from([Digest::of(b"wax")])));
         let (wax, honey) = (store(&blobs, b"wax"), store(&blobs, b"honey"));
         assert_eq!(blobs.delete(wax), Err(BlobError::InUse(wax)));
         assert_eq!(blobs.delete(honey), Ok(()));
