@@ -1462,24 +1462,44 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_silent_again_a_moment_later_died_once() {
+        let mut core = core(&[true]);
+        submit(&mut core, 1, spec("true"));
+        let silent = |core: &mut Core, s: u64| {
+            let record = core.get(Uuid::from_u128(1)).unwrap();
+            let (node, attempt) = (record.assigned.unwrap(), record.attempts);
+            core.ran(node, record.id, (attempt, term()), Err(Refusal::Silent("the link is down".into())), at(s));
+            assert_eq!(placed_on(&core.tick(at(s))), [], "it is left alone for a moment");
+            core.tick(at(s + 1));
+            core.get(Uuid::from_u128(1)).unwrap().strikes
+        };
+        assert_eq!([2, 3].map(|s| silent(&mut core, s)), [1, 1]);
+        core.tick(at(60));
+        assert_eq!(silent(&mut core, 61), 2, "that was another time");
+    }
+
+    #[test]
     fn a_third_node_that_dies_under_a_command_is_the_last_and_one_that_is_emptied_is_none() {
         let mut core = core(&[true]);
         submit(&mut core, 1, spec("true"));
-        let lost = |core: &mut Core| {
+        let lost = |core: &mut Core, s| {
             let attempt = core.get(Uuid::from_u128(1)).unwrap().attempts;
-            core.moved(Uuid::from_u128(1), attempt, term(), Ending { lost: true, ..failed("it died".into()) }, at(2));
+            core.moved(Uuid::from_u128(1), attempt, term(), Ending { lost: true, ..failed("it died".into()) }, at(s));
+            assert_ne!(state(core, 1).0, State::Running, "whoever has just lost it is left alone for a moment");
+            core.tick(at(s + 1));
         };
-        let drains = |core: &mut Core, draining| drop(core.fleet(vec![Seen { draining, ..seen(0, true) }], &[], at(2)));
-        for _ in 0..4 {
-            drains(&mut core, true);
-            lost(&mut core);
+        let drains =
+            |core: &mut Core, draining, s| drop(core.fleet(vec![Seen { draining, ..seen(0, true) }], &[], at(s)));
+        for s in [2, 4, 6, 8] {
+            drains(&mut core, true, s);
+            lost(&mut core, s);
             assert_eq!(state(&core, 1).0, State::Pending);
-            drains(&mut core, false);
+            drains(&mut core, false, s + 1);
         }
-        lost(&mut core);
-        lost(&mut core);
+        lost(&mut core, 10);
+        lost(&mut core, 11);
         assert_eq!(state(&core, 1).0, State::Running);
-        lost(&mut core);
+        lost(&mut core, 12);
         assert_eq!(
             state(&core, 1),
             (State::Failed, Some("it died, the third under this command: it is not tried again"))
@@ -1562,6 +1582,7 @@ mod tests {
         assert_eq!(placed_on(&core.tick(at(ends))), [other]);
         // One that says so itself has ended it.
         core.moved(Uuid::from_u128(1), 2, term(), Ending { lost: true, ..done() }, at(ends));
+        core.tick(at(ends + 1));
         assert_eq!(core.get(Uuid::from_u128(1)).unwrap().attempts, 3);
     }
 
