@@ -8,14 +8,15 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 /// Stores bytes over the API, as any client would.
 async fn store(bee: &Bee, bytes: Vec<u8>) -> (u16, Value) {
-    let request = reqwest::Client::builder().no_proxy().build().unwrap().post(bee.url("/api/blobs"));
+    let request = reqwest::Client::builder().no_proxy().build().expect("a client").post(bee.url("/api/blobs"));
     let request = request.bearer_auth(&bee.token).header("content-type", "application/octet-stream").body(bytes);
     let answer = request.send().await.expect("it answers");
     (answer.status().as_u16(), answer.json().await.unwrap_or_default())
 }
 
 async fn fetch(bee: &Bee, digest: &str) -> (u16, Vec<u8>) {
-    let request = reqwest::Client::builder().no_proxy().build().unwrap().get(bee.url(&format!("/api/blobs/{digest}")));
+    let request =
+        reqwest::Client::builder().no_proxy().build().expect("a client").get(bee.url(&format!("/api/blobs/{digest}")));
     let answer = request.bearer_auth(&bee.token).send().await.expect("it answers");
     (answer.status().as_u16(), answer.bytes().await.expect("all of it").to_vec())
 }
@@ -23,7 +24,7 @@ async fn fetch(bee: &Bee, digest: &str) -> (u16, Vec<u8>) {
 async fn ended(bee: &Bee, task: Value) -> Value {
     let (status, task) = bee.call("POST", "/api/tasks", Some(task)).await;
     assert_eq!(status, 201, "{task}");
-    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    let path = format!("/api/tasks/{}", task["id"].as_str().expect("an id"));
     bee.until("it has ended", &path, |task| task["finished_at"].is_string()).await
 }
 

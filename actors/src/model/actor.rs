@@ -99,7 +99,7 @@ impl Actor for Models {
                 let _ = reply.send(Wire(super::room::room(&desk.context, &desk.shelf, &desk.shards, &digest)));
             }
             Message::Load(Wire(request), reply) => tasks.spawn(answer(reply, async move {
-                desk.shards.load(&desk.context, &desk.shelf, desk.me.clone(), request).await
+                Box::pin(desk.shards.load(&desk.context, &desk.shelf, desk.me.clone(), request)).await
             })),
             Message::Unload(Wire(id), reply) => {
                 desk.shards.unload(id);
