@@ -256,7 +256,7 @@ mod tests {
             pipeline: swarm.id(0),
         };
         shards.unload(id);
-        let loaded = shards.load(context, &shelf, swarm.root(0), request).await;
+        let loaded = Box::pin(shards.load(context, &shelf, swarm.root(0), request)).await;
         assert!(matches!(loaded, Err(ModelError::Start(_))), "{loaded:?}");
     }
 }

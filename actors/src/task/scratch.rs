@@ -179,7 +179,8 @@ mod tests {
         let (scratches, tasks) = (Scratches::within(home.path()), Tasks::default());
         let first = scratches.take().unwrap().work;
         assert!(!home.path().join("scratch/7").exists() && first.starts_with(home.path().canonicalize().unwrap()));
-        let change: [(&str, fn(&Scratch)); 6] = [
+        type Change = fn(&Scratch);
+        let change: [(&str, Change); 6] = [
             ("nothing", |_| {}),
             ("given", |_| {}),
             ("a file", |s| fs::write(s.work.join("x"), "").unwrap()),
