@@ -45,6 +45,8 @@ const RATE_MIN: u64 = 64 << 10;
 const TRIES_MAX: u32 = 3;
 /// The pause before whoever has it is looked for again.
 const TRY_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before those are asked once more of whom none said that it has a file.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// How often a node is asked whether it has kept its copy: each question waits for minutes, and the largest blob takes ten
 /// over 1 GbE.
 const KEEP_ASKS_MAX: u32 = 12;
@@ -232,8 +234,14 @@ impl Blobs {
         context: &Context,
         digests: impl Iterator<Item = Digest>,
     ) -> Result<(), BlobError> {
+        let nobody = BTreeSet::new();
         for digest in digests {
-            if self.has(digest)?.is_none() && holder(context, digest, &BTreeSet::new()).await.is_none() {
+            if self.has(digest)?.is_some() || holder(context, digest, &nobody).await.is_some() {
+                continue;
+            }
+            // A link that is being replaced by another fails at once what is asked over it.
+            sleep(LOOK_PAUSE).await;
+            if holder(context, digest, &nobody).await.is_none() {
                 return Err(BlobError::NoSuchBlob(digest));
             }
         }
