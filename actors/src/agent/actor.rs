@@ -4,7 +4,7 @@
 //! Starting a run is for any member of the swarm, as running a command is.
 
 use super::{
-    AgentError, Goal, Message, NAME, Run, RunState,
+    AgentError, Goal, Message, NAME, Run, RunState, Strategy,
     children::RESTARTED,
     documents::{self, DOCUMENTS_BYTES_MAX, Document},
     life::DEPTH_MAX,
@@ -167,14 +167,14 @@ impl State {
         });
     }
 
-    fn admit(&mut self, thread: Uuid, child: Uuid) -> Result<(), AgentError> {
+    fn admit(&mut self, root: Uuid, child: Uuid) -> Result<(), AgentError> {
         let live = self.context.directory.names();
         let lives = |root: &Uuid| live.contains(&run::name(*root));
         self.trees.retain(|root, _| lives(root));
-        if !lives(&thread) {
+        if !lives(&root) {
             return Err(AgentError::Limit("the goal that they work for has ended".into()));
         }
-        let tree = self.trees.entry(thread).or_default();
+        let tree = self.trees.entry(root).or_default();
         if tree.len() + 1 >= TREE_RUNS_MAX && !tree.contains(&child) {
             return Err(AgentError::Limit(format!("one goal has {TREE_RUNS_MAX} at most")));
         }
@@ -197,7 +197,8 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
     if live >= LIVE_MAX {
         return Err(AgentError::Limit(format!("{LIVE_MAX} agents are at work on this node")));
     }
-    let id = goal.parent.map_or_else(|| context.env.id(), |parent| parent.child);
+    let seated = goal.seat.as_ref().map(|seat| seat.run);
+    let id = goal.parent.map(|parent| parent.child).or(seated).unwrap_or_else(|| context.env.id());
     if let Some(run) = read(context, id)? {
         return Ok(run);
     }
@@ -207,7 +208,7 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
     }
     let documents = gather(context, &mut goal).await?;
     let folder = prepare(context, id, &goal, &documents).await?;
-    let thread = goal.parent.map_or(id, |parent| parent.thread);
+    let thread = goal.thread(id);
     if goal.budget == 0 {
         goal.budget = THREAD_TOKENS;
     }
@@ -215,12 +216,14 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
         run::forget_folder(context, id, &goal).await;
         return Err(error);
     }
+    // What was said before stays with the thread.
+    let history = goal.seat.as_mut().map(|seat| std::mem::take(&mut seat.history)).unwrap_or_default();
     let run = Run::new(id, goal, context.directory.id(), context.env.now_ms());
     let started = async {
         let unsaved = |e: skep_runtime::store::Error| AgentError::Store(e.to_string());
         records::save(&context.store, &run).await.map_err(unsaved)?;
         records::prune(&context.store).await.map_err(unsaved)?;
-        let brief = run::Brief { run: run.clone(), documents, folder };
+        let brief = run::Brief { run: run.clone(), history, documents, folder };
         run::start(context, agents, brief).await.map_err(|e| AgentError::Store(e.to_string()))
     };
     if let Err(error) = started.await {
@@ -256,6 +259,9 @@ fn check(goal: &Goal) -> Result<(), AgentError> {
     }
     if goal.parent.is_some() && goal.folder.is_some() {
         return Err(AgentError::Rights("a folder".into()));
+    }
+    if goal.seat.is_some() && (goal.parent.is_some() || goal.strategy == Strategy::MapReduce) {
+        return invalid("seat", "a turn of a thread has no parent and no parts".into());
     }
     Ok(())
 }
@@ -321,17 +327,13 @@ fn file_name(name: &str) -> String {
 
 async fn open_budget(context: &Context, goal: &Goal, thread: Uuid) -> Result<(), AgentError> {
     let budget = context.directory.here::<budget::Message>(budget::NAME);
-    match goal.parent {
-        Some(parent) => {
-            let adopt = Wire((thread, parent.budget_owner));
-            Ok(budget.ask(ASK_TIMEOUT, |reply| budget::Message::Adopt(adopt, reply)).await?)
-        }
-        None => {
-            let open = Wire((thread, goal.budget));
-            let opened = budget.ask(ASK_TIMEOUT, |reply| budget::Message::Open(open, reply)).await?;
-            Ok(opened.map(drop)?)
-        }
+    if goal.parent.is_some() || goal.seat.is_some() {
+        let adopt = Wire((thread, goal.budget_owner(context.directory.id())));
+        return Ok(budget.ask(ASK_TIMEOUT, |reply| budget::Message::Adopt(adopt, reply)).await?);
     }
+    let open = Wire((thread, goal.budget));
+    let opened = budget.ask(ASK_TIMEOUT, |reply| budget::Message::Open(open, reply)).await?;
+    Ok(opened.map(drop)?)
 }
 
 fn read(context: &Context, id: Uuid) -> Result<Option<Run>, AgentError> {

@@ -12,7 +12,7 @@ use super::{
     thinking::{Thought, Unthought},
     tools,
 };
-use crate::budget::BudgetError;
+use crate::{budget::BudgetError, pipeline::Turn};
 use serde_json::Value;
 use skep_runtime::NodeId;
 use std::collections::{BTreeMap, VecDeque};
@@ -78,13 +78,17 @@ pub(super) struct Life {
     last_step: u32,
     thinking: Option<u32>,
     changed: bool,
+    /// What an earlier attempt had done and this one has not come to yet.
+    done: VecDeque<Step>,
 }
 
 impl Life {
-    /// The run of this record, with the documents that the record only names.
-    pub(super) fn new(run: Run, documents: Vec<Document>) -> Life {
+    /// The run of this record, with what was said before it and the documents that the record only names.
+    pub(super) fn new(mut run: Run, history: Vec<Turn>, documents: Vec<Document>) -> Life {
+        let done = run.goal.seat.as_mut().map(|seat| std::mem::take(&mut seat.done)).unwrap_or_default();
         Life {
-            plan: Plan::new(&run.goal, documents),
+            plan: Plan::new(&run.goal, history, documents),
+            done: done.into(),
             run,
             children: Children::default(),
             child_steps: BTreeMap::new(),
@@ -256,6 +260,9 @@ impl Life {
         while let Some(event) = events.pop_front() {
             for next in self.plan.on(event) {
                 match next {
+                    Move::Think(prompt) if self.was_done(prompt.purpose) => {
+                        events.extend(self.replay(world).map(strategy::Event::Thought));
+                    }
                     Move::Think(prompt) => {
                         let asked = prompt.turns.last().map(|turn| turn.content.as_str()).unwrap_or_default();
                         let args = serde_json::json!({ "prompt": bounded(asked, STEP_BYTES_MAX / 4) });
@@ -286,10 +293,39 @@ impl Life {
         self.run.output = self.plan.so_far().map(|text| bounded(&text, OUTPUT_BYTES_MAX));
     }
 
+    /// Whether an earlier attempt came to the end of its next step, which has to be this one. Else nothing more of it counts:
+    /// this attempt goes another way.
+    fn was_done(&mut self, what: &str) -> bool {
+        let fits = self.done.front().is_some_and(|step| step.tool == what && step.result.is_some());
+        if !fits {
+            self.done.clear();
+        }
+        fits
+    }
+
+    /// Takes the next step of an earlier attempt as this one's own, and tells what came of it.
+    fn replay(&mut self, world: &World) -> Option<String> {
+        let step = self.done.pop_front()?;
+        let (number, result) = (self.open_step(&step.tool, &Value::Null, world), step.result.clone());
+        self.began.remove(&number);
+        if let Some(own) = self.step(number) {
+            *own = Step { number, tokens: 0, ..step };
+        }
+        result
+    }
+
     /// A tool call that the model wants: done, or refused as what the tool said.
     fn call(&mut self, tool: String, args: Value, world: &World, actions: &mut Vec<Action>) -> Option<strategy::Event> {
+        let begun = self.done.front().is_some_and(|step| step.tool == tool && step.result.is_none());
+        if self.was_done(&tool) {
+            return self.replay(world).map(strategy::Event::Observed);
+        }
         let step = self.open_step(&bounded(&tool, 64), &args, world);
-        let refused = if !self.run.goal.tools.contains(&tool) {
+        let refused = if begun && !tools::is_repeatable(&tool) {
+            Some(format!(
+                "not done again: the machine that this ran on went down before it ended, so whether {tool} was done is not known"
+            ))
+        } else if !self.run.goal.tools.contains(&tool) {
             let allowed = self.run.goal.tools.join(", ");
             Some(format!("refused: the tool {} is not allowed here; allowed are: {allowed}", bounded(&tool, 64)))
         } else if tool == tools::spawn_sub_agent::NAME {
@@ -339,7 +375,9 @@ impl Life {
                 run: self.run.id,
                 node: world.me,
                 thread: self.run.thread,
-                budget_owner: self.run.goal.parent.map_or(world.me, |parent| parent.budget_owner),
+                budget_owner: self.run.goal.budget_owner(world.me),
+                root: self.run.goal.parent.map_or(self.run.id, |parent| parent.root),
+                root_node: self.run.goal.parent.map_or(world.me, |parent| parent.root_node),
                 depth: self.depth() + 1,
                 child: id,
             };
@@ -353,6 +391,7 @@ impl Life {
                 parent: Some(parent),
                 documents: errand.documents,
                 folder: None,
+                seat: None,
             };
             actions.push(Action::Start(node, Box::new(goal)));
         }
@@ -459,6 +498,7 @@ mod tests {
             parent,
             documents: Vec::new(),
             folder: None,
+            seat: None,
         };
         Run::new(Uuid::from_u128(id), goal, node(1), 0)
     }
@@ -476,7 +516,7 @@ mod tests {
 
     /// One sub-agent out on node 2.
     fn with_child() -> (Life, Goal) {
-        let mut life = Life::new(run(1, Strategy::MapReduce, None), vec![("d".into(), "text".into())]);
+        let mut life = Life::new(run(1, Strategy::MapReduce, None), Vec::new(), vec![("d".into(), "text".into())]);
         let actions = on(&mut life, Event::Ready(Ok(Room { bytes: 1000, answer_tokens: 50 })), &[1, 2]);
         let [Action::Start(at, goal)] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(*at, node(2));
@@ -495,7 +535,7 @@ mod tests {
             Err(Unthought { failure: Failure::new("ended"), partial: "half an ".into(), tokens: 7 }),
             Ok(Thought { text: "half an".into(), tokens: 7 }),
         ] {
-            let mut life = Life::new(run(1, Strategy::Answer, None), Vec::new());
+            let mut life = Life::new(run(1, Strategy::Answer, None), Vec::new(), Vec::new());
             on(&mut life, Event::Ready(Ok(Room { bytes: 1000, answer_tokens: 50 })), &[1]);
             on(&mut life, Event::Cancel, &[1]);
             on(&mut life, Event::Thought(thought), &[1]);

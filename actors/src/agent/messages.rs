@@ -1,6 +1,6 @@
 //! What a node's AgentsActor can be told and asked, and the record of a run.
 
-use crate::budget::BudgetError;
+use crate::{budget::BudgetError, pipeline::Turn};
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub enum Message {
     /// Between nodes: a run that lives on the node that is asked; it asks nobody else.
     #[rpc]
     Find(Wire<Uuid>, RpcReplyPort<Wire<Result<Run, AgentError>>>),
-    /// Between nodes, to where a tree's root lives: may this run be one of the tree of this thread? Repeatable.
+    /// Between nodes, to where a tree's root lives: may this run (the second) be one of the tree of that one? Repeatable.
     #[rpc]
     Admit(Wire<(Uuid, Uuid)>, RpcReplyPort<Wire<Result<(), AgentError>>>),
     /// Between nodes: a sub-agent moved on; to the node where its parent lives. Repeated until it is answered.
@@ -62,6 +62,31 @@ pub struct Goal {
     pub documents: Vec<(String, String)>,
     /// A folder on the node that it starts on, whose text files are its documents.
     pub folder: Option<String>,
+    /// The turn of a thread that this is; `None` for a goal that is a thread of its own.
+    pub seat: Option<Box<Seat>>,
+}
+
+/// A turn of a thread: an agent that the swarm has defined answers a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// The turn, and which attempt at it this is: its run's id, so that a repeated request is one request.
+    pub run: Uuid,
+    /// The turn.
+    pub turn: Uuid,
+    /// The thread, whose budget it spends.
+    pub thread: Uuid,
+    /// The node that keeps the thread and its budget, and is told how the run goes.
+    pub owner: NodeId,
+    /// The agent's name.
+    pub agent: String,
+    /// What the agent is told about itself: the head of its system prompt.
+    pub instructions: String,
+    /// The agents that it may ask, and what for.
+    pub peers: Vec<(String, String)>,
+    /// What was said in the thread before, oldest first. Dropped from the record.
+    pub history: Vec<Turn>,
+    /// What an earlier attempt had come to, on a node that is gone: done steps are not done again.
+    pub done: Vec<Step>,
 }
 
 /// Whose sub-agent a run is.
@@ -75,6 +100,10 @@ pub struct Parent {
     pub thread: Uuid,
     /// The node that owns the thread's budget.
     pub budget_owner: NodeId,
+    /// The run at the root of the tree.
+    pub root: Uuid,
+    /// Where that lives.
+    pub root_node: NodeId,
     /// How deep the tree is here; the goal that a person gave is 0.
     pub depth: u8,
     /// The sub-agent's id, chosen by its parent: a repeated request is one request.
@@ -147,7 +176,7 @@ pub struct Run {
     pub goal: Goal,
     /// Where it lives.
     pub node: NodeId,
-    /// The thread whose budget it spends: the root run's id.
+    /// The thread whose budget it spends: the one that it is a turn of, or the root run's id.
     pub thread: Uuid,
     /// Where it stands.
     pub state: RunState,
@@ -169,12 +198,26 @@ pub struct Run {
     pub completed_ms: Option<u64>,
 }
 
+impl Goal {
+    /// The thread whose budget a run of this goal with this id spends.
+    pub(super) fn thread(&self, id: Uuid) -> Uuid {
+        let seated = self.seat.as_ref().map(|seat| seat.thread);
+        self.parent.map(|parent| parent.thread).or(seated).unwrap_or(id)
+    }
+
+    /// The node that keeps that budget, for a run on `me`.
+    pub(super) fn budget_owner(&self, me: NodeId) -> NodeId {
+        let seated = self.seat.as_ref().map(|seat| seat.owner);
+        self.parent.map(|parent| parent.budget_owner).or(seated).unwrap_or(me)
+    }
+}
+
 impl Run {
     /// A run that begins on `node`, in its parent's thread or in one of its own.
     pub(super) fn new(id: Uuid, goal: Goal, node: NodeId, created_ms: u64) -> Run {
         Run {
             id,
-            thread: goal.parent.map_or(id, |parent| parent.thread),
+            thread: goal.thread(id),
             goal,
             node,
             state: RunState::Running,

@@ -13,7 +13,7 @@ use super::{
     thinking::Thinking,
     tools::{self, Bench},
 };
-use crate::{Context, budget, defaults::GATHER_TIMEOUT};
+use crate::{Context, budget, defaults::GATHER_TIMEOUT, pipeline::Turn};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 use skep_runtime::{
     Error, NodeId, Stream, Tasks, Ticket, Wire,
@@ -78,6 +78,8 @@ impl ractor::Message for Message {}
 /// What it starts with: its record, which is on disk, and its documents.
 pub(super) struct Brief {
     pub(super) run: Run,
+    /// What was said in its thread before.
+    pub(super) history: Vec<Turn>,
     pub(super) documents: Vec<Document>,
     pub(super) folder: PathBuf,
 }
@@ -119,7 +121,7 @@ impl Actor for Agent {
         _: ActorRef<Message>,
         (context, brief): (Context, Brief),
     ) -> Result<State, ActorProcessingErr> {
-        let Brief { run, documents, folder } = brief;
+        let Brief { run, history, documents, folder } = brief;
         let agent = run.id.to_string();
         let tasks = context.env.tasks();
         let thinking = Thinking::new(context.clone(), run.goal.model.clone(), run.thread, agent);
@@ -128,7 +130,7 @@ impl Actor for Agent {
         family.put(run.clone());
         Ok(State {
             context,
-            life: Life::new(run, documents),
+            life: Life::new(run, history, documents),
             thinking,
             folder,
             sample,
@@ -257,8 +259,12 @@ impl State {
                 self.context.tasks.spawn(self.calls.track_future(think));
             }
             Action::Call(step, tool, args) => {
+                let run = self.life.run();
+                let turn = run.goal.seat.as_ref().map_or(run.id, |seat| seat.turn);
                 let bench = Bench {
                     context: self.context.clone(),
+                    seat: run.goal.seat.clone(),
+                    key: format!("agent {turn} {step}"),
                     folder: self.folder.clone(),
                     patience: TOOL_TIME_MAX,
                     stop: self.stop.clone(),
@@ -331,8 +337,8 @@ pub(super) async fn forget_folder(context: &Context, run: Uuid, goal: &Goal) {
 
 async fn start_child(context: &Context, node: NodeId, goal: Goal) -> Result<(), AgentError> {
     if let Some(parent) = goal.parent {
-        let root = context.directory.at::<Agents>(parent.budget_owner, NAME);
-        let asked = Wire((parent.thread, parent.child));
+        let root = context.directory.at::<Agents>(parent.root_node, NAME);
+        let asked = Wire((parent.root, parent.child));
         root.ask(ASK_TIMEOUT, |reply| Agents::Admit(asked, reply)).await??;
     }
     let agents = context.directory.at::<Agents>(node, NAME);

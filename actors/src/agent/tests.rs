@@ -326,6 +326,8 @@ async fn a_sub_agent_with_nothing_left_to_spend_is_refused() {
         node: stage.swarm.id(0),
         thread: run.id,
         budget_owner: stage.swarm.id(0),
+        root: run.id,
+        root_node: stage.swarm.id(0),
         depth: 1,
         child: Uuid::from_u128(3),
     };

@@ -52,6 +52,7 @@ fn goal(goal: &str) -> Goal {
         parent: None,
         documents: vec![],
         folder: None,
+        seat: None,
     }
 }
 

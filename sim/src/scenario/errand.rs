@@ -94,5 +94,6 @@ fn goal(model: &str) -> Goal {
         parent: None,
         documents: documents.collect(),
         folder: None,
+        seat: None,
     }
 }

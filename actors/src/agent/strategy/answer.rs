@@ -1,6 +1,6 @@
 //! `answer`: one prompt, one answer. What the sub-agents of a `map_reduce` do with their part.
 
-use super::{Event, Failure, Move, Prompt, turn};
+use super::{Event, Failure, Frame, Move, Prompt};
 use crate::agent::{
     data::{RULE, bounded, quoted},
     documents::Document,
@@ -12,15 +12,15 @@ const PART_TOKENS_MAX: u32 = 96;
 /// The strategy's state: what to ask.
 #[derive(Debug)]
 pub(in crate::agent) struct Answer {
-    goal: String,
+    frame: Frame,
     documents: Vec<Document>,
     part: bool,
 }
 
 impl Answer {
     /// For a goal; a `part` of one is answered in a sentence or two.
-    pub(super) fn new(goal: String, documents: Vec<Document>, part: bool) -> Answer {
-        Answer { goal, documents, part }
+    pub(super) fn new(frame: Frame, documents: Vec<Document>, part: bool) -> Answer {
+        Answer { frame, documents, part }
     }
 
     pub(super) fn on(&mut self, event: Event) -> Vec<Move> {
@@ -32,12 +32,12 @@ impl Answer {
                 };
                 let system =
                     format!("You are one agent of a swarm. Reach the goal and answer in {length}plain text. {RULE}");
-                let mut user = self.goal.clone();
+                let mut user = self.frame.goal.clone();
                 for (name, text) in &self.documents {
                     user.push_str("\n\n");
                     user.push_str(&quoted(name, &bounded(text, room.bytes)));
                 }
-                let turns = vec![turn("system", system), turn("user", user)];
+                let turns = self.frame.opening(&system, user, &room);
                 vec![Move::Think(Prompt { purpose: "think", turns, max_tokens: room.answer_tokens.min(tokens_max) })]
             }
             Event::Thought(text) if text.trim().is_empty() => {

@@ -96,6 +96,44 @@ pub(super) struct Outcome {
     pub(super) failure: Option<Failure>,
 }
 
+/// What stands around the work: who works, what was said before, what is wanted now.
+#[derive(Debug)]
+struct Frame {
+    /// What the agent is told about itself; empty for one that nobody defined.
+    instructions: String,
+    /// The agents that it may ask, and what for.
+    peers: Vec<(String, String)>,
+    history: Vec<Turn>,
+    goal: String,
+}
+
+impl Frame {
+    fn new(goal: &Goal, history: Vec<Turn>) -> Frame {
+        let (instructions, peers) = match &goal.seat {
+            Some(seat) => (seat.instructions.clone(), seat.peers.clone()),
+            None => (String::new(), Vec::new()),
+        };
+        Frame { instructions, peers, history, goal: goal.goal.clone() }
+    }
+
+    /// How a prompt begins: the agent's own instructions before the rules of the strategy, then as much of what was said
+    /// before as fits half of the room, the newest of it, then the goal and what belongs to it.
+    fn opening(&self, rules: &str, goal: String, room: &Room) -> Vec<Turn> {
+        let head = if self.instructions.is_empty() { String::new() } else { format!("{}\n\n", self.instructions) };
+        let mut left = room.bytes / 2;
+        let fit = self.history.iter().rev().take_while(|said| {
+            let fits = said.content.len() <= left;
+            left = left.saturating_sub(said.content.len());
+            fits
+        });
+        let from = self.history.len() - fit.count();
+        let mut turns = vec![turn("system", head + rules)];
+        turns.extend(self.history[from..].iter().cloned());
+        turns.push(turn("user", goal));
+        turns
+    }
+}
+
 /// A strategy at work.
 #[derive(Debug)]
 pub(super) enum Plan {
@@ -105,15 +143,16 @@ pub(super) enum Plan {
 }
 
 impl Plan {
-    /// The plan for a goal and its documents.
-    pub(super) fn new(goal: &Goal, documents: Vec<Document>) -> Plan {
+    /// The plan for a goal, what was said before it, and its documents.
+    pub(super) fn new(goal: &Goal, history: Vec<Turn>, documents: Vec<Document>) -> Plan {
+        let frame = Frame::new(goal, history);
         match goal.strategy {
             Strategy::Answer => {
                 let part = goal.parent.is_some() && !documents.is_empty();
-                Plan::Answer(answer::Answer::new(goal.goal.clone(), documents, part))
+                Plan::Answer(answer::Answer::new(frame, documents, part))
             }
             Strategy::MapReduce => Plan::MapReduce(map_reduce::MapReduce::new(goal.goal.clone(), documents)),
-            Strategy::React => Plan::React(react::React::new(goal.goal.clone(), goal.tools.clone(), documents)),
+            Strategy::React => Plan::React(react::React::new(frame, goal.tools.clone(), documents)),
         }
     }
 

@@ -3,7 +3,7 @@
 //! The protocol is made for small models: one JSON object a turn, `{"tool": ..., "args": {...}}` or
 //! `{"answer": ...}`, anywhere in the text. A turn without one is explained once or twice, then taken as the answer.
 
-use super::{Event, Failure, Move, Prompt, Room, turn};
+use super::{Event, Failure, Frame, Move, Prompt, Room, turn};
 use crate::{
     agent::{
         data::{RULE, bounded, quoted},
@@ -26,7 +26,7 @@ const BRACES_MAX: usize = 64;
 /// The strategy's state: the conversation.
 #[derive(Debug)]
 pub(in crate::agent) struct React {
-    goal: String,
+    frame: Frame,
     tools: Vec<String>,
     documents: Vec<Document>,
     room: Room,
@@ -47,9 +47,9 @@ enum Said {
 }
 
 impl React {
-    pub(super) fn new(goal: String, tools: Vec<String>, documents: Vec<Document>) -> React {
+    pub(super) fn new(frame: Frame, tools: Vec<String>, documents: Vec<Document>) -> React {
         let room = Room { bytes: 0, answer_tokens: 0 };
-        React { goal, tools, documents, room, exchanges: Vec::new(), calls: 0, explained: 0, last: false }
+        React { frame, tools, documents, room, exchanges: Vec::new(), calls: 0, explained: 0, last: false }
     }
 
     pub(super) fn on(&mut self, event: Event) -> Vec<Move> {
@@ -108,21 +108,23 @@ impl React {
 
     fn ask(&mut self) -> Vec<Move> {
         let system = self.system();
-        let mut goal = self.goal.clone();
+        let mut goal = self.frame.goal.clone();
         for (name, text) in &self.documents {
             goal.push_str("\n\n");
             goal.push_str(&quoted(name, &bounded(text, self.room.bytes / 3 / self.documents.len())));
         }
+        let asked = goal.len() - self.frame.goal.len();
+        let mut turns = self.frame.opening(&system, goal, &self.room);
         // The oldest exchanges fall out when the context is full; the goal and the newest stay.
         let size = |(said, seen): &(String, Turn)| said.len() + seen.content.len();
-        let mut room = (self.room.bytes).saturating_sub(system.len() + goal.len() - self.goal.len());
+        let before: usize = turns[1..turns.len() - 1].iter().map(|said| said.content.len()).sum();
+        let mut room = self.room.bytes.saturating_sub(system.len() + asked + before);
         let fits = self.exchanges.iter().rev().take_while(|exchange| {
             let fit = size(exchange) <= room;
             room = room.saturating_sub(size(exchange));
             fit
         });
         let from = self.exchanges.len() - fits.count().max(1).min(self.exchanges.len());
-        let mut turns = vec![turn("system", system), turn("user", goal)];
         for (said, seen) in &self.exchanges[from..] {
             if !said.is_empty() {
                 turns.push(turn("assistant", said.as_str()));
@@ -138,6 +140,12 @@ impl React {
             system.push_str("To call a tool: {\"tool\": \"NAME\", \"args\": {...}}. The tools:\n");
             for tool in tools::ALL.iter().filter(|tool| self.tools.iter().any(|name| name == tool.name)) {
                 system.push_str(&format!("- {} {}: {}\n", tool.name, tool.args, tool.about));
+            }
+        }
+        if !self.frame.peers.is_empty() {
+            system.push_str(&format!("The agents that {} asks:\n", tools::ask_agent::NAME));
+            for (name, about) in &self.frame.peers {
+                system.push_str(&format!("- {name}: {about}\n"));
             }
         }
         system.push_str("When you know the answer: {\"answer\": \"TEXT\"}.\n");
@@ -196,7 +204,8 @@ mod tests {
     use serde_json::json;
 
     fn react(tools: &[&str]) -> React {
-        let mut react = React::new("find out".into(), tools.iter().map(|t| (*t).to_owned()).collect(), Vec::new());
+        let frame = Frame { instructions: String::new(), peers: Vec::new(), history: Vec::new(), goal: "find out".into() };
+        let mut react = React::new(frame, tools.iter().map(|t| (*t).to_owned()).collect(), Vec::new());
         react.on(Event::Begin(Room { bytes: 3000, answer_tokens: 64 }));
         react
     }

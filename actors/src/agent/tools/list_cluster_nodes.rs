@@ -8,7 +8,7 @@ use std::fmt::Write;
 /// Its name.
 pub const NAME: &str = "list_cluster_nodes";
 /// What it is.
-pub const TOOL: Tool = Tool { name: NAME, args: "{}", about: "list the machines of the swarm" };
+pub const TOOL: Tool = Tool { name: NAME, args: "{}", about: "list the machines of the swarm", repeatable: true };
 
 /// Machines that are listed: more would fill a small model's context.
 const NODES_MAX: usize = 32;

@@ -3,12 +3,13 @@
 //! A tool's arguments come from a model, hence from anyone whose text it read: each is checked like a stranger's. What
 //! it gives back is bounded and goes into the prompt as data. Whether a run may call it is decided in `life`.
 
+pub mod ask_agent;
 pub mod list_cluster_nodes;
 pub mod read_file;
 pub mod run_task;
 pub mod spawn_sub_agent;
 
-use crate::Context;
+use crate::{Context, agent::Seat};
 use serde_json::Value;
 use std::{path::PathBuf, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -22,14 +23,26 @@ pub struct Tool {
     pub args: &'static str,
     /// What it does.
     pub about: &'static str,
+    /// Whether a call of which nobody knows if it was made may be made again: it changes nothing, or is known by its step.
+    pub repeatable: bool,
 }
 
 /// All of them.
-pub const ALL: [Tool; 4] = [list_cluster_nodes::TOOL, spawn_sub_agent::TOOL, run_task::TOOL, read_file::TOOL];
+pub const ALL: [Tool; 5] =
+    [list_cluster_nodes::TOOL, spawn_sub_agent::TOOL, run_task::TOOL, read_file::TOOL, ask_agent::TOOL];
+
+/// Whether a call of this tool of which nobody knows if it was made may be made again.
+pub(super) fn is_repeatable(name: &str) -> bool {
+    ALL.iter().any(|tool| tool.name == name && tool.repeatable)
+}
 
 /// What a call may use.
 pub(super) struct Bench {
     pub(super) context: Context,
+    /// The turn of a thread that the run is, if it is one.
+    pub(super) seat: Option<Box<Seat>>,
+    /// What the call is known by: the same for each attempt at this step of a turn.
+    pub(super) key: String,
     /// The run's folder: all that its tools may read.
     pub(super) folder: PathBuf,
     /// How long a call may take.
@@ -44,6 +57,7 @@ pub(super) async fn call(bench: Bench, tool: &str, args: &Value) -> Result<Strin
         list_cluster_nodes::NAME => Ok(list_cluster_nodes::call(&bench)),
         run_task::NAME => run_task::call(bench, args).await,
         read_file::NAME => read_file::call(bench, args).await,
+        ask_agent::NAME => ask_agent::call(bench, args).await,
         _ => Err(format!("there is no tool {tool}")),
     }
 }

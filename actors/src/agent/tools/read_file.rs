@@ -18,8 +18,12 @@ use std::{
 /// Its name.
 pub const NAME: &str = "read_file";
 /// What it is.
-pub const TOOL: Tool =
-    Tool { name: NAME, args: "{\"path\": TEXT}", about: "read a text file of this agent's own folder" };
+pub const TOOL: Tool = Tool {
+    name: NAME,
+    args: "{\"path\": TEXT}",
+    about: "read a text file of this agent's own folder",
+    repeatable: true,
+};
 
 /// Bytes of a file that are read.
 const FILE_BYTES_MAX: u64 = 64 << 10;

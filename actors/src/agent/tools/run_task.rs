@@ -21,6 +21,7 @@ pub const TOOL: Tool = Tool {
     name: NAME,
     args: "{\"command\": TEXT, \"node\": TEXT or null}",
     about: "run a shell command on a machine of the swarm and see its output",
+    repeatable: true,
 };
 
 /// Bytes of output that are given back: its end, where results and errors stand.
@@ -40,6 +41,7 @@ pub(super) async fn call(bench: Bench, args: &Value) -> Result<String, String> {
     let spec = Spec {
         node: maybe_text(args, "node")?.map(str::to_owned),
         timeout_s: bench.patience.as_secs().max(1),
+        idempotency_key: Some(bench.key.clone()),
         ..Spec::new(command)
     };
     let scheduler = bench.context.directory.here::<Message>(scheduler::NAME);

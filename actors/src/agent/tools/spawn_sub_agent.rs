@@ -13,6 +13,7 @@ pub const TOOL: Tool = Tool {
     name: NAME,
     args: "{\"goal\": TEXT, \"node_id\": TEXT or null, \"tools\": [NAMES] or null}",
     about: "let another agent reach a goal and give its answer; without tools it only thinks",
+    repeatable: false,
 };
 
 /// Bytes of a sub-agent's goal.
