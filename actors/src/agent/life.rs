@@ -378,6 +378,7 @@ impl Life {
                 budget_owner: self.run.goal.budget_owner(world.me),
                 root: self.run.goal.parent.map_or(self.run.id, |parent| parent.root),
                 root_node: self.run.goal.parent.map_or(world.me, |parent| parent.root_node),
+                turn: self.run.goal.turn(self.run.id),
                 depth: self.depth() + 1,
                 child: id,
             };

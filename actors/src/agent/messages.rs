@@ -104,6 +104,8 @@ pub struct Parent {
     pub root: Uuid,
     /// Where that lives.
     pub root_node: NodeId,
+    /// The turn that the whole tree works for: the root's, or the root run itself.
+    pub turn: Uuid,
     /// How deep the tree is here; the goal that a person gave is 0.
     pub depth: u8,
     /// The sub-agent's id, chosen by its parent: a repeated request is one request.
@@ -203,6 +205,12 @@ impl Goal {
     pub(super) fn thread(&self, id: Uuid) -> Uuid {
         let seated = self.seat.as_ref().map(|seat| seat.thread);
         self.parent.map(|parent| parent.thread).or(seated).unwrap_or(id)
+    }
+
+    /// The turn that a run of this goal with this id works for: what its calls of tools are told under.
+    pub fn turn(&self, id: Uuid) -> Uuid {
+        let seated = self.seat.as_ref().map(|seat| seat.turn);
+        self.parent.map(|parent| parent.turn).or(seated).unwrap_or(id)
     }
 
     /// The node that keeps that budget, for a run on `me`.

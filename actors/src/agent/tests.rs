@@ -328,6 +328,7 @@ async fn a_sub_agent_with_nothing_left_to_spend_is_refused() {
         budget_owner: stage.swarm.id(0),
         root: run.id,
         root_node: stage.swarm.id(0),
+        turn: run.id,
         depth: 1,
         child: Uuid::from_u128(3),
     };
