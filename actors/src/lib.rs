@@ -9,6 +9,7 @@
 //! goal       graphs of commands
 //! cron       commands at times: one owner each, which another node takes over
 //! worker     jobs for programs outside of the swarm, and who those are
+//! approval   which tools agents may call, and whom they ask        audit     what they wanted, who decided, what was done
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
 //! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
 //! pipeline   one served model: batches requests, drives shards, samples
@@ -17,6 +18,8 @@
 //! Not here: HTTP (`api`), sockets (`transport`), tensors (`engine`).
 
 pub mod agent;
+pub mod approval;
+pub mod audit;
 pub mod blob;
 pub mod budget;
 pub mod context;

@@ -3,7 +3,9 @@
 //! The program and the simulator both start this list, so that what is simulated is what runs. Actors of one run,
 //! task, shard or pipeline are not here: they come and go under the actor that starts them.
 
-use crate::{Context, agent, blob, budget, cron, goal, ledger, model, node, ownership, scheduler, worker};
+use crate::{
+    Context, agent, approval, audit, blob, budget, cron, goal, ledger, model, node, ownership, scheduler, worker,
+};
 use skep_runtime::supervise::{Children, Start};
 
 /// The actors of a node, in the order in which they start: later ones ask earlier ones.
@@ -29,6 +31,8 @@ pub fn children(context: &Context) -> Children {
         child!(worker::NAME, worker::start),
         child!(budget::NAME, budget::start),
         child!(model::NAME, model::start),
+        child!(audit::NAME, audit::start),
+        child!(approval::NAME, approval::start),
         child!(agent::NAME, agent::start),
     ]
 }

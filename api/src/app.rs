@@ -1,7 +1,7 @@
 //! All of it in one endpoint: the documented paths, the documentation, the pages, and the guard in front.
 
 use crate::{
-    Config, agents, blobs, cluster, cron, goals, guard::Guard, health, llm, openai, pages, problem, session::Sessions,
+    Config, agents, approvals, blobs, cluster, cron, goals, guard::Guard, health, llm, openai, pages, problem, session::Sessions,
     spec, surface::Surface, tasks, usage, workers,
 };
 use poem::{
@@ -20,6 +20,7 @@ pub(crate) type Api = Surface<(
     goals::Routes,
     cron::Routes,
     agents::Routes,
+    approvals::Routes,
     workers::Routes,
     llm::Routes,
     openai::Routes,
@@ -63,6 +64,7 @@ fn api(context: &Context, sessions: &Sessions) -> Api {
         goals::routes(context),
         cron::routes(context),
         agents::routes(context),
+        approvals::routes(context),
         workers::routes(context),
         llm::routes(context),
         openai::routes(context),

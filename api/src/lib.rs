@@ -10,6 +10,7 @@
 
 pub mod agents;
 pub mod app;
+pub mod approvals;
 pub mod blobs;
 pub mod caller;
 pub mod cluster;

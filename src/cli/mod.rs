@@ -5,7 +5,9 @@
 
 mod agent;
 mod agents;
+mod approvals;
 mod approve;
+mod audit;
 mod budget;
 mod cancel;
 mod chat;
@@ -26,6 +28,7 @@ mod logs;
 mod models;
 mod nodes;
 mod open;
+mod policy;
 mod pull;
 mod run;
 mod screen;
@@ -103,6 +106,12 @@ enum Command {
     Agent(agent::Agent),
     /// The agents of the swarm.
     Agents(agents::Agents),
+    /// Calls of agents that wait for your word: list, allow and deny them.
+    Approvals(approvals::Approvals),
+    /// The rules about what agents may do without asking.
+    Policy(policy::Policy),
+    /// What agents wanted, who decided, what was done; and whether that record is whole.
+    Audit(audit::Audit),
     /// Talk to a model that the swarm serves.
     Chat(chat::Chat),
     /// The models on this node.
@@ -161,6 +170,9 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Cron(c) => c.run(&here).await,
         Command::Agent(c) => c.run(&here).await,
         Command::Agents(c) => c.run(&here).await,
+        Command::Approvals(c) => c.run(&here).await,
+        Command::Policy(c) => c.run(&here).await,
+        Command::Audit(c) => c.run(&here).await,
         Command::Chat(c) => c.run(&here).await,
         Command::Models(c) => c.run(&here).await,
         Command::Pull(c) => c.run(&here).await,

@@ -18,6 +18,8 @@ mod children;
 mod data;
 mod documents;
 mod family;
+#[cfg(test)]
+mod judged;
 mod life;
 pub mod messages;
 mod records;

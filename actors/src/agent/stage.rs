@@ -3,8 +3,9 @@
 
 use super::{AgentError, Event, Goal, Message, NAME, Run, Strategy, actor, run};
 use crate::{
-    Context,
+    Context, approval, audit,
     budget::{self, BudgetError},
+    ledger,
     model::{
         self, ModelError,
         messages::{Model, Plan, Served},
@@ -58,6 +59,9 @@ impl Stage {
     /// Starts node `i`'s actors.
     pub(super) async fn start(&self, i: usize) {
         let (context, root) = (self.swarm.context(i), self.swarm.root(i));
+        ledger::start(context, root.clone()).await.unwrap();
+        audit::start(context, root.clone()).await.unwrap();
+        approval::start(context, root.clone()).await.unwrap();
         budget::start(context, root.clone()).await.unwrap();
         let plan = Plan {
             model: "m".into(),
@@ -154,6 +158,7 @@ pub(super) fn goal(strategy: Strategy, tools: &[&str], documents: usize) -> Goal
         documents: (0..documents).map(|i| (format!("d{i}"), text(i))).collect(),
         folder: None,
         seat: None,
+        agent: None,
     }
 }
 

@@ -162,6 +162,7 @@ impl From<NewGoal> for Goal {
             documents: documents.into_iter().map(|d| (d.name, d.text)).collect(),
             folder: new.folder,
             seat: None,
+            agent: None,
         }
     }
 }

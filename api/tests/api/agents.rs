@@ -53,6 +53,7 @@ fn goal(goal: &str) -> Goal {
         documents: vec![],
         folder: None,
         seat: None,
+        agent: None,
     }
 }
 

@@ -95,5 +95,6 @@ fn goal(model: &str) -> Goal {
         documents: documents.collect(),
         folder: None,
         seat: None,
+        agent: None,
     }
 }
