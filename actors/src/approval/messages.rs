@@ -166,7 +166,7 @@ pub enum ApprovalError {
     #[error("Approval not found: {0}")]
     NoSuchRequest(Uuid),
     /// Somebody was first.
-    #[error("it was {} already, by {by}: what was decided first counts", if *.approved { "approved" } else { "denied" })]
+    #[error("it was {} already, by {by}: what was decided first counts", word(.approved))]
     Decided {
         /// The first answer was yes.
         approved: bool,
@@ -203,6 +203,10 @@ pub enum ApprovalError {
     /// Another node failed.
     #[error("{0}")]
     Link(#[from] skep_runtime::Error),
+}
+
+fn word(approved: &bool) -> &'static str {
+    if *approved { "approved" } else { "denied" }
 }
 
 fn told(mistakes: &[Mistake]) -> String {
