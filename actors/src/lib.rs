@@ -10,6 +10,7 @@
 //! cron       commands at times: one owner each, which another node takes over
 //! worker     jobs for programs outside of the swarm, and who those are
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
+//! organism   agents that the swarm has defined                     thread     what is said to them, turn by turn
 //! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
 //! pipeline   one served model: batches requests, drives shards, samples
 //! ```
@@ -28,6 +29,7 @@ pub mod goal;
 pub mod ledger;
 pub mod model;
 pub mod node;
+pub mod organism;
 pub mod ownership;
 pub mod pipeline;
 pub mod scheduler;
@@ -35,6 +37,7 @@ pub mod shard;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod thread;
 pub mod tree;
 pub mod worker;
 

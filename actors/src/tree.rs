@@ -3,7 +3,7 @@
 //! The program and the simulator both start this list, so that what is simulated is what runs. Actors of one run,
 //! task, shard or pipeline are not here: they come and go under the actor that starts them.
 
-use crate::{Context, agent, blob, budget, cron, goal, ledger, model, node, ownership, scheduler, worker};
+use crate::{Context, agent, blob, budget, cron, goal, ledger, model, node, organism, ownership, scheduler, thread, worker};
 use skep_runtime::supervise::{Children, Start};
 
 /// The actors of a node, in the order in which they start: later ones ask earlier ones.
@@ -30,5 +30,7 @@ pub fn children(context: &Context) -> Children {
         child!(budget::NAME, budget::start),
         child!(model::NAME, model::start),
         child!(agent::NAME, agent::start),
+        child!(organism::NAME, organism::start),
+        child!(thread::NAME, thread::start),
     ]
 }

@@ -20,6 +20,10 @@ pub enum Tag {
     Workers,
     /// Goals, worked on by agents within a budget of tokens
     Agents,
+    /// The agents that the swarm has defined
+    Organism,
+    /// What is said to agents and what they answer
+    Threads,
     /// Language models: on disk, planned, served
     Llm,
     /// What OpenAI's clients expect

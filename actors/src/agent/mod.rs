@@ -31,8 +31,9 @@ mod tests;
 mod thinking;
 pub mod tools;
 
-pub use actor::start;
-pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Step, Strategy};
+pub use actor::{LIVE_MAX, start};
+pub(crate) use data::bounded;
+pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Snapshot, Step, Strategy};
 
 /// The published name of a node's AgentsActor.
 pub const NAME: &str = "agents";
