@@ -49,8 +49,9 @@ impl Ask {
         }
         let bar = screen::waiting(format!("{} thinks ...", self.agent));
         // Ctrl-C ends the thread: nobody waits for what it would cost.
+        let id = screen::text(&posted["turnId"]);
         let turn = tokio::select! {
-            turn = ended(&client, &screen::text(&posted["turnId"])) => turn?,
+            turn = ended(&client, &id) => turn?,
             _ = tokio::signal::ctrl_c() => {
                 client.post(&format!("/api/v1/threads/{}/kill", path_part(&thread)), &Value::Null).await?;
                 bail!("the thread was killed");

@@ -24,7 +24,7 @@ mod records;
 mod repetition;
 mod run;
 #[cfg(test)]
-mod stage;
+pub(crate) mod stage;
 mod strategy;
 #[cfg(test)]
 mod tests;

@@ -136,15 +136,15 @@ fn payload(place: &str, fields: &Map<String, Value>, problems: &mut Vec<Problem>
 }
 
 /// Reads the fields of one table, and notes those that nobody asked for.
-struct Reader<'a> {
+struct Reader<'a, 'p> {
     place: String,
     fields: &'a Map<String, Value>,
     known: Vec<&'static str>,
-    problems: &'a mut Vec<Problem>,
+    problems: &'p mut Vec<Problem>,
 }
 
-impl<'a> Reader<'a> {
-    fn new(place: &str, fields: &'a Map<String, Value>, problems: &'a mut Vec<Problem>) -> Reader<'a> {
+impl<'a, 'p> Reader<'a, 'p> {
+    fn new(place: &str, fields: &'a Map<String, Value>, problems: &'p mut Vec<Problem>) -> Reader<'a, 'p> {
         Reader { place: place.to_owned(), fields, known: Vec::new(), problems }
     }
 

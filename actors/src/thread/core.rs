@@ -316,7 +316,9 @@ impl Core {
         let up = |node: NodeId| node == self.me || look.places.iter().any(|(id, _)| *id == node);
         let away: BTreeSet<NodeId> = self.turns.values().filter_map(|turn| turn.node).filter(|node| !up(*node)).collect();
         self.away.retain(|node, _| away.contains(node));
-        away.iter().for_each(|node| drop(self.away.entry(*node).or_insert(look.uptime)));
+        for node in away {
+            self.away.entry(node).or_insert(look.uptime);
+        }
         let mine: Vec<Uuid> = self.turns.values().filter(|turn| self.owns(turn.thread) && !turn.state.ended()).map(|turn| turn.id).collect();
         for id in &mine {
             self.watch(*id, look, &mut out);

@@ -20,7 +20,7 @@ impl Organism {
     #[oai(path = "/", method = "get", operation_id = "organism_get")]
     async fn get(&self, _caller: Caller) -> Reply<Json<OrganismInfo>> {
         let (frame, agents) = state::all(&self.0).await?;
-        let node = self.0.directory.here::<node::Message>(node::NAME).ask(ASK_TIMEOUT, node::Message::Summary).await?;
+        let node = self.0.directory.here::<node::Message>(node::NAME).ask(ASK_TIMEOUT, node::Message::Status).await?;
         let threads = self.0.directory.here::<thread::Message>(thread::NAME);
         let active = Wanted { status: Some(Status::Active), limit: 0, ..Wanted::default() };
         let active = threads.ask(ASK_TIMEOUT, |port| thread::Message::List(Wire(active), port)).await?;

@@ -33,7 +33,7 @@ impl MainAgent {
     #[oai(path = "/status", method = "get", operation_id = "agent_status")]
     async fn status(&self, _caller: Caller) -> Reply<Json<AgentStatus>> {
         let known = state::one(&self.0, MAIN, "Agent not found").await?;
-        let node = self.0.directory.here::<node::Message>(node::NAME).ask(ASK_TIMEOUT, node::Message::Summary).await?;
+        let node = self.0.directory.here::<node::Message>(node::NAME).ask(ASK_TIMEOUT, node::Message::Status).await?;
         let model = known.agent.model.unwrap_or_else(|| MODEL.into());
         Ok(Json(AgentStatus {
             state: if known.activity.running > 0 { "running" } else { "idle" }.into(),
