@@ -174,6 +174,11 @@ impl Node {
         &self.context
     }
 
+    /// Resolves when its owner asked it to end, by its API: stop it.
+    pub async fn asked_to_stop(&self) {
+        self.context.stop.cancelled().await;
+    }
+
     /// Resolves if the node's actors have failed for good. The node is of no use then: stop it.
     pub async fn failed(&self) {
         let _ = self.leash.supervisor.wait(None).await;
@@ -362,6 +367,7 @@ impl Builder {
             models,
             exe: program,
             keepers: Keepers::default(),
+            stop: Default::default(),
             fences: Fences::default(),
             labels: config.labels.iter().cloned().collect(),
         };
@@ -407,7 +413,7 @@ async fn listen(config: &Config) -> Result<TcpListener, StartError> {
 fn serve(node: &Node, config: &Config, listener: TcpListener, token: String) -> Result<Api, StartError> {
     let at = listener.local_addr().map_err(|error| StartError::Api(config.api, error))?;
     let api = skep_api::Config {
-        bind: config.api,
+        bind: at,
         token: skep_api::Token::new(token).expect("a token that was read has its length"),
         allowed_hosts: config.api_hosts.clone(),
     };

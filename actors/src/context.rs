@@ -8,6 +8,7 @@ use crate::{
 };
 use skep_runtime::{Directory, Env, Members, Metrics, Swarm, store::Store, tasks::Spawner};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use tokio_util::sync::CancellationToken;
 
 /// A node, as its actors see it. Cheap to clone.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Starts tasks that end with the node.
     pub tasks: Spawner,
+    /// Cancelled when the owner asks this node to end: whoever runs it then stops it.
+    pub stop: CancellationToken,
     /// The node's folder: models, output of tasks.
     pub home: PathBuf,
     /// Where weights lie: `home/models`, or a folder that several nodes of one machine share.

@@ -11,6 +11,7 @@
 //! worker     jobs for programs outside of the swarm, and who those are
 //! approval   which tools agents may call, and whom they ask        audit     what they wanted, who decided, what was done
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
+//! organism   agents that the swarm has defined                     thread     what is said to them, turn by turn
 //! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
 //! pipeline   one served model: batches requests, drives shards, samples
 //! ```
@@ -31,6 +32,7 @@ pub mod goal;
 pub mod ledger;
 pub mod model;
 pub mod node;
+pub mod organism;
 pub mod ownership;
 pub mod pipeline;
 pub mod scheduler;
@@ -38,6 +40,7 @@ pub mod shard;
 pub mod task;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod thread;
 pub mod tree;
 pub mod worker;
 

@@ -188,6 +188,7 @@ impl Swarm {
             home,
             exe: None,
             keepers: Keepers::default(),
+            stop: Default::default(),
             fences: Fences::default(),
             labels: BTreeMap::new(),
         };

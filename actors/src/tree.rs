@@ -4,7 +4,8 @@
 //! task, shard or pipeline are not here: they come and go under the actor that starts them.
 
 use crate::{
-    Context, agent, approval, audit, blob, budget, cron, goal, ledger, model, node, ownership, scheduler, worker,
+    Context, agent, approval, audit, blob, budget, cron, goal, ledger, model, node, organism, ownership, scheduler, thread,
+    worker,
 };
 use skep_runtime::supervise::{Children, Start};
 
@@ -34,5 +35,7 @@ pub fn children(context: &Context) -> Children {
         child!(audit::NAME, audit::start),
         child!(approval::NAME, approval::start),
         child!(agent::NAME, agent::start),
+        child!(organism::NAME, organism::start),
+        child!(thread::NAME, thread::start),
     ]
 }

@@ -1,8 +1,8 @@
 //! All of it in one endpoint: the documented paths, the documentation, the pages, and the guard in front.
 
 use crate::{
-    Config, agents, approvals, blobs, cluster, cron, goals, guard::Guard, health, llm, openai, pages, problem, session::Sessions,
-    spec, surface::Surface, tasks, usage, workers,
+    Config, agents, approvals, blobs, cluster, cron, goals, guard::Guard, health, llm, openai, organism, pages, problem,
+    session::Sessions, spec, surface::Surface, tasks, threads, usage, workers,
 };
 use poem::{
     Endpoint, EndpointExt, Request, Response, Route,
@@ -21,6 +21,8 @@ pub(crate) type Api = Surface<(
     cron::Routes,
     agents::Routes,
     approvals::Routes,
+    organism::Routes,
+    threads::Routes,
     workers::Routes,
     llm::Routes,
     openai::Routes,
@@ -40,7 +42,7 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
 pub fn app(context: &Context, config: &Config) -> impl Endpoint<Output = Response> + use<> {
     let sessions = Sessions::new(context.env.clone());
     let guard = Guard::new(config, sessions.clone());
-    let service = OpenApiService::new(api(context, &sessions), spec::TITLE, spec::VERSION);
+    let service = OpenApiService::new(api(context, config, &sessions), spec::TITLE, spec::VERSION);
     let env = context.env.clone();
     Route::new()
         .at("/openapi.json", spec::endpoint())
@@ -56,7 +58,7 @@ pub fn app(context: &Context, config: &Config) -> impl Endpoint<Output = Respons
         .around(answer)
 }
 
-fn api(context: &Context, sessions: &Sessions) -> Api {
+fn api(context: &Context, config: &Config, sessions: &Sessions) -> Api {
     Surface((
         cluster::routes(context),
         tasks::routes(context),
@@ -65,6 +67,8 @@ fn api(context: &Context, sessions: &Sessions) -> Api {
         cron::routes(context),
         agents::routes(context),
         approvals::routes(context),
+        organism::routes(context, config.bind.port()),
+        threads::routes(context),
         workers::routes(context),
         llm::routes(context),
         openai::routes(context),

@@ -13,8 +13,10 @@ use skep_actors::{
     model::ModelError,
     node::NodeError,
     pipeline::GenerateError,
+    organism::OrganismError,
     runtime::{self, swarm},
     scheduler::ScheduleError,
+    thread::ThreadError,
     worker::WorkerError,
 };
 
@@ -197,6 +199,49 @@ impl From<AgentError> for Problem {
             E::Limit(_) => (S::CONFLICT, "limit"),
             E::Rights(_) => (S::FORBIDDEN, "rights"),
             _ => (S::INTERNAL_SERVER_ERROR, "store"),
+        };
+        Problem::new(status, code, text)
+    }
+}
+
+impl From<OrganismError> for Problem {
+    fn from(error: OrganismError) -> Problem {
+        use OrganismError as E;
+        let (status, code) = match &error {
+            E::Wrong(_) => (S::BAD_REQUEST, "wrong_definition"),
+            E::NoSuchAgent(_) => (S::NOT_FOUND, "no_such_agent"),
+            E::NoFile => (S::NOT_FOUND, "no_definition"),
+            E::Unreadable(_) => (S::INTERNAL_SERVER_ERROR, "unreadable"),
+            _ => (S::SERVICE_UNAVAILABLE, "store"),
+        };
+        Problem::new(status, code, error.to_string())
+    }
+}
+
+impl From<ThreadError> for Problem {
+    fn from(error: ThreadError) -> Problem {
+        use ThreadError as E;
+        let text = error.to_string();
+        let (status, code) = match error {
+            E::Link(e) => return e.into(),
+            E::Budget(e) => return e.into(),
+            E::Organism(e) => return e.into(),
+            E::Invalid { field, reason } => return Problem::invalid(field, reason),
+            E::NoSuchThread(_) => (S::NOT_FOUND, "no_such_thread"),
+            E::NoSuchTurn(_) => (S::NOT_FOUND, "no_such_turn"),
+            E::NoFeedback(_) => (S::NOT_FOUND, "no_feedback"),
+            E::Graded(_) => (S::CONFLICT, "graded"),
+            E::NoSuchAgent(_) => (S::NOT_FOUND, "no_such_agent"),
+            E::Stopped(_) => (S::CONFLICT, "agent_stopped"),
+            E::NoPeer { .. } => (S::FORBIDDEN, "no_peer"),
+            // As the document of sessions answers it.
+            E::Busy(_) => (S::TOO_MANY_REQUESTS, "thread_busy"),
+            E::Killed(_) => (S::CONFLICT, "thread_killed"),
+            E::Full(_) => (S::CONFLICT, "full"),
+            E::TooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "message_too_large"),
+            E::Failed(_) => (S::BAD_GATEWAY, "turn_failed"),
+            E::Moving(_) => (S::SERVICE_UNAVAILABLE, "moving"),
+            _ => (S::SERVICE_UNAVAILABLE, "store"),
         };
         Problem::new(status, code, text)
     }

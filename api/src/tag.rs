@@ -22,6 +22,10 @@ pub enum Tag {
     Agents,
     /// What agents may do, who allowed it, and what they did
     Approvals,
+    /// The agents that the swarm has defined
+    Organism,
+    /// What is said to agents and what they answer
+    Threads,
     /// Language models: on disk, planned, served
     Llm,
     /// What OpenAI's clients expect

@@ -106,6 +106,7 @@ impl Node {
             home: parts.home,
             exe: None,
             keepers: Keepers::default(),
+            stop: Default::default(),
             fences: Fences::default(),
             labels: BTreeMap::new(),
         };

@@ -7,6 +7,7 @@ mod agent;
 mod agents;
 mod approvals;
 mod approve;
+mod ask;
 mod audit;
 mod budget;
 mod cancel;
@@ -28,12 +29,14 @@ mod logs;
 mod models;
 mod nodes;
 mod open;
+mod organism;
 mod policy;
 mod pull;
 mod run;
 mod screen;
 mod status;
 mod tasks;
+mod threads;
 mod token;
 mod up;
 mod workers;
@@ -102,6 +105,12 @@ enum Command {
     Cancel(cancel::Cancel),
     /// Commands that run at times.
     Cron(cron::Cron),
+    /// Say something to an agent and see its answer.
+    Ask(ask::Ask),
+    /// What was said to agents, thread by thread.
+    Threads(threads::Threads),
+    /// The agents that the swarm has defined.
+    Organism(organism::Organism),
     /// Give a goal to an agent and follow it.
     Agent(agent::Agent),
     /// The agents of the swarm.
@@ -168,6 +177,9 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Fetch(c) => c.run(&here).await,
         Command::Cancel(c) => c.run(&here).await,
         Command::Cron(c) => c.run(&here).await,
+        Command::Ask(c) => c.run(&here).await,
+        Command::Threads(c) => c.run(&here).await,
+        Command::Organism(c) => c.run(&here).await,
         Command::Agent(c) => c.run(&here).await,
         Command::Agents(c) => c.run(&here).await,
         Command::Approvals(c) => c.run(&here).await,

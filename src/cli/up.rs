@@ -81,6 +81,7 @@ impl Up {
         let failed = tokio::select! {
             _ = tokio::signal::ctrl_c() => false,
             _ = terminate.recv() => false,
+            () = node.asked_to_stop() => false,
             () = stdin_closed(), if until_stdin_closes => false,
             () = node.failed() => true,
         };

@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// Runs at work on one node: each waits for a model most of its time, but holds its documents.
-const LIVE_MAX: usize = 64;
+pub const LIVE_MAX: usize = 64;
 /// Questions that are worked on at once: each is a task that may hold documents.
 const QUESTIONS_MAX: usize = 256;
 /// Runs of one tree, its root included: what one goal may ever start.

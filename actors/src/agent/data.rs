@@ -31,7 +31,7 @@ fn is_unseen(c: char) -> bool {
 }
 
 /// The beginning of `text`, at most `bytes_max` bytes and a note of what is left out.
-pub(super) fn bounded(text: &str, bytes_max: usize) -> String {
+pub(crate) fn bounded(text: &str, bytes_max: usize) -> String {
     let cut = text.floor_char_boundary(bytes_max);
     let mut out = text[..cut].to_owned();
     if cut < text.len() {

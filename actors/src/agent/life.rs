@@ -4,7 +4,7 @@
 //! This file is long because a run's life is one thought.
 
 use super::{
-    AgentError, Goal, Parent, Run, RunState, Step,
+    AgentError, Goal, Parent, Run, RunState, Snapshot, Step,
     children::{Children, Gone, Start, World, find_place},
     data::bounded,
     documents::Document,
@@ -123,7 +123,7 @@ impl Life {
         if self.run.state.ended() {
             // The call that was given up says what it cost, and what it had said, all the same.
             if let Event::Thought(thought) = event {
-                self.run.tokens = self.run.tokens.saturating_add(spent(&thought));
+                self.count(&thought);
                 let (Ok(Thought { text, .. }) | Err(Unthought { partial: text, .. })) = thought;
                 if self.run.output.is_none() && !text.trim().is_empty() {
                     self.run.output = Some(bounded(text.trim(), OUTPUT_BYTES_MAX));
@@ -173,7 +173,7 @@ impl Life {
     fn thought(&mut self, thought: Result<Thought, Unthought>, world: &World, actions: &mut Vec<Action>) {
         let step = self.thinking.take();
         let tokens = spent(&thought);
-        self.run.tokens = self.run.tokens.saturating_add(tokens);
+        self.count(&thought);
         if let Some(step) = step.and_then(|n| self.step(n)) {
             step.tokens = tokens;
         }
@@ -187,6 +187,18 @@ impl Life {
                 self.fail(failure, Some(partial), world, actions);
             }
         }
+    }
+
+    fn count(&mut self, thought: &Result<Thought, Unthought>) {
+        let prompt = match thought {
+            Ok(Thought { prompt, model, .. }) => {
+                self.run.answered_by = Some(model.clone());
+                *prompt
+            }
+            Err(Unthought { prompt, .. }) => *prompt,
+        };
+        self.run.tokens = self.run.tokens.saturating_add(spent(thought));
+        self.run.prompt_tokens = self.run.prompt_tokens.saturating_add(prompt);
     }
 
     fn moved(&mut self, run: &Run, world: &World, actions: &mut Vec<Action>) {
@@ -282,6 +294,7 @@ impl Life {
                         let asked = prompt.turns.last().map(|turn| turn.content.as_str()).unwrap_or_default();
                         let args = serde_json::json!({ "prompt": bounded(asked, STEP_BYTES_MAX / 4) });
                         self.thinking = Some(self.open_step(prompt.purpose, &args, world));
+                        self.run.context.get_or_insert_with(|| snapshot(&prompt));
                         actions.push(Action::Think(prompt, self.share()));
                     }
                     Move::Call(tool, args) => events.extend(self.call(tool, args, world, actions)),
@@ -492,6 +505,14 @@ fn spent(thought: &Result<Thought, Unthought>) -> u64 {
     }
 }
 
+fn snapshot(prompt: &Prompt) -> Snapshot {
+    let bytes = |turn: &Turn| u32::try_from(turn.content.len()).unwrap_or(u32::MAX);
+    let sum = |turns: &[Turn]| turns.iter().map(bytes).fold(0, u32::saturating_add);
+    let history = prompt.turns.get(1..prompt.turns.len().saturating_sub(1)).unwrap_or_default();
+    let system = prompt.turns.first().map_or(0, bytes);
+    Snapshot { system, history: sum(history), depth: history.len() as u32, whole: sum(&prompt.turns) }
+}
+
 fn too_deep() -> String {
     AgentError::Limit(format!("they nest {DEPTH_MAX} deep at most")).to_string()
 }
@@ -533,6 +554,10 @@ mod tests {
         life.on(event, &World { now_ms: 0, me: node(1), places: &places, fresh: &fresh })
     }
 
+    fn thought(text: &str, tokens: u64) -> Thought {
+        Thought { text: text.into(), tokens, prompt: tokens, model: "m".into() }
+    }
+
     /// One sub-agent out on node 2.
     fn with_child() -> (Life, Goal) {
         let mut life = Life::new(run(1, Strategy::MapReduce, None), Vec::new(), vec![("d".into(), "text".into())]);
@@ -551,8 +576,8 @@ mod tests {
     #[test]
     fn what_a_given_up_model_had_said_is_the_output() {
         for thought in [
-            Err(Unthought { failure: Failure::new("ended"), partial: "half an ".into(), tokens: 7 }),
-            Ok(Thought { text: "half an".into(), tokens: 7 }),
+            Err(Unthought { failure: Failure::new("ended"), partial: "half an ".into(), tokens: 7, prompt: 5 }),
+            Ok(thought("half an", 7)),
         ] {
             let mut life = Life::new(run(1, Strategy::Answer, None), Vec::new(), Vec::new());
             on(&mut life, Event::Ready(Ok(Room { bytes: 1000, answer_tokens: 50 })), &[1]);
@@ -580,6 +605,6 @@ mod tests {
         on(&mut life, Event::Moved(Box::new(other)), &[1, 2]);
         assert_eq!(life.share(), 0);
         life.run.tokens = u64::MAX;
-        on(&mut life, Event::Thought(Ok(Thought { text: "x".into(), tokens: u64::MAX })), &[1, 2]);
+        on(&mut life, Event::Thought(Ok(thought("x", u64::MAX))), &[1, 2]);
     }
 }

@@ -197,10 +197,36 @@ pub struct Run {
     pub exhausted: bool,
     /// Tokens that it spent itself, without its sub-agents.
     pub tokens: u64,
+    /// Those of them that its prompts had.
+    pub prompt_tokens: u64,
+    /// The model that answered last.
+    pub answered_by: Option<String>,
+    /// What its first prompt was made of.
+    pub context: Option<Snapshot>,
     /// Times in milliseconds since 1970.
     pub created_ms: u64,
     /// When it ended.
     pub completed_ms: Option<u64>,
+}
+
+impl Run {
+    /// Whether it ended because its node did: another attempt may do better.
+    pub fn was_interrupted(&self) -> bool {
+        self.error.as_deref() == Some(super::children::RESTARTED)
+    }
+}
+
+/// What a prompt was made of, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// What the agent is told about itself, and the rules.
+    pub system: u32,
+    /// What was said before.
+    pub history: u32,
+    /// How many messages that were.
+    pub depth: u32,
+    /// All of it.
+    pub whole: u32,
 }
 
 impl Goal {
@@ -244,6 +270,9 @@ impl Run {
             error: None,
             exhausted: false,
             tokens: 0,
+            prompt_tokens: 0,
+            answered_by: None,
+            context: None,
             created_ms,
             completed_ms: None,
         }

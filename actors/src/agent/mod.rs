@@ -26,15 +26,16 @@ mod records;
 mod repetition;
 mod run;
 #[cfg(test)]
-mod stage;
+pub(crate) mod stage;
 mod strategy;
 #[cfg(test)]
 mod tests;
 mod thinking;
 pub mod tools;
 
-pub use actor::start;
-pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Step, Strategy};
+pub use actor::{LIVE_MAX, start};
+pub(crate) use data::bounded;
+pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Snapshot, Step, Strategy};
 
 /// The published name of a node's AgentsActor.
 pub const NAME: &str = "agents";

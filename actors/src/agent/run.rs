@@ -20,6 +20,7 @@ use crate::{
     budget,
     defaults::GATHER_TIMEOUT,
     pipeline::Turn,
+    thread,
 };
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 use serde_json::Value;
@@ -130,7 +131,8 @@ impl Actor for Agent {
         (context, brief): (Context, Brief),
     ) -> Result<State, ActorProcessingErr> {
         let Brief { run, history, documents, folder } = brief;
-        let agent = run.id.to_string();
+        // Agents that are defined are metered by their names, others by their runs.
+        let agent = run.goal.seat.as_ref().map_or_else(|| run.id.to_string(), |seat| seat.agent.clone());
         let tasks = context.env.tasks();
         let thinking = Thinking::new(context.clone(), run.goal.model.clone(), run.thread, agent);
         let sample = documents.first().map(|(_, text)| text.clone()).unwrap_or_default();
@@ -155,8 +157,12 @@ impl Actor for Agent {
     async fn post_start(&self, me: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
         me.send_after(RUN_TIME_MAX, || Message::Happened(Event::Overdue));
         let run = state.life.run();
-        if let Some(parent) = run.goal.parent {
-            let report = report(state.context.clone(), run.id, parent.run, parent.node, state.family.subscribe());
+        let whom = match (&run.goal.seat, run.goal.parent) {
+            (Some(seat), _) => Some((Whom::Thread, seat.owner)),
+            (None, parent) => parent.map(|parent| (Whom::Parent(parent.run), parent.node)),
+        };
+        if let Some((whom, node)) = whom {
+            let report = report(state.context.clone(), run.id, whom, node, state.family.subscribe());
             state.context.tasks.spawn(report);
         }
         // Before it says who is up: a parent's node may have died while the run was on its way here.
@@ -398,8 +404,17 @@ pub(super) async fn stop_child(context: &Context, node: NodeId, child: Uuid) {
     }
 }
 
-/// Tells the parent of each change of the run and of those below it, the end last, until it answered or is gone.
-async fn report(context: Context, run: Uuid, parent: Uuid, node: NodeId, mut family: watch::Receiver<Family>) {
+/// Who is told how a run goes.
+#[derive(Debug, Clone, Copy)]
+enum Whom {
+    /// The run that it works for: also of the runs below it.
+    Parent(Uuid),
+    /// The thread that it is a turn of.
+    Thread,
+}
+
+/// Tells whom it is for of each change of the run, the end last, until it was answered or that node is gone.
+async fn report(context: Context, run: Uuid, whom: Whom, node: NodeId, mut family: watch::Receiver<Family>) {
     let mut version = 0;
     loop {
         let (runs, now, over) = {
@@ -407,8 +422,9 @@ async fn report(context: Context, run: Uuid, parent: Uuid, node: NodeId, mut fam
             let (runs, now) = family.since(version);
             (runs, now, family.over)
         };
-        for changed in runs {
-            if !told(&context, parent, node, &changed).await {
+        let meant = |changed: &Run| matches!(whom, Whom::Parent(_)) || changed.id == run;
+        for changed in runs.iter().filter(|changed| meant(changed)) {
+            if !told(&context, whom, node, changed).await {
                 return;
             }
         }
@@ -425,18 +441,25 @@ async fn report(context: Context, run: Uuid, parent: Uuid, node: NodeId, mut fam
 /// Tells a sub-agent's parent that it has ended. Who is gone has ended its sub-agents, or lost them already.
 pub(super) async fn tell_end(context: &Context, run: &Run) {
     if let Some(parent) = run.goal.parent {
-        told(context, parent.run, parent.node, run).await;
+        told(context, Whom::Parent(parent.run), parent.node, run).await;
         records::heard(&context.store, run.id).await;
     }
 }
 
-/// Offers a record to the parent until it has it. `false`: its node is gone, or doesn't answer for long.
-async fn told(context: &Context, parent: Uuid, node: NodeId, run: &Run) -> bool {
+/// Offers a record to whom it is for until that one has it. `false`: its node is gone, or doesn't answer for long.
+async fn told(context: &Context, whom: Whom, node: NodeId, run: &Run) -> bool {
     let agents = context.directory.at::<Agents>(node, NAME);
+    let threads = context.directory.at::<thread::Message>(node, thread::NAME);
     let mut pause = REPORT_PAUSE;
     for _ in 0..REPORT_TRIES_MAX {
-        let record = Wire((parent, run.clone()));
-        if agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(record, reply)).await.is_ok() {
+        let record = run.clone();
+        let told = match whom {
+            Whom::Parent(parent) => {
+                agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(Wire((parent, record)), reply)).await
+            }
+            Whom::Thread => threads.ask(ASK_TIMEOUT, |reply| thread::Message::Moved(Wire(record), reply)).await,
+        };
+        if told.is_ok() {
             return true;
         }
         let here = node == context.directory.id();
@@ -446,7 +469,7 @@ async fn told(context: &Context, parent: Uuid, node: NodeId, run: &Run) -> bool 
         sleep(pause).await;
         pause = (pause * 2).min(REPORT_PAUSE_MAX);
     }
-    tracing::warn!(run = %run.id, "an agent's parent does not answer");
+    tracing::warn!(run = %run.id, "whom an agent works for does not answer");
     false
 }
 

@@ -31,21 +31,21 @@ use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
 /// What the model says to a request.
-pub(super) type Script = Arc<dyn Fn(&Generate) -> BoxFuture<'static, String> + Send + Sync>;
+pub(crate) type Script = Arc<dyn Fn(&Generate) -> BoxFuture<'static, String> + Send + Sync>;
 
 /// Tokens of the scripted model's context.
-pub(super) const CONTEXT_TOKENS: u32 = 800;
+pub(crate) const CONTEXT_TOKENS: u32 = 800;
 const PIPELINE: &str = "pipeline/test";
 
 /// Nodes with agents and a scripted model that lives on node 0.
-pub(super) struct Stage {
-    pub(super) swarm: Swarm,
+pub(crate) struct Stage {
+    pub(crate) swarm: Swarm,
     script: Script,
     generated: Arc<AtomicU64>,
 }
 
 impl Stage {
-    pub(super) async fn new(
+    pub(crate) async fn new(
         n: usize,
         script: impl Fn(&Generate) -> BoxFuture<'static, String> + Send + Sync + 'static,
     ) -> Stage {
@@ -57,7 +57,7 @@ impl Stage {
     }
 
     /// Starts node `i`'s actors.
-    pub(super) async fn start(&self, i: usize) {
+    pub(crate) async fn start(&self, i: usize) {
         let (context, root) = (self.swarm.context(i), self.swarm.root(i));
         ledger::start(context, root.clone()).await.unwrap();
         audit::start(context, root.clone()).await.unwrap();
@@ -81,11 +81,11 @@ impl Stage {
     }
 
     /// Tokens that the model really read and wrote.
-    pub(super) fn generated(&self) -> u64 {
+    pub(crate) fn generated(&self) -> u64 {
         self.generated.load(Ordering::SeqCst)
     }
 
-    pub(super) async fn ask<T>(&self, i: usize, make: impl FnOnce(RpcReplyPort<Wire<T>>) -> Message) -> T
+    pub(crate) async fn ask<T>(&self, i: usize, make: impl FnOnce(RpcReplyPort<Wire<T>>) -> Message) -> T
     where
         T: Serialize + DeserializeOwned + Send + 'static,
     {
@@ -93,21 +93,21 @@ impl Stage {
         agents.ask(Duration::from_secs(120), make).await.unwrap()
     }
 
-    pub(super) async fn run(&self, goal: Goal) -> Run {
+    pub(crate) async fn run(&self, goal: Goal) -> Run {
         self.ask(0, |r| Message::Start(Wire(goal), r)).await.unwrap()
     }
 
-    pub(super) async fn get(&self, i: usize, id: Uuid) -> Result<Run, AgentError> {
+    pub(crate) async fn get(&self, i: usize, id: Uuid) -> Result<Run, AgentError> {
         self.ask(i, |r| Message::Get(Wire(id), r)).await
     }
 
     /// Whether node `i` has a run at work.
-    pub(super) fn busy(&self, i: usize) -> bool {
+    pub(crate) fn busy(&self, i: usize) -> bool {
         self.swarm.context(i).directory.names().iter().any(|name| name.starts_with(run::PREFIX))
     }
 
     /// Follows a run from node `i` until `until` says so, or to its end. Answers all that came.
-    pub(super) async fn follow(&self, i: usize, id: Uuid, mut until: impl FnMut(&Event) -> bool) -> Vec<Event> {
+    pub(crate) async fn follow(&self, i: usize, id: Uuid, mut until: impl FnMut(&Event) -> bool) -> Vec<Event> {
         let context = self.swarm.context(i);
         let me = context.directory.id();
         let expected = context.directory.expect(me, context.env.ticket()).unwrap();
@@ -126,26 +126,26 @@ impl Stage {
     }
 
     /// Waits for a run's end; answers it and all that was seen.
-    pub(super) async fn end(&self, id: Uuid) -> (Run, Vec<Event>) {
+    pub(crate) async fn end(&self, id: Uuid) -> (Run, Vec<Event>) {
         let events = self.follow(0, id, |_| false).await;
         assert_eq!(events.last(), Some(&Event::End));
         (self.get(0, id).await.unwrap(), events)
     }
 
     /// Tries to set a token of the thread aside on node 0.
-    pub(super) async fn reserve(&self, thread: Uuid) -> Result<budget::Reservation, BudgetError> {
+    pub(crate) async fn reserve(&self, thread: Uuid) -> Result<budget::Reservation, BudgetError> {
         let budget = self.swarm.context(0).directory.here::<budget::Message>(budget::NAME);
         budget.ask(Duration::from_secs(5), |r| budget::Message::Reserve(Wire((thread, 1)), r)).await.unwrap()
     }
 
-    pub(super) async fn budget(&self, thread: Uuid) -> budget::Budget {
+    pub(crate) async fn budget(&self, thread: Uuid) -> budget::Budget {
         let budget = self.swarm.context(0).directory.here::<budget::Message>(budget::NAME);
         budget.ask(Duration::from_secs(5), |r| budget::Message::Get(Wire(thread), r)).await.unwrap().unwrap()
     }
 }
 
 /// A goal with everything left open.
-pub(super) fn goal(strategy: Strategy, tools: &[&str], documents: usize) -> Goal {
+pub(crate) fn goal(strategy: Strategy, tools: &[&str], documents: usize) -> Goal {
     let text = |i: usize| format!("document {i} {}", "word ".repeat(40));
     Goal {
         goal: "the goal".into(),

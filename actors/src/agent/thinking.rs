@@ -68,6 +68,10 @@ pub(super) struct Thought {
     pub(super) text: String,
     /// What it cost: prompt and completion.
     pub(super) tokens: u64,
+    /// Its prompt's part of that.
+    pub(super) prompt: u64,
+    /// Which model it was.
+    pub(super) model: String,
 }
 
 /// It didn't; what it cost all the same, and what it had said.
@@ -76,6 +80,7 @@ pub(super) struct Unthought {
     pub(super) failure: Failure,
     pub(super) partial: String,
     pub(super) tokens: u64,
+    pub(super) prompt: u64,
 }
 
 /// One run's way to its model and its budget.
@@ -92,12 +97,13 @@ struct Attempt {
     failure: Failure,
     partial: String,
     tokens: u64,
+    prompt: u64,
     again: bool,
 }
 
 impl Attempt {
     fn free(reason: impl ToString, again: bool) -> Attempt {
-        Attempt { failure: Failure::new(reason.to_string()), partial: String::new(), tokens: 0, again }
+        Attempt { failure: Failure::new(reason.to_string()), partial: String::new(), tokens: 0, prompt: 0, again }
     }
 
     fn ended() -> Attempt {
@@ -107,7 +113,7 @@ impl Attempt {
     fn budget(error: &BudgetError) -> Attempt {
         let exhausted = matches!(error, BudgetError::Exhausted { .. });
         let failure = Failure { reason: error.to_string(), exhausted };
-        Attempt { failure, partial: String::new(), tokens: 0, again: false }
+        Attempt { failure, partial: String::new(), tokens: 0, prompt: 0, again: false }
     }
 }
 
@@ -143,15 +149,19 @@ impl Thinking {
         share: u64,
         stop: &CancellationToken,
     ) -> Result<Thought, Unthought> {
-        let (mut tokens, mut tries) = (0, 0);
+        let (mut tokens, mut prompts, mut tries) = (0, 0, 0);
         loop {
             tries += 1;
             match self.attempt(&prompt, share.saturating_sub(tokens), stop).await {
-                Ok(thought) => return Ok(Thought { tokens: tokens + thought.tokens, ..thought }),
-                Err(Attempt { failure, partial, tokens: spent, again }) => {
+                Ok(thought) => {
+                    let prompt = prompts + thought.prompt;
+                    return Ok(Thought { tokens: tokens + thought.tokens, prompt, ..thought });
+                }
+                Err(Attempt { failure, partial, tokens: spent, prompt: asked, again }) => {
                     tokens += spent;
+                    prompts += asked;
                     if !again || tries >= TRIES_MAX || stop.is_cancelled() {
-                        return Err(Unthought { failure, partial, tokens });
+                        return Err(Unthought { failure, partial, tokens, prompt: prompts });
                     }
                     // Whoever served it is gone: ask anew who does.
                     *self.served.lock().await = None;
@@ -200,8 +210,8 @@ impl Thinking {
         self.settle(reservation, spent, &served.model, latency_ms).await;
         let tokens = spent.0.saturating_add(spent.1);
         match result {
-            Ok(text) => Ok(Thought { text, tokens }),
-            Err(attempt) => Err(Attempt { tokens, ..attempt }),
+            Ok(text) => Ok(Thought { text, tokens, prompt: spent.0, model: served.model }),
+            Err(attempt) => Err(Attempt { tokens, prompt: spent.0, ..attempt }),
         }
     }
 

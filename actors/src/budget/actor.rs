@@ -6,7 +6,7 @@
 use super::{
     Local, Message, NAME, Reservation,
     held::Held,
-    messages::{Budget, BudgetError, Granted, Lease, LeaseReport, Spent, Want},
+    messages::{Budget, BudgetError, Estate, Granted, Lease, LeaseReport, Spent, Want},
     meter::{Count, Meter, Row},
     thread::Thread,
 };
@@ -138,6 +138,15 @@ impl Actor for ThreadBudget {
             }
             Message::Lease(Wire(lease), reply) => drop(reply.send(Wire(state.lease(lease).await))),
             Message::Report(Wire(report), reply) => drop(reply.send(Wire(state.report(report).await))),
+            Message::Inherit(Wire(estate), reply) => drop(reply.send(Wire(state.inherit(estate).await))),
+            Message::Yield(Wire(thread), reply) => {
+                if matches!(state.accounts.get(&thread), Some(Account::Owned(_))) {
+                    // Unwritten, it is told again when its new owner is heard of after the next start.
+                    let _ = state.write(Some((thread, None)), &[]).await;
+                    state.accounts.remove(&thread);
+                }
+                drop(reply.send(Wire(())));
+            }
             Message::Returned(Local((thread, lease))) => {
                 let returned = |account: &mut Account| {
                     if let Account::Held(held) = account {
@@ -213,6 +222,23 @@ impl State {
             self.forget_one().await?;
         }
         let account = Thread::open(max.min(TOKENS_MAX), self.context.env.now_ms());
+        self.put(thread, Account::Owned(account), &[]).await?;
+        self.look(thread)
+    }
+
+    async fn inherit(&mut self, mut estate: Estate) -> Result<Budget, BudgetError> {
+        let thread = estate.thread;
+        if matches!(self.accounts.get(&thread), Some(Account::Owned(_))) {
+            return self.look(thread);
+        }
+        estate.out.iter_mut().for_each(|(_, _, tokens)| *tokens = (*tokens).min(TOKENS_MAX));
+        for tokens in [&mut estate.max, &mut estate.prompt, &mut estate.completion] {
+            *tokens = (*tokens).min(TOKENS_MAX);
+        }
+        if !self.accounts.contains_key(&thread) && self.accounts.len() >= ACCOUNTS_MAX {
+            self.forget_one().await?;
+        }
+        let account = Thread::inherited(&estate, self.context.env.now_ms());
         self.put(thread, Account::Owned(account), &[]).await?;
         self.look(thread)
     }

@@ -55,6 +55,12 @@ pub enum Message {
     /// Repeatable: amounts are totals of the lease, not differences.
     #[rpc]
     Report(Wire<LeaseReport>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
+    /// This node keeps a thread's budget from now on, which another one kept that is gone. Answered when it is on disk.
+    #[rpc]
+    Inherit(Wire<Estate>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
+    /// Another node keeps a thread's budget from now on: what is known of it here is forgotten.
+    #[rpc]
+    Yield(Wire<Uuid>, RpcReplyPort<Wire<()>>),
     /// From this actor's own tasks: the owner answered a request for a lease.
     Granted(Local<Granted>),
     /// From this actor's own tasks: the owner of this thread has this lease back.
@@ -144,6 +150,21 @@ pub struct Lease {
     pub holder: NodeId,
     /// What the lease shall hold in all; asking again with more enlarges it.
     pub tokens: u64,
+}
+
+/// A budget as its heir knows it: what was spent at least, and what may have been spent beyond that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estate {
+    /// The thread.
+    pub thread: Uuid,
+    /// What may be spent in all.
+    pub max: u64,
+    /// Known to be spent on prompts.
+    pub prompt: u64,
+    /// Known to be spent on completions.
+    pub completion: u64,
+    /// Work under way: its id, where it is done, and what it may spend beyond what is known. It counts as spent.
+    pub out: Vec<(Uuid, NodeId, u64)>,
 }
 
 /// How a lease stands.

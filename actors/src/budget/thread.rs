@@ -8,7 +8,7 @@
 //! Invariant: spent + reserved + leased <= max, unless a call cost more than was reserved for it, which is charged
 //! all the same. No clock, no randomness: ids are passed in.
 
-use super::messages::{Budget, BudgetError, Lease, LeaseReport};
+use super::messages::{Budget, BudgetError, Estate, Lease, LeaseReport};
 use serde::{Deserialize, Serialize};
 use skep_runtime::NodeId;
 use std::collections::{BTreeMap, VecDeque};
@@ -65,6 +65,19 @@ impl Thread {
             closed: VecDeque::new(),
             ended: false,
             opened_ms,
+        }
+    }
+
+    /// A thread that another node kept: what its work under way may spend is out, under that work's id.
+    pub(super) fn inherited(estate: &Estate, opened_ms: u64) -> Thread {
+        let out = |(id, holder, tokens): &(Uuid, NodeId, u64)| {
+            (*id, Out { holder: *holder, granted: *tokens, prompt: 0, completion: 0 })
+        };
+        Thread {
+            prompt: estate.prompt,
+            completion: estate.completion,
+            leases: estate.out.iter().take(LEASES_MAX).map(out).collect(),
+            ..Thread::open(estate.max, opened_ms)
         }
     }
 

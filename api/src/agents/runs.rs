@@ -1,7 +1,7 @@
 //! `/api/agents`: goals, their runs, and how to end them.
 //!
-//! Two documented APIs meet on this path: one lists agents, one lists runs of goals. An agent here *is* a run that
-//! is at work, so the answer has both views.
+//! Two documented APIs meet on this path: one lists agents, one lists runs of goals. Agents are those that the swarm has
+//! defined, and runs that are at work.
 
 use super::{
     run::{AgentRun, NewGoal, Status},
@@ -12,6 +12,7 @@ use crate::{
     caller::Caller,
     input::Input,
     limits::{CANCEL_TIMEOUT, GOAL_BYTES_MAX, ROWS, ROWS_MAX},
+    organism::instances::instances,
     reply::Done,
     tag::Tag,
 };
@@ -52,7 +53,7 @@ impl Agents {
         let runs: Vec<AgentRun> = runs.into_iter().map(AgentRun::from).collect();
         Ok(Json(match view.0 {
             Some(View::Runs) => Shown::Runs(runs),
-            None => Shown::List(AgentList::new(runs, kinds)),
+            None => Shown::List(AgentList::new(instances(&self.0).await?, runs, kinds)),
         }))
     }
 
@@ -92,10 +93,10 @@ pub(crate) fn run_id(text: &str) -> Result<Uuid, Problem> {
     text.parse().map_err(|_| Problem::not_found(format!("Agent not found: {text}")))
 }
 
-/// The agents at work, and the newest runs.
+/// The agents, and the newest runs.
 #[derive(Debug, Object)]
 pub struct AgentList {
-    /// Those at work.
+    /// Those that are defined, and those at work on a goal.
     pub agents: Vec<Instance>,
     /// How many they are.
     pub count: usize,
@@ -105,35 +106,46 @@ pub struct AgentList {
     pub runs_count: usize,
 }
 
-/// An agent at work.
+/// An agent.
 #[derive(Debug, Object)]
 #[oai(skip_serializing_if_is_none)]
 pub struct Instance {
-    /// Its run's id.
+    /// Its name, or its run's id.
     pub id: String,
-    /// Its goal's first line.
+    /// Its name, or its goal's first line.
     pub name: String,
     /// The model that was asked for.
     pub model: Option<String>,
     /// What it does.
     pub state: Activity,
-    /// Since when.
-    pub started_at: String,
+    /// Since when, or when it did something last.
+    pub started_at: Option<String>,
+    /// Turns that it works on or that wait for it.
+    pub session_count: u64,
+    /// Why it failed last.
+    pub last_error: Option<String>,
 }
 
-/// What an agent at work does.
+/// What an agent does.
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename = "AgentState")]
 pub enum Activity {
+    /// It has nothing to do.
+    Idle,
     /// It waits for a place.
     Starting,
     /// It is at work.
     Running,
+    /// It takes nothing.
+    Stopped,
+    /// What it did last failed.
+    Error,
 }
 
 impl AgentList {
-    fn new(runs: Vec<AgentRun>, kinds: Kinds) -> AgentList {
-        let agents: Vec<Instance> = runs.iter().filter_map(Instance::of).filter(|_| kinds.instances).collect();
+    fn new(defined: Vec<Instance>, runs: Vec<AgentRun>, kinds: Kinds) -> AgentList {
+        let at_work = runs.iter().filter_map(Instance::of);
+        let agents: Vec<Instance> = defined.into_iter().chain(at_work).filter(|_| kinds.instances).collect();
         let runs = if kinds.runs { runs } else { Vec::new() };
         AgentList { count: agents.len(), agents, runs_count: runs.len(), runs }
     }
@@ -147,6 +159,14 @@ impl Instance {
             Status::Completed | Status::Failed | Status::Cancelled => return None,
         };
         let name = run.goal.lines().next().unwrap_or_default().chars().take(80).collect();
-        Some(Instance { id: run.id.clone(), name, model: run.model.clone(), state, started_at: run.created_at.clone() })
+        Some(Instance {
+            id: run.id.clone(),
+            name,
+            model: run.model.clone(),
+            state,
+            started_at: Some(run.created_at.clone()),
+            session_count: 1,
+            last_error: None,
+        })
     }
 }

@@ -1,0 +1,676 @@
+//! What one node decides about threads: which it owns, which turns begin where, what their ends mean.
+//!
+//! No clock, disk, task or link: events come in with the time, [`Action`]s go out. What has to be written is told by
+//! [`Core::unsaved`].
+//!
+//! ```text
+//! Waiting -> tick: its agent is ready, it has no other turn in the thread -> Running at a node, attempt 1
+//! Running -> moved: a step | the end -> Completed | Failed
+//! Running -> its node is gone, or doesn't know the run -> Waiting, with its steps -> Running elsewhere, attempt 2 -> ...
+//! killed  -> Cancelled
+//! ```
+
+use super::messages::{
+    Activity, Feedback, NewThread, Origin, Page, Role, Said, State, Status, Thread, ThreadError, Turn, Wanted,
+};
+use crate::{
+    agent::{Run, RunState},
+    ownership::{Presence, Term, Wards},
+};
+use skep_runtime::{Load, NodeId};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// How often a turn is begun before it counts as failed.
+const ATTEMPTS_MAX: u32 = 3;
+/// How long a node may be away before its turns are begun elsewhere: longer than a link takes to be made anew.
+const GONE: Duration = Duration::from_secs(2);
+/// How long nothing may be heard of a turn before its node is asked: its run says at each step how it goes.
+const SILENT: Duration = Duration::from_secs(5);
+/// Messages of one thread, at about 200 bytes of every member's memory each and a few hundred of its disk.
+pub(super) const SAID_MAX: u64 = 2000;
+/// Threads of a swarm, at about 700 bytes of every member's memory. Beyond that the oldest that are over are forgotten.
+pub(super) const THREADS_MAX: usize = 20_000;
+/// Steps of a turn that are kept, the first ones, at up to 4 KiB each: its record has to fit the ledger's bound.
+const STEPS_MAX: usize = 48;
+/// How long a turn waits that no node had a place for.
+const CROWDED: Duration = Duration::from_secs(1);
+/// Agents that are listed as taking part in a thread: more speak in none.
+const PARTICIPANTS_MAX: usize = 64;
+/// Messages over all threads of which the newest are listed.
+pub(super) const RECENT_MAX: usize = 10_000;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Action {
+    /// Have this turn worked on at the node that it names.
+    Start(Uuid),
+    /// Ask a turn's node how its run is.
+    Look(Uuid, Uuid, NodeId),
+    /// End a run.
+    Cancel(Uuid, NodeId),
+    /// The thread is this node's now: keep its budget.
+    Inherit(Uuid),
+    /// The thread is another's now: keep its budget no longer.
+    Yield(Uuid),
+}
+
+/// Whether an agent may begin a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ready {
+    /// So many at once.
+    Yes(u32),
+    /// Not now.
+    Paused,
+    /// There is none of that name any more.
+    Gone,
+}
+
+/// What a core sees of the world.
+pub(super) struct Look<'a> {
+    pub(super) now_ms: u64,
+    pub(super) uptime: Duration,
+    pub(super) peers: &'a [Presence],
+    /// Who is up, with what it has to do.
+    pub(super) places: &'a [(NodeId, Load)],
+    pub(super) ready: &'a dyn Fn(&str) -> Ready,
+    pub(super) fresh: &'a dyn Fn() -> Uuid,
+}
+
+struct Entry {
+    thread: Thread,
+    /// Turns that have not ended.
+    open: BTreeSet<Uuid>,
+}
+
+/// The threads of a swarm, as one node knows them.
+pub(super) struct Core {
+    me: NodeId,
+    threads: BTreeMap<Uuid, Entry>,
+    /// Turns that have not ended, and those whose end is not written yet.
+    turns: BTreeMap<Uuid, Turn>,
+    wards: Wards,
+    unsaved: (BTreeSet<Uuid>, BTreeSet<Uuid>),
+    /// The newest messages: when, thread, number, from, to.
+    recent: BTreeMap<(u64, Uuid, u64), (String, String)>,
+    /// Nothing is done before it is known what others did while this node was away.
+    held: bool,
+    /// Since when a node is not up.
+    away: BTreeMap<NodeId, Duration>,
+    /// When a turn's run was last heard of.
+    heard: BTreeMap<Uuid, Duration>,
+    /// Turns that no node had a place for, and until when they wait.
+    crowded: BTreeMap<Uuid, Duration>,
+    /// Agents whose last turn failed.
+    failed: BTreeSet<String>,
+}
+
+impl Core {
+    pub(super) fn new(me: NodeId) -> Core {
+        Core {
+            me,
+            threads: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            wards: Wards::default(),
+            unsaved: (BTreeSet::new(), BTreeSet::new()),
+            recent: BTreeMap::new(),
+            held: true,
+            away: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            crowded: BTreeMap::new(),
+            failed: BTreeSet::new(),
+        }
+    }
+
+    /// What others did meanwhile is known: from now on this node acts on what it owns.
+    pub(super) fn release(&mut self) {
+        self.held = false;
+    }
+
+    /// What the ledger says of a thread now. What this node decided counts for more, unless another has taken it over.
+    pub(super) fn learn_thread(&mut self, id: Uuid, heard: Option<Thread>) -> Option<Action> {
+        let Some(mut heard) = heard.filter(|heard| heard.id == id) else {
+            self.drop_thread(id);
+            return None;
+        };
+        let known = self.threads.get(&id).map(|entry| &entry.thread);
+        let mine = known.is_some_and(|known| known.owner == self.me);
+        if mine && known.is_some_and(|known| heard.term <= known.term) {
+            return None;
+        }
+        heard.last = heard.last.max(known.map_or(0, |known| known.last));
+        let lost = mine && heard.owner != self.me;
+        let open = self.turns.values().filter(|turn| turn.thread == id && !turn.state.ended()).map(|turn| turn.id);
+        self.threads.insert(id, Entry { open: open.collect(), thread: heard });
+        self.note(id);
+        lost.then_some(Action::Yield(id))
+    }
+
+    /// The same of a turn.
+    pub(super) fn learn_turn(&mut self, id: Uuid, heard: Option<Turn>) {
+        let owned = |core: &Core, thread: &Uuid| core.threads.get(thread).is_some_and(|e| e.thread.owner == core.me);
+        let known = self.turns.get(&id).map(|turn| turn.thread);
+        if known.is_some_and(|thread| owned(self, &thread)) {
+            return;
+        }
+        let before = self.turns.remove(&id);
+        let Some(thread) = heard.as_ref().map(|turn| turn.thread).or(before.map(|turn| turn.thread)) else { return };
+        let open = heard.as_ref().is_some_and(|turn| !turn.state.ended());
+        if let Some(turn) = heard {
+            self.judge(&turn);
+            if open {
+                self.turns.insert(id, turn);
+            }
+        }
+        if let Some(entry) = self.threads.get_mut(&thread) {
+            if open { entry.open.insert(id) } else { entry.open.remove(&id) };
+        }
+        self.note(thread);
+    }
+
+    /// A message that is on the disk.
+    pub(super) fn learn_said(&mut self, said: &Said) {
+        self.recent.insert((said.created_ms, said.thread, said.number), (said.from.clone(), said.to.clone()));
+        if self.recent.len() > RECENT_MAX {
+            self.recent.pop_first();
+        }
+        if let Some(entry) = self.threads.get_mut(&said.thread) {
+            entry.thread.last = entry.thread.last.max(said.number);
+        }
+    }
+
+    /// Whose a thread is, for whoever takes over.
+    fn note(&mut self, id: Uuid) {
+        let theirs = self.threads.get(&id).filter(|entry| entry.thread.owner != self.me);
+        // One in which nothing is to be answered waits for its owner; who is told something in it takes it over at once.
+        let theirs = theirs.filter(|entry| !entry.open.is_empty()).map(|entry| (entry.thread.owner, false));
+        self.wards.note(id, theirs);
+    }
+
+    fn drop_thread(&mut self, id: Uuid) {
+        self.threads.remove(&id);
+        self.wards.note(id, None);
+        self.turns.retain(|_, turn| turn.thread != id);
+        self.recent.retain(|(_, thread, _), _| *thread != id);
+        self.unsaved.0.remove(&id);
+    }
+
+    /// A thread, if it is known.
+    pub(super) fn thread(&self, id: Uuid) -> Result<&Thread, ThreadError> {
+        self.threads.get(&id).map(|entry| &entry.thread).ok_or(ThreadError::NoSuchThread(id))
+    }
+
+    /// A turn that has not ended.
+    pub(super) fn turn(&self, id: Uuid) -> Option<&Turn> {
+        self.turns.get(&id)
+    }
+
+    /// Whether all of a thread's turns have ended.
+    pub(super) fn idle(&self, id: Uuid) -> bool {
+        self.threads.get(&id).is_none_or(|entry| entry.open.is_empty())
+    }
+
+    /// A thread that begins here.
+    pub(super) fn open(&mut self, id: Uuid, new: NewThread, budget: u64, now_ms: u64) -> Result<Thread, ThreadError> {
+        if self.threads.len() >= THREADS_MAX {
+            return Err(ThreadError::Full(format!("{THREADS_MAX} threads are kept, and none of them is over")));
+        }
+        let thread = Thread {
+            id,
+            agent: new.agent,
+            origin: new.origin,
+            title: new.title,
+            model: new.model,
+            owner: self.me,
+            term: Term::first(now_ms, self.me),
+            status: Status::Active,
+            participants: Vec::new(),
+            last: 0,
+            turns: 0,
+            error: None,
+            budget,
+            prompt: 0,
+            completion: 0,
+            created_ms: now_ms,
+            updated_ms: now_ms,
+        };
+        self.threads.insert(id, Entry { thread: thread.clone(), open: BTreeSet::new() });
+        self.unsaved.0.insert(id);
+        Ok(thread)
+    }
+
+    /// The oldest thread that is over, if there are as many as may be.
+    pub(super) fn to_forget(&self) -> Option<Uuid> {
+        if self.threads.len() < THREADS_MAX {
+            return None;
+        }
+        let over = self.threads.values().filter(|entry| entry.open.is_empty());
+        over.min_by_key(|entry| (entry.thread.updated_ms, entry.thread.id)).map(|entry| entry.thread.id)
+    }
+
+    /// Writes something down in a thread of this node's.
+    pub(super) fn say(&mut self, id: Uuid, mut said: Said) -> Result<Said, ThreadError> {
+        let entry = self.threads.get_mut(&id).ok_or(ThreadError::NoSuchThread(id))?;
+        let thread = &mut entry.thread;
+        if thread.status == Status::Killed {
+            return Err(ThreadError::Killed(id));
+        }
+        // What is answered was taken: its answer is, too.
+        if thread.last >= SAID_MAX && said.turn.is_none_or(|_| said.role == Role::User) {
+            return Err(ThreadError::Full(format!("thread {id} has {SAID_MAX} messages: start a new one")));
+        }
+        thread.last += 1;
+        thread.updated_ms = thread.updated_ms.max(said.created_ms);
+        said.number = thread.last;
+        for name in [&said.from, &said.to] {
+            if !thread.participants.contains(name) && thread.participants.len() < PARTICIPANTS_MAX {
+                thread.participants.push(name.clone());
+            }
+        }
+        self.unsaved.0.insert(id);
+        Ok(said)
+    }
+
+    /// Something is said that is to be answered.
+    pub(super) fn post(&mut self, said: Said, mut turn: Turn) -> Result<(Said, Turn), ThreadError> {
+        let said = self.say(said.thread, said)?;
+        turn.number = said.number;
+        if let Some(entry) = self.threads.get_mut(&said.thread) {
+            entry.open.insert(turn.id);
+            entry.thread.turns += 1;
+            entry.thread.status = Status::Active;
+        }
+        self.turns.insert(turn.id, turn.clone());
+        self.unsaved.1.insert(turn.id);
+        Ok((said, turn))
+    }
+
+    /// What was said could not be written: nobody was promised it.
+    pub(super) fn retract(&mut self, thread: Uuid, turn: Option<Uuid>) {
+        if let Some(turn) = turn {
+            self.turns.remove(&turn);
+            self.unsaved.1.remove(&turn);
+        }
+        if let Some(entry) = self.threads.get_mut(&thread) {
+            if let Some(turn) = turn {
+                entry.open.remove(&turn);
+                entry.thread.turns = entry.thread.turns.saturating_sub(1);
+            }
+            self.settle(thread);
+        }
+    }
+
+    /// Time has passed: takes over what is due for that, and begins what can begin.
+    pub(super) fn tick(&mut self, look: &Look) -> Vec<Action> {
+        if self.held {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        for (id, _) in self.wards.due(self.me, look.peers.iter().copied(), look.uptime) {
+            out.extend(self.adopt(id));
+        }
+        let up = |node: NodeId| node == self.me || look.places.iter().any(|(id, _)| *id == node);
+        let away: BTreeSet<NodeId> = self.turns.values().filter_map(|turn| turn.node).filter(|node| !up(*node)).collect();
+        self.away.retain(|node, _| away.contains(node));
+        for node in away {
+            self.away.entry(node).or_insert(look.uptime);
+        }
+        let mine: Vec<Uuid> = self.turns.values().filter(|turn| self.owns(turn.thread) && !turn.state.ended()).map(|turn| turn.id).collect();
+        for id in &mine {
+            self.watch(*id, look, &mut out);
+        }
+        let mut waiting: Vec<(u64, Uuid)> = mine.iter().filter_map(|id| self.turns.get(id)).filter(|turn| turn.state == State::Waiting).map(|turn| (turn.created_ms, turn.id)).collect();
+        waiting.sort_unstable();
+        for (_, id) in waiting {
+            self.begin(id, look, &mut out);
+        }
+        out
+    }
+
+    fn owns(&self, thread: Uuid) -> bool {
+        self.threads.get(&thread).is_some_and(|entry| entry.thread.owner == self.me)
+    }
+
+    /// This node decides about a thread from now on. Its turns that run elsewhere go on.
+    pub(super) fn adopt(&mut self, id: Uuid) -> Option<Action> {
+        let me = self.me;
+        let entry = self.threads.get_mut(&id)?;
+        if entry.thread.owner == me {
+            return None;
+        }
+        tracing::info!(thread = %id, from = ?entry.thread.owner, "this node takes a thread over");
+        entry.thread.owner = me;
+        entry.thread.term = entry.thread.term.next(me);
+        let open = entry.open.clone();
+        self.unsaved.0.insert(id);
+        self.unsaved.1.extend(open);
+        self.wards.note(id, None);
+        Some(Action::Inherit(id))
+    }
+
+    /// Another node has taken a thread over, in a later term: this one lets go of it until it hears who did.
+    pub(super) fn fenced(&mut self, id: Uuid) {
+        self.unsaved.0.remove(&id);
+        if let Some(entry) = self.threads.get_mut(&id) {
+            // Below every term: whatever is heard counts.
+            entry.thread.term = Term(0);
+            let open = entry.open.clone();
+            self.unsaved.1.retain(|turn| !open.contains(turn));
+        }
+    }
+
+    /// A turn that runs: whether its run is still there.
+    fn watch(&mut self, id: Uuid, look: &Look, out: &mut Vec<Action>) {
+        let Some(Turn { state: State::Running, node: Some(node), run, .. }) = self.turns.get(&id) else { return };
+        let (node, run) = (*node, *run);
+        if let Some(since) = self.away.get(&node) {
+            if look.uptime.saturating_sub(*since) >= GONE {
+                self.lost(id, &format!("node {} went down", node.short()), look.now_ms);
+            }
+            return;
+        }
+        let heard = self.heard.entry(id).or_insert(look.uptime);
+        if look.uptime.saturating_sub(*heard) >= SILENT {
+            *heard = look.uptime;
+            out.push(Action::Look(id, run, node));
+        }
+    }
+
+    /// A turn that waits: whether it can begin, and where.
+    fn begin(&mut self, id: Uuid, look: &Look, out: &mut Vec<Action>) {
+        let Some(turn) = self.turns.get(&id) else { return };
+        if self.crowded.get(&id).is_some_and(|until| *until > look.uptime) {
+            return;
+        }
+        self.crowded.remove(&id);
+        let (thread, agent) = (turn.thread, turn.agent.clone());
+        let running = |turn: &&Turn| turn.agent == agent && turn.state == State::Running && self.owns(turn.thread);
+        let (at_once, here) = (self.turns.values().filter(running).count(), self.turns.values().filter(running).any(|turn| turn.thread == thread));
+        match (look.ready)(&agent) {
+            Ready::Yes(most) if at_once < most as usize && !here => {}
+            Ready::Gone => return self.end(id, State::Failed, Some(format!("there is no agent {agent} any more")), look.now_ms),
+            Ready::Yes(_) | Ready::Paused => return,
+        }
+        let node = self.place(look, turn.node.filter(|_| turn.attempt > 0));
+        let Some(turn) = self.turns.get_mut(&id) else { return };
+        turn.state = State::Running;
+        turn.attempt += 1;
+        turn.node = Some(node);
+        turn.run = (look.fresh)();
+        turn.started_ms.get_or_insert(look.now_ms);
+        self.heard.insert(id, look.uptime);
+        self.unsaved.1.insert(id);
+        out.push(Action::Start(id));
+    }
+
+    /// Where fewest turns run, then where least is to do; not where it was lost, if there is another.
+    fn place(&self, look: &Look, not: Option<NodeId>) -> NodeId {
+        let runs = |node: &NodeId| self.turns.values().filter(|turn| turn.state == State::Running && turn.node == Some(*node)).count();
+        let rank = |(node, load): &&(NodeId, Load)| {
+            (Some(*node) == not, runs(node), u32::from(load.running) + u32::from(load.queued), load.cpu_permille, *node)
+        };
+        let fit = look.places.iter().filter(|(_, load)| !load.draining);
+        fit.min_by_key(rank).map_or(self.me, |(node, _)| *node)
+    }
+
+    /// The node that was to run a turn has no place for it: that was no attempt.
+    pub(super) fn crowded(&mut self, id: Uuid, uptime: Duration) {
+        let Some(turn) = self.turns.get_mut(&id).filter(|turn| turn.state == State::Running) else { return };
+        turn.state = State::Waiting;
+        turn.attempt = turn.attempt.saturating_sub(1);
+        self.crowded.insert(id, uptime + CROWDED);
+        self.unsaved.1.insert(id);
+    }
+
+    /// A turn can't be answered.
+    pub(super) fn failed(&mut self, id: Uuid, why: String, now_ms: u64) {
+        if self.turns.get(&id).is_some_and(|turn| turn.state == State::Running && self.owns(turn.thread)) {
+            self.end(id, State::Failed, Some(why), now_ms);
+        }
+    }
+
+    /// A turn is about to begin and may spend this much.
+    pub(super) fn capped(&mut self, id: Uuid, cap: u64, wanted: Option<String>) {
+        if let Some(turn) = self.turns.get_mut(&id) {
+            (turn.cap, turn.wanted) = (cap, wanted);
+            self.unsaved.1.insert(id);
+        }
+    }
+
+    /// A turn's run is gone, or was never there.
+    pub(super) fn lost(&mut self, id: Uuid, why: &str, now_ms: u64) {
+        let Some(turn) = self.turns.get_mut(&id).filter(|turn| turn.state == State::Running) else { return };
+        if turn.attempt >= ATTEMPTS_MAX {
+            return self.end(id, State::Failed, Some(format!("it was lost {ATTEMPTS_MAX} times, last: {why}")), now_ms);
+        }
+        tracing::info!(turn = %id, why, "a turn is begun again");
+        turn.state = State::Waiting;
+        self.unsaved.1.insert(id);
+    }
+
+    /// How a turn's run stands. Answers what is said with its end. `None`: there is no such turn here that waits for it.
+    pub(super) fn moved(&mut self, run: &Run, now_ms: u64, uptime: Duration) -> Option<Option<Said>> {
+        let id = run.goal.seat.as_ref()?.turn;
+        if !self.turns.get(&id).is_some_and(|turn| turn.run == run.id && turn.state == State::Running && self.owns(turn.thread)) {
+            return None;
+        }
+        let turn = self.turns.get_mut(&id)?;
+        self.heard.insert(id, uptime);
+        if !turn.steps.iter().eq(run.steps.iter().take(STEPS_MAX)) {
+            turn.steps = run.steps.iter().take(STEPS_MAX).cloned().collect();
+            self.unsaved.1.insert(id);
+        }
+        turn.context = run.context.or(turn.context);
+        turn.prompt = run.prompt_tokens;
+        turn.completion = run.tokens.saturating_sub(run.prompt_tokens);
+        turn.model.clone_from(&run.answered_by);
+        let (thread, agent, from) = (turn.thread, turn.agent.clone(), turn.from.clone());
+        match run.state {
+            RunState::Pending | RunState::Running => return Some(None),
+            RunState::Completed => self.end(id, State::Completed, None, now_ms),
+            RunState::Lost => self.lost(id, "its node went down", now_ms),
+            RunState::Failed if run.was_interrupted() => self.lost(id, "its node started anew", now_ms),
+            RunState::Failed | RunState::Cancelled => {
+                let why = run.error.clone().unwrap_or_else(|| "it was cancelled".into());
+                self.end(id, State::Failed, Some(why), now_ms);
+            }
+        }
+        let ended = self.turns.get(&id).is_some_and(|turn| turn.state.ended());
+        let Some(output) = run.output.as_ref().filter(|_| ended) else { return Some(None) };
+        let payload = serde_json::json!({ "content": output }).to_string();
+        let said = Said {
+            id: Uuid::nil(),
+            thread,
+            number: 0,
+            from: agent,
+            to: from,
+            role: Role::Assistant,
+            kind: if run.state == RunState::Completed { "Answer" } else { "Partial" }.into(),
+            payload,
+            turn: Some(id),
+            created_ms: now_ms,
+        };
+        Some(self.say(thread, said).ok())
+    }
+
+    fn end(&mut self, id: Uuid, state: State, error: Option<String>, now_ms: u64) {
+        let Some(turn) = self.turns.get_mut(&id) else { return };
+        turn.state = state;
+        turn.error = error;
+        turn.ended_ms = Some(now_ms);
+        let (thread, ended) = (turn.thread, turn.clone());
+        self.unsaved.1.insert(id);
+        self.heard.remove(&id);
+        self.crowded.remove(&id);
+        self.judge(&ended);
+        if let Some(entry) = self.threads.get_mut(&thread) {
+            entry.open.remove(&id);
+            entry.thread.error.clone_from(&ended.error);
+            entry.thread.updated_ms = entry.thread.updated_ms.max(now_ms);
+        }
+        self.unsaved.0.insert(thread);
+        self.settle(thread);
+    }
+
+    /// What a thread's status follows from its turns.
+    fn settle(&mut self, id: Uuid) {
+        if let Some(Entry { thread, open }) = self.threads.get_mut(&id)
+            && thread.status != Status::Killed
+        {
+            thread.status = match (open.is_empty(), &thread.error) {
+                (true, Some(_)) => Status::Error,
+                (true, None) if thread.turns > 0 => Status::Completed,
+                _ => Status::Active,
+            };
+            self.unsaved.0.insert(id);
+        }
+    }
+
+    /// Whether an agent's last turn failed.
+    fn judge(&mut self, turn: &Turn) {
+        match turn.state {
+            State::Completed => drop(self.failed.remove(&turn.agent)),
+            State::Failed => drop(self.failed.insert(turn.agent.clone())),
+            _ => {}
+        }
+    }
+
+    /// Somebody ends a thread of this node's.
+    pub(super) fn kill(&mut self, id: Uuid, now_ms: u64) -> Result<Vec<Action>, ThreadError> {
+        let open = self.threads.get(&id).ok_or(ThreadError::NoSuchThread(id))?.open.clone();
+        let mut out = Vec::new();
+        for turn in open {
+            if let Some(Turn { state: State::Running, node: Some(node), run, .. }) = self.turns.get(&turn) {
+                out.push(Action::Cancel(*run, *node));
+            }
+            self.end(turn, State::Cancelled, Some("the thread was killed".into()), now_ms);
+        }
+        if let Some(entry) = self.threads.get_mut(&id) {
+            entry.thread.status = Status::Killed;
+            entry.thread.updated_ms = entry.thread.updated_ms.max(now_ms);
+        }
+        self.unsaved.0.insert(id);
+        Ok(out)
+    }
+
+    /// Gives a thread of this node's another title.
+    pub(super) fn rename(&mut self, id: Uuid, title: String) {
+        if let Some(entry) = self.threads.get_mut(&id) {
+            entry.thread.title = Some(title);
+            self.unsaved.0.insert(id);
+        }
+    }
+
+    /// What was spent in a thread of this node's, by its budget.
+    pub(super) fn spent(&mut self, id: Uuid, prompt: u64, completion: u64) {
+        if let Some(Entry { thread, .. }) = self.threads.get_mut(&id)
+            && (thread.prompt, thread.completion) != (prompt, completion)
+        {
+            (thread.prompt, thread.completion) = (thread.prompt.max(prompt), thread.completion.max(completion));
+            self.unsaved.0.insert(id);
+        }
+    }
+
+    /// A turn that has ended, as it is graded now.
+    pub(super) fn graded(mut turn: Turn, grade: u8, comment: Option<String>, again: bool, now_ms: u64) -> Result<Turn, ThreadError> {
+        match (&turn.feedback, again) {
+            (Some(_), false) => return Err(ThreadError::Graded(turn.id)),
+            (None, true) => return Err(ThreadError::NoFeedback(turn.id)),
+            _ => {}
+        }
+        let created_ms = turn.feedback.as_ref().map_or(now_ms, |feedback| feedback.created_ms);
+        turn.feedback = Some(Feedback { grade, comment, created_ms });
+        Ok(turn)
+    }
+
+    /// What is to be written, as it is now: each is told once, unless [`Core::save_again`] says that it could not be.
+    pub(super) fn unsaved(&mut self) -> (Vec<Thread>, Vec<Turn>) {
+        let (threads, turns) = std::mem::take(&mut self.unsaved);
+        let threads = threads.iter().filter(|id| self.owns(**id)).filter_map(|id| Some(self.threads.get(id)?.thread.clone()));
+        let turns = turns.iter().filter_map(|id| self.turns.get(id).filter(|turn| self.owns(turn.thread)).cloned());
+        (threads.collect(), turns.collect())
+    }
+
+    /// These are written: ended turns are read from the disk from now on.
+    pub(super) fn saved(&mut self, turns: &[Turn]) {
+        for turn in turns.iter().filter(|turn| turn.state.ended()) {
+            if !self.unsaved.1.contains(&turn.id) {
+                self.turns.remove(&turn.id);
+            }
+        }
+    }
+
+    /// These could not be written.
+    pub(super) fn save_again(&mut self, threads: &[Thread], turns: &[Turn]) {
+        self.unsaved.0.extend(threads.iter().map(|thread| thread.id));
+        self.unsaved.1.extend(turns.iter().map(|turn| turn.id));
+    }
+
+    /// Turns that have not ended, of threads of this node.
+    pub(super) fn open_turns(&self, thread: Uuid) -> Vec<Turn> {
+        let open = self.threads.get(&thread).into_iter().flat_map(|entry| &entry.open);
+        open.filter_map(|id| self.turns.get(id).cloned()).collect()
+    }
+
+    /// In which term this node writes about a thread.
+    pub(super) fn term(&self, thread: Uuid) -> u64 {
+        self.threads.get(&thread).map_or(0, |entry| entry.thread.term.0)
+    }
+
+    /// Whether something is to be looked at soon.
+    pub(super) fn busy(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
+    /// Threads, the last active ones first.
+    pub(super) fn list(&self, wanted: &Wanted) -> Page<Thread> {
+        let fits = |thread: &&Thread| {
+            wanted.status.is_none_or(|status| thread.status == status)
+                && wanted.origin.is_none_or(|origin: Origin| thread.origin == origin)
+                && wanted.agent.as_ref().is_none_or(|name| thread.agent == *name || thread.participants.contains(name))
+        };
+        let mut fit: Vec<&Thread> = self.threads.values().map(|entry| &entry.thread).filter(fits).collect();
+        fit.sort_by_key(|thread| (Reverse(thread.updated_ms), thread.id));
+        let total = fit.len() as u64;
+        let items = fit.into_iter().skip(wanted.offset as usize).take(wanted.limit as usize).cloned().collect();
+        Page { items, total }
+    }
+
+    /// The newest messages over all threads: which, newest first, and how many are kept.
+    pub(super) fn recent(&self, agent: Option<&str>, offset: usize, limit: usize) -> (Vec<(Uuid, u64)>, u64) {
+        let fits = |(from, to): &(String, String)| agent.is_none_or(|name| from == name || to == name);
+        let fit = || self.recent.iter().rev().filter(|(_, ends)| fits(ends)).map(|((_, thread, number), _)| (*thread, *number));
+        (fit().skip(offset).take(limit).collect(), fit().count() as u64)
+    }
+
+    /// What each agent has to do and has done.
+    pub(super) fn activity(&self) -> Vec<(String, Activity)> {
+        let mut out: BTreeMap<String, Activity> = BTreeMap::new();
+        for turn in self.turns.values() {
+            let activity = out.entry(turn.agent.clone()).or_default();
+            match turn.state {
+                State::Waiting => activity.waiting += 1,
+                State::Running => {
+                    activity.running += 1;
+                    activity.thread = Some(turn.thread);
+                }
+                _ => {}
+            }
+        }
+        for ((at_ms, ..), (from, to)) in &self.recent {
+            for name in [from, to] {
+                let activity = out.entry(name.clone()).or_default();
+                activity.messages += 1;
+                activity.last_ms = activity.last_ms.max(Some(*at_ms));
+            }
+        }
+        for name in &self.failed {
+            out.entry(name.clone()).or_default().failed = true;
+        }
+        out.into_iter().collect()
+    }
+}

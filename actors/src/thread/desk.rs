@@ -1,0 +1,820 @@
+//! Where the core lies, and the hands that do what it says: the ledger is read and written here, runs are started on nodes
+//! that have room.
+//!
+//! The core is changed under one lock that is never held over an await. Whoever writes holds the pen, takes what changed as
+//! it is at that moment, and notes it: so the order in the ledger is the order of decisions.
+
+use super::{
+    MAIN, NAME,
+    core::{Action, Core, Look, Ready},
+    messages::{
+        Grade, Message, NewThread, Note, Order, Page, Post, Posted, Role, Said, State, Thread, ThreadError, Turn, WantedSaid,
+    },
+    records::{SAID, THREADS, TURNS, said_id, said_of},
+};
+use crate::{
+    Context,
+    agent::{self, Run},
+    budget,
+    defaults::THREAD_TOKENS,
+    ledger::{Entry, Write},
+    organism::{self, Agent, FieldKind, Standing},
+    ownership::Presence,
+};
+use serde_json::Value;
+use skep_runtime::{Handle, NodeId, Wire, defaults::ASK_TIMEOUT, member, store, tasks::Spawner};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
+use uuid::Uuid;
+
+/// Bytes of a message: pages of text. What is longer is a file.
+pub(super) const SAID_BYTES_MAX: usize = 32 << 10;
+/// Bytes of a title.
+const TITLE_BYTES_MAX: usize = 256;
+/// Bytes of a comment on a grade.
+const COMMENT_BYTES_MAX: usize = 4096;
+/// How long nothing is looked at while turns are open: nodes that are gone are found this soon.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// The same while there are none.
+const IDLE_PERIOD: Duration = Duration::from_secs(30);
+/// How long a turn may take in all: three attempts of a run, each as long as a run may take.
+pub(super) const TURN_TIME_MAX: Duration = Duration::from_secs(45 * 60);
+/// How long ending a run may take: the calls under way say what they cost, the budget is settled.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Rows that are read for one page, at most: bytes of an answer are bounded by it and a message's size.
+const PAGE_BYTES_MAX: usize = 512 << 10;
+
+/// The state of a ThreadActor, shared by its handlers and their tasks.
+pub(super) struct Desk {
+    pub(super) context: Context,
+    pub(super) tasks: Spawner,
+    core: Mutex<Core>,
+    /// Who holds it writes.
+    pen: tokio::sync::Mutex<()>,
+    /// Something is to be written.
+    changed: Notify,
+    /// Something may begin.
+    woken: Notify,
+    /// Counts ends of turns.
+    ended: watch::Sender<u64>,
+    start: Instant,
+}
+
+impl Desk {
+    /// Reads what there is, and starts what goes on for as long as the node runs.
+    ///
+    /// # Errors
+    /// The ledger could not be read.
+    pub(super) fn open(context: &Context, tasks: Spawner) -> Result<Arc<Desk>, store::Error> {
+        let ledger = &context.ledger;
+        // From here on nothing that others write is missed: `learn` reads on where this ends.
+        let _ = (ledger.feed(THREADS), ledger.feed(SAID), ledger.feed(TURNS));
+        let mut core = Core::new(context.directory.id());
+        ledger.visit(THREADS, |record| drop(core.learn_thread(record.value.id, Some(record.value))))?;
+        ledger.visit(SAID, |record| core.learn_said(&record.value))?;
+        // Of this node's own threads too: as long as the core knows of none of their turns, the ledger's word counts.
+        ledger.visit(TURNS, |record| core.learn_turn(record.value.id, Some(record.value)))?;
+        let desk = Arc::new(Desk {
+            context: context.clone(),
+            tasks,
+            core: Mutex::new(core),
+            pen: tokio::sync::Mutex::new(()),
+            changed: Notify::new(),
+            woken: Notify::new(),
+            ended: watch::Sender::new(0),
+            start: Instant::now(),
+        });
+        desk.tasks.spawn(desk.clone().learn());
+        desk.tasks.spawn(desk.clone().write());
+        desk.tasks.spawn(desk.clone().watch());
+        Ok(desk)
+    }
+
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.context.env.now_ms()
+    }
+
+    pub(super) fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    pub(super) fn budgets(&self) -> Handle<budget::Message> {
+        self.context.directory.here(budget::NAME)
+    }
+
+    /// Follows what others do. Before it acts on anything of its own, it waits until it knows what they did while it was
+    /// away.
+    async fn learn(self: Arc<Self>) {
+        let ledger = &self.context.ledger;
+        let (threads, said, turns) = (ledger.feed(THREADS), ledger.feed(SAID), ledger.feed(TURNS));
+        ledger.caught_up().await;
+        threads.take().iter().for_each(|id| self.heard_of_thread(id));
+        said.take().iter().for_each(|id| self.heard_of_said(id));
+        turns.take().iter().for_each(|id| self.heard_of_turn(id));
+        self.core().release();
+        self.woken.notify_one();
+        loop {
+            tokio::select! {
+                biased;
+                ids = threads.next() => ids.iter().for_each(|id| self.heard_of_thread(id)),
+                ids = said.next() => ids.iter().for_each(|id| self.heard_of_said(id)),
+                ids = turns.next() => {
+                    ids.iter().for_each(|id| self.heard_of_turn(id));
+                    self.ended.send_modify(|count| *count += 1);
+                }
+            }
+            self.woken.notify_one();
+        }
+    }
+
+    fn heard_of_thread(self: &Arc<Self>, id: &[u8]) {
+        let Ok(uuid) = Uuid::from_slice(id) else { return };
+        match self.context.ledger.get(THREADS, id) {
+            Ok(found) => {
+                let action = self.core().learn_thread(uuid, found.map(|found| found.value));
+                self.act(action);
+            }
+            Err(error) => tracing::warn!(thread = %uuid, %error, "a thread can't be read; other members have it"),
+        }
+    }
+
+    fn heard_of_turn(&self, id: &[u8]) {
+        let Ok(uuid) = Uuid::from_slice(id) else { return };
+        match self.context.ledger.get(TURNS, id) {
+            Ok(found) => self.core().learn_turn(uuid, found.map(|found| found.value)),
+            Err(error) => tracing::warn!(turn = %uuid, %error, "a turn can't be read; other members have it"),
+        }
+    }
+
+    fn heard_of_said(&self, id: &[u8]) {
+        if said_of(id).is_some()
+            && let Ok(Some(found)) = self.context.ledger.get(SAID, id)
+        {
+            self.core().learn_said(&found.value);
+        }
+    }
+
+    /// Looks again and again at what can begin and at who is gone.
+    async fn watch(self: Arc<Self>) {
+        loop {
+            self.look();
+            let pause = if self.core().busy() { LOOK_PERIOD } else { IDLE_PERIOD };
+            tokio::select! {
+                biased;
+                () = self.woken.notified() => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    fn look(self: &Arc<Self>) {
+        let picture = self.context.members.now();
+        let peers: Vec<Presence> = picture.values().map(|member| Presence::from(&**member)).collect();
+        let places: Vec<_> = self.context.members.up().iter().map(|member| (member.id, member.load)).collect();
+        let ready = |name: &str| self.ready(name);
+        let fresh = || self.context.env.id();
+        let look =
+            Look { now_ms: self.now_ms(), uptime: self.uptime(), peers: &peers, places: &places, ready: &ready, fresh: &fresh };
+        let actions = self.core().tick(&look);
+        self.changed();
+        self.act(actions);
+    }
+
+    /// Something is to be written, and a turn may have ended.
+    pub(super) fn changed(&self) {
+        self.changed.notify_one();
+        self.ended.send_modify(|count| *count += 1);
+    }
+
+    fn ready(&self, name: &str) -> Ready {
+        let found = || {
+            let known = self.agent(name)?.is_some();
+            Ok::<_, store::Error>((known, organism::standing(&self.context.ledger, name)?, organism::frame(&self.context.ledger)?))
+        };
+        match found() {
+            Ok((false, ..)) => Ready::Gone,
+            Ok((true, Standing::Ready, frame)) => Ready::Yes(frame.at_once),
+            Ok((true, ..)) => Ready::Paused,
+            Err(error) => {
+                tracing::warn!(agent = name, %error, "an agent's definition can't be read");
+                Ready::Paused
+            }
+        }
+    }
+
+    /// The agent of this name. There always is a main one.
+    pub(super) fn agent(&self, name: &str) -> Result<Option<Agent>, store::Error> {
+        let found = organism::agent(&self.context.ledger, name)?;
+        Ok(found.or_else(|| (name == MAIN).then(Agent::main)))
+    }
+
+    pub(super) fn act(self: &Arc<Self>, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            let desk = self.clone();
+            match action {
+                Action::Start(turn) => self.tasks.spawn(async move { desk.start(turn).await }),
+                Action::Look(turn, run, node) => self.tasks.spawn(async move { desk.ask_after(turn, run, node).await }),
+                Action::Cancel(run, node) => self.tasks.spawn(async move { desk.cancel(run, node).await }),
+                Action::Inherit(thread) => self.tasks.spawn(async move { desk.inherit(thread).await }),
+                Action::Yield(thread) => self.tasks.spawn(async move {
+                    let told = desk.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Yield(Wire(thread), reply)).await;
+                    tracing::debug!(%thread, ok = told.is_ok(), "a thread is another node's now");
+                }),
+            }
+        }
+    }
+
+    /// Keeps the budget of a thread that another node kept. What that one had given out and nobody knows the end of counts
+    /// as spent until it is known.
+    pub(super) async fn inherit(&self, id: Uuid) {
+        let (thread, open) = {
+            let core = self.core();
+            let Ok(thread) = core.thread(id).cloned() else { return };
+            (thread, core.open_turns(id))
+        };
+        let out = open.iter().filter(|turn| turn.state == State::Running).filter_map(|turn| {
+            let spent = turn.prompt.saturating_add(turn.completion);
+            Some((turn.run, turn.node?, turn.cap.saturating_sub(spent)))
+        });
+        let own: (u64, u64) = open.iter().fold((0, 0), |(prompt, completion), turn| {
+            (prompt.saturating_add(turn.prompt), completion.saturating_add(turn.completion))
+        });
+        let estate = budget::messages::Estate {
+            thread: id,
+            max: thread.budget,
+            prompt: thread.prompt.saturating_add(own.0),
+            completion: thread.completion.saturating_add(own.1),
+            out: out.collect(),
+        };
+        let taken = self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Inherit(Wire(estate), reply)).await;
+        if let Err(error) = taken.map_err(ThreadError::from).and_then(|taken| Ok(taken?)) {
+            tracing::warn!(thread = %id, %error, "the budget of a thread could not be taken over: its turns will fail");
+        }
+        self.changed();
+    }
+
+    async fn cancel(&self, run: Uuid, node: NodeId) {
+        let agents = self.context.directory.at::<agent::Message>(node, agent::NAME);
+        let ended = agents.ask(CANCEL_TIMEOUT, |reply| agent::Message::Cancel(Wire(run), reply)).await;
+        tracing::debug!(%run, ok = ended.is_ok(), "a run of a thread that was killed is ended");
+    }
+
+    /// How a turn's run stands, as it says itself or was asked.
+    pub(super) async fn moved(&self, run: Run) {
+        let (thread, said) = {
+            let (now_ms, uptime) = (self.now_ms(), self.uptime());
+            let mut core = self.core();
+            let Some(said) = core.moved(&run, now_ms, uptime) else { return };
+            (run.thread, said.map(|said| Said { id: self.context.env.id(), ..said }))
+        };
+        if run.state.ended() {
+            self.count(thread).await;
+        }
+        let writes = said.iter().map(|said| self.in_term(said)).collect();
+        if let Some(said) = &said {
+            self.core().learn_said(said);
+        }
+        // What is refused is written with the next change; an answer is not, so it is tried until the disk takes it, or the
+        // thread is another's.
+        let mut saved = self.save(writes).await;
+        while let (Err(ThreadError::Ledger(error)), Some(said)) = (&saved, &said) {
+            tracing::warn!(%error, %thread, "an answer can't be written; it is tried again");
+            sleep(LOOK_PERIOD).await;
+            saved = self.save(vec![self.in_term(said)]).await;
+        }
+        self.changed();
+        self.wake();
+    }
+
+    /// Notes what a thread's budget says was spent.
+    async fn count(&self, thread: Uuid) {
+        let known = self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Look(Wire(thread), reply)).await;
+        if let Ok(Ok(known)) = known {
+            self.core().spent(thread, known.prompt, known.completion);
+        }
+    }
+
+    /// Writes what changes. Nobody waits for other members to have it.
+    async fn write(self: Arc<Self>) {
+        loop {
+            self.changed.notified().await;
+            if let Err(error) = self.save(Vec::new()).await {
+                tracing::warn!(%error, "what threads came to could not be saved; it is tried again");
+                sleep(LOOK_PERIOD).await;
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// Writes these and whatever has changed, as it is now, on this disk, and tells the others.
+    async fn save(&self, writes: Vec<Write>) -> Result<(), ThreadError> {
+        let entries = self.note(writes).await?;
+        self.context.ledger.tell(entries);
+        Ok(())
+    }
+
+    /// The same, and tells nobody yet.
+    async fn note(&self, mut writes: Vec<Write>) -> Result<Vec<Entry>, ThreadError> {
+        let _pen = self.pen.lock().await;
+        let wanted: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
+        let (threads, turns) = {
+            let mut core = self.core();
+            let (threads, turns) = core.unsaved();
+            writes.extend(threads.iter().map(|thread| THREADS.write(thread.id.as_bytes(), thread.term.0, Some(thread))));
+            writes.extend(turns.iter().map(|turn| TURNS.write(turn.id.as_bytes(), core.term(turn.thread), Some(turn))));
+            (threads, turns)
+        };
+        match self.context.ledger.note(writes).await {
+            Ok(written) => {
+                let mut core = self.core();
+                core.saved(&turns);
+                let theirs = |key: &crate::ledger::Key| written.fenced.contains(key);
+                for thread in threads.iter().filter(|thread| theirs(&THREADS.key(thread.id.as_bytes()))) {
+                    core.fenced(thread.id);
+                }
+                for turn in turns.iter().filter(|turn| theirs(&TURNS.key(turn.id.as_bytes()))) {
+                    core.fenced(turn.thread);
+                }
+                drop(core);
+                match wanted.iter().find(|key| theirs(key)).and_then(|key| said_of(&key.id)) {
+                    Some((thread, _)) => Err(ThreadError::Moving(thread)),
+                    None => Ok(written.entries),
+                }
+            }
+            Err(error) => {
+                self.core().save_again(&threads, &turns);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Writes these and whatever has changed, here and on another member, if one answers.
+    async fn put(&self, writes: Vec<Write>) -> Result<(), ThreadError> {
+        let entries = self.note(writes).await?;
+        Ok(self.context.ledger.confirmed(entries).await?)
+    }
+
+    /// Whose a thread is: `None` if it is this node's, which it becomes if its owner is gone.
+    async fn owner(&self, id: Uuid, forwarded: bool) -> Result<Option<NodeId>, ThreadError> {
+        self.context.ledger.caught_up().await;
+        let (owner, me) = (self.core().thread(id)?.owner, self.context.directory.id());
+        if owner == me {
+            return Ok(None);
+        }
+        let up = self.context.members.get(&owner).is_some_and(|member| member.state == member::State::Up);
+        match (up, forwarded) {
+            (true, true) => Err(ThreadError::Moving(id)),
+            (true, false) => Ok(Some(owner)),
+            (false, _) => {
+                // Not under the lock: who takes it over keeps its budget before anything is spent of it.
+                let adopted = self.core().adopt(id);
+                if adopted.is_some() {
+                    self.inherit(id).await;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn threads_at(&self, node: NodeId) -> Handle<Message> {
+        self.context.directory.at(node, NAME)
+    }
+
+    /// Begins a thread here.
+    pub(super) async fn begin(&self, new: NewThread) -> Result<Thread, ThreadError> {
+        if self.agent(&new.agent)?.is_none() {
+            return Err(ThreadError::NoSuchAgent(agent::bounded(&new.agent, 64)));
+        }
+        if let Some(title) = &new.title {
+            check_title(title)?;
+        }
+        if new.model.as_ref().is_some_and(|model| model.is_empty() || model.len() > 256) {
+            return invalid("model", "has 1 to 256 bytes");
+        }
+        if new.budget == Some(0) {
+            return invalid("budget", "is at least 1 token");
+        }
+        self.make_room().await?;
+        let frame = organism::frame(&self.context.ledger)?;
+        let (id, tokens) = (self.context.env.id(), new.budget.or(frame.thread_tokens).unwrap_or(THREAD_TOKENS));
+        self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Open(Wire((id, tokens)), reply)).await??;
+        let opened = self.core().open(id, new, tokens, self.now_ms());
+        if opened.is_err() {
+            self.settle(id).await;
+        }
+        opened
+    }
+
+    /// The same, acknowledged.
+    pub(super) async fn open_thread(&self, new: NewThread) -> Result<Thread, ThreadError> {
+        let thread = self.begin(new).await?;
+        if let Err(error) = self.put(Vec::new()).await {
+            self.drop(thread.id).await;
+            return Err(error);
+        }
+        Ok(thread)
+    }
+
+    /// Forgets the oldest thread that is over, if there are as many as may be.
+    async fn make_room(&self) -> Result<(), ThreadError> {
+        let oldest = self.core().to_forget();
+        match oldest {
+            Some(oldest) => self.remove(oldest).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Nothing more is spent in a thread.
+    async fn settle(&self, id: Uuid) {
+        let done = self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Done(Wire((id, id)), reply)).await;
+        tracing::debug!(thread = %id, ok = done.is_ok(), "the budget of a thread is settled");
+    }
+
+    /// Forgets a thread that nobody was promised.
+    async fn drop(&self, id: Uuid) {
+        self.settle(id).await;
+        if let Err(error) = self.remove(id).await {
+            tracing::warn!(thread = %id, %error, "a thread that nobody was promised could not be removed");
+        }
+    }
+
+    /// Says something that is to be answered.
+    pub(super) async fn post(&self, order: Order<Post>) -> Result<Posted, ThreadError> {
+        let Order { what: post, forwarded } = order;
+        let payload = check_payload(&post.payload)?;
+        let begun = match post.thread {
+            Some(id) => {
+                if let Some(owner) = self.owner(id, forwarded).await? {
+                    let order = Wire(Order { what: post, forwarded: true });
+                    return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Post(order, reply)).await?;
+                }
+                None
+            }
+            None => {
+                let new = NewThread {
+                    agent: post.to.clone().unwrap_or_else(|| MAIN.into()),
+                    origin: post.origin,
+                    title: None,
+                    model: None,
+                    budget: post.budget,
+                };
+                // Before a thread is begun for it.
+                self.receiver(&new.agent, &payload)?;
+                Some(self.begin(new).await?.id)
+            }
+        };
+        let id = begun.or(post.thread).expect("one of the two is there");
+        let posted = self.posted(id, post, payload).await;
+        if let (Some(begun), Err(_)) = (begun, &posted) {
+            self.drop(begun).await;
+        }
+        posted
+    }
+
+    async fn posted(&self, id: Uuid, post: Post, payload: Value) -> Result<Posted, ThreadError> {
+        let (name, busy) = {
+            let core = self.core();
+            (post.to.unwrap_or(core.thread(id)?.agent.clone()), !core.idle(id))
+        };
+        if post.only_idle && busy {
+            return Err(ThreadError::Busy(id));
+        }
+        let agent = self.receiver(&name, &payload)?;
+        let (message, turn) = (self.context.env.id(), self.context.env.id());
+        let kind = post.kind.unwrap_or(agent.payload);
+        let said = self.say(id, message, post.from, name, Role::User, kind, post.payload, Some(turn));
+        self.put_turn(said, turn, None).await?;
+        Ok(Posted { thread: id, message, turn })
+    }
+
+    /// Writes a message and its turn down, acknowledged.
+    pub(super) async fn put_turn(&self, said: Said, id: Uuid, within: Option<Uuid>) -> Result<(), ThreadError> {
+        let thread = said.thread;
+        let turn = Turn {
+            id,
+            thread,
+            number: 0,
+            agent: said.to.clone(),
+            from: said.from.clone(),
+            within,
+            state: State::Waiting,
+            attempt: 0,
+            run: Uuid::nil(),
+            node: None,
+            cap: 0,
+            steps: Vec::new(),
+            context: None,
+            prompt: 0,
+            completion: 0,
+            wanted: None,
+            model: None,
+            error: None,
+            feedback: None,
+            created_ms: said.created_ms,
+            started_ms: None,
+            ended_ms: None,
+        };
+        let (said, turn) = self.core().post(said, turn)?;
+        let written = self.put(vec![self.in_term(&said)]).await;
+        if written.is_err() {
+            self.core().retract(thread, Some(turn.id));
+            self.take_back(&said, Some(turn.id)).await;
+        }
+        written?;
+        self.core().learn_said(&said);
+        self.wake();
+        Ok(())
+    }
+
+    /// Nobody was promised it, so nobody shall find it.
+    async fn take_back(&self, said: &Said, turn: Option<Uuid>) {
+        let term = self.core().term(said.thread);
+        let mut writes = vec![SAID.write(&said_id(said.thread, said.number), term, None)];
+        writes.extend(turn.map(|turn| TURNS.write(turn.as_bytes(), term, None)));
+        if let Err(error) = self.save(writes).await {
+            tracing::warn!(thread = %said.thread, %error, "a message that nobody was promised could not be removed");
+        }
+    }
+
+    fn in_term(&self, said: &Said) -> Write {
+        let term = self.core().term(said.thread);
+        SAID.write(&said_id(said.thread, said.number), term, Some(said))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a message has as many parts, and each caller has them by name")]
+    pub(super) fn say(
+        &self,
+        thread: Uuid,
+        id: Uuid,
+        from: String,
+        to: String,
+        role: Role,
+        kind: String,
+        payload: String,
+        turn: Option<Uuid>,
+    ) -> Said {
+        Said { id, thread, number: 0, from, to, role, kind, payload, turn, created_ms: self.now_ms() }
+    }
+
+    /// The agent of this name, if it takes this.
+    fn receiver(&self, name: &str, payload: &Value) -> Result<Agent, ThreadError> {
+        let agent = self.agent(name)?.ok_or_else(|| ThreadError::NoSuchAgent(agent::bounded(name, 64)))?;
+        if organism::standing(&self.context.ledger, name)? == Standing::Stopped {
+            return Err(ThreadError::Stopped(name.to_owned()));
+        }
+        check_fields(&agent, payload)?;
+        Ok(agent)
+    }
+
+    /// Writes something down that nobody is to answer.
+    pub(super) async fn write_down(&self, order: Order<Note>) -> Result<Uuid, ThreadError> {
+        let Order { what: note, forwarded } = order;
+        check_words(&note.content)?;
+        if let Some(owner) = self.owner(note.thread, forwarded).await? {
+            let order = Wire(Order { what: note, forwarded: true });
+            return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Note(order, reply)).await?;
+        }
+        let agent = self.core().thread(note.thread)?.agent.clone();
+        let (from, to) = match note.role {
+            Role::User => ("user".to_owned(), agent),
+            Role::Assistant => (agent, "user".to_owned()),
+        };
+        let payload = serde_json::json!({ "content": note.content }).to_string();
+        let id = self.context.env.id();
+        let said = self.say(note.thread, id, from, to, note.role, "Note".into(), payload, None);
+        let said = self.core().say(note.thread, said)?;
+        let written = self.put(vec![self.in_term(&said)]).await;
+        if written.is_err() {
+            self.core().retract(note.thread, None);
+            self.take_back(&said, None).await;
+        }
+        written?;
+        self.core().learn_said(&said);
+        Ok(id)
+    }
+
+    /// A turn, once it has ended.
+    pub(super) async fn awaited(&self, order: Order<Uuid>) -> Result<Turn, ThreadError> {
+        let mut ended = self.ended.subscribe();
+        let over = async {
+            loop {
+                ended.borrow_and_update();
+                let turn = self.turn(order.what)?;
+                if turn.state.ended() {
+                    return Ok(turn);
+                }
+                // The desk lives as long as this does.
+                let _ = ended.changed().await;
+            }
+        };
+        timeout(TURN_TIME_MAX, over).await.unwrap_or(Err(ThreadError::Link(skep_runtime::Error::Timeout)))
+    }
+
+    /// A turn, as this node knows it.
+    pub(super) fn turn(&self, id: Uuid) -> Result<Turn, ThreadError> {
+        if let Some(turn) = self.core().turn(id) {
+            return Ok(turn.clone());
+        }
+        let found = self.context.ledger.get(TURNS, id.as_bytes())?;
+        found.map(|found| found.value).ok_or(ThreadError::NoSuchTurn(id))
+    }
+
+    /// The turns of a thread, without their steps.
+    pub(super) fn turns(&self, thread: Uuid) -> Result<Vec<Turn>, ThreadError> {
+        let last = self.core().thread(thread)?.last;
+        let mut turns = Vec::new();
+        for number in 1..=last {
+            if let Some(said) = self.context.ledger.get(SAID, &said_id(thread, number))?
+                && let Said { turn: Some(turn), role: Role::User, .. } = said.value
+                && let Ok(turn) = self.turn(turn)
+            {
+                turns.push(Turn { steps: Vec::new(), ..turn });
+            }
+        }
+        Ok(turns)
+    }
+
+    /// One message.
+    pub(super) fn said_at(&self, thread: Uuid, number: u64) -> Result<Option<Said>, ThreadError> {
+        Ok(self.context.ledger.get(SAID, &said_id(thread, number))?.map(|found| found.value))
+    }
+
+    /// Messages, as this node knows them.
+    pub(super) fn said(&self, wanted: &WantedSaid) -> Result<Page<Said>, ThreadError> {
+        let (offset, limit) = (wanted.offset as usize, wanted.limit as usize);
+        let (keys, total): (Vec<(Uuid, u64)>, u64) = match wanted.thread {
+            None => self.core().recent(wanted.agent.as_deref(), offset, limit),
+            Some(thread) => {
+                let last = self.core().thread(thread)?.last;
+                let numbers = || 1..=last;
+                let of = |number| (thread, number);
+                let keys = match wanted.oldest_first {
+                    true => numbers().skip(offset).take(limit).map(of).collect(),
+                    false => numbers().rev().skip(offset).take(limit).map(of).collect(),
+                };
+                (keys, last)
+            }
+        };
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for (thread, number) in keys {
+            if let Some(said) = self.context.ledger.get(SAID, &said_id(thread, number))? {
+                bytes += said.value.payload.len();
+                if bytes > PAGE_BYTES_MAX {
+                    break;
+                }
+                items.push(said.value);
+            }
+        }
+        Ok(Page { items, total })
+    }
+
+    /// Grades a turn.
+    pub(super) async fn grade(&self, order: Order<Grade>) -> Result<Turn, ThreadError> {
+        let Order { what: grade, forwarded } = order;
+        if !(1..=5).contains(&grade.grade) {
+            return invalid("grade", "is from 1 to 5");
+        }
+        if grade.comment.as_ref().is_some_and(|comment| comment.len() > COMMENT_BYTES_MAX) {
+            return invalid("comment", format!("has {COMMENT_BYTES_MAX} bytes at most"));
+        }
+        let turn = self.turn(grade.turn)?;
+        if let Some(owner) = self.owner(turn.thread, forwarded).await? {
+            let order = Wire(Order { what: grade, forwarded: true });
+            return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Grade(order, reply)).await?;
+        }
+        if !turn.state.ended() {
+            return Err(ThreadError::Busy(turn.thread));
+        }
+        let turn = Core::graded(turn, grade.grade, grade.comment, grade.again, self.now_ms())?;
+        let term = self.core().term(turn.thread);
+        self.put(vec![TURNS.write(turn.id.as_bytes(), term, Some(&turn))]).await?;
+        Ok(turn)
+    }
+
+    /// Gives a thread another title.
+    pub(super) async fn rename(&self, order: Order<(Uuid, String)>) -> Result<Thread, ThreadError> {
+        let Order { what: (id, title), forwarded } = order;
+        check_title(&title)?;
+        if let Some(owner) = self.owner(id, forwarded).await? {
+            let order = Wire(Order { what: (id, title), forwarded: true });
+            return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Rename(order, reply)).await?;
+        }
+        self.core().rename(id, title);
+        self.put(Vec::new()).await?;
+        self.core().thread(id).cloned()
+    }
+
+    /// Ends a thread.
+    pub(super) async fn kill(self: &Arc<Self>, order: Order<Uuid>) -> Result<Thread, ThreadError> {
+        let Order { what: id, forwarded } = order;
+        if let Some(owner) = self.owner(id, forwarded).await? {
+            let order = Wire(Order { what: id, forwarded: true });
+            return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Kill(order, reply)).await?;
+        }
+        let actions = self.core().kill(id, self.now_ms())?;
+        // What runs is ended whether or not others hear of it.
+        self.act(actions);
+        let written = self.put(Vec::new()).await;
+        self.settle(id).await;
+        self.changed();
+        written?;
+        self.core().thread(id).cloned()
+    }
+
+    /// Ends a thread and forgets all of it.
+    pub(super) async fn forget(self: &Arc<Self>, order: Order<Uuid>) -> Result<(), ThreadError> {
+        let Order { what: id, forwarded } = order;
+        if let Some(owner) = self.owner(id, forwarded).await? {
+            let order = Wire(Order { what: id, forwarded: true });
+            return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Forget(order, reply)).await?;
+        }
+        self.kill(Order { what: id, forwarded: true }).await?;
+        self.remove(id).await
+    }
+
+    /// Removes all records of a thread, in the last of all terms.
+    async fn remove(&self, id: Uuid) -> Result<(), ThreadError> {
+        let last = self.core().thread(id)?.last;
+        let mut writes = vec![THREADS.write(id.as_bytes(), u64::MAX, None)];
+        for number in 1..=last {
+            let key = said_id(id, number);
+            if let Some(said) = self.context.ledger.get(SAID, &key)? {
+                writes.extend(said.value.turn.map(|turn| TURNS.write(turn.as_bytes(), u64::MAX, None)));
+                writes.push(SAID.write(&key, u64::MAX, None));
+            }
+        }
+        self.core().learn_thread(id, None);
+        self.put(writes).await
+    }
+}
+
+fn invalid<T>(field: &str, reason: impl Into<String>) -> Result<T, ThreadError> {
+    Err(ThreadError::Invalid { field: field.into(), reason: reason.into() })
+}
+
+fn check_title(title: &str) -> Result<(), ThreadError> {
+    match title.trim().is_empty() || title.len() > TITLE_BYTES_MAX || title.chars().any(char::is_control) {
+        true => invalid("title", format!("is one line of 1 to {TITLE_BYTES_MAX} bytes")),
+        false => Ok(()),
+    }
+}
+
+fn check_words(words: &str) -> Result<(), ThreadError> {
+    if words.len() > SAID_BYTES_MAX {
+        return Err(ThreadError::TooLarge { bytes: words.len(), max: SAID_BYTES_MAX });
+    }
+    if words.trim().is_empty() { invalid("content", "is empty") } else { Ok(()) }
+}
+
+/// A message's payload: a JSON object that says something.
+fn check_payload(text: &str) -> Result<Value, ThreadError> {
+    if text.len() > SAID_BYTES_MAX {
+        return Err(ThreadError::TooLarge { bytes: text.len(), max: SAID_BYTES_MAX });
+    }
+    match serde_json::from_str::<Value>(text) {
+        Ok(value @ Value::Object(_)) => {
+            if let Some(content) = value.get("content").and_then(Value::as_str) {
+                check_words(content)?;
+            }
+            Ok(value)
+        }
+        _ => invalid("payload", "is a JSON object"),
+    }
+}
+
+/// Whether a payload has what its agent's definition says, at its top or under the one name of its kind.
+fn check_fields(agent: &Agent, payload: &Value) -> Result<(), ThreadError> {
+    if agent.fields.is_empty() || payload.get("content").is_some() {
+        // Words in place of fields: a person's or another agent's.
+        return Ok(());
+    }
+    let fields = payload.get(&agent.payload).filter(|inner| inner.is_object()).unwrap_or(payload);
+    for field in &agent.fields {
+        let name = format!("payload.{}", field.name);
+        let fits = match (fields.get(&field.name).filter(|value| !value.is_null()), field.kind) {
+            (None, _) if field.optional => true,
+            (None, _) => return invalid(&name, format!("is missing: {} takes it", agent.name)),
+            (Some(value), FieldKind::Text) => value.is_string(),
+            (Some(value), FieldKind::Number) => value.is_number(),
+            (Some(value), FieldKind::Boolean) => value.is_boolean(),
+        };
+        if !fits {
+            return invalid(&name, format!("is a {}", field.kind.word()));
+        }
+    }
+    Ok(())
+}

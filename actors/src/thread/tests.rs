@@ -1,0 +1,413 @@
+//! Threads over several nodes, from the outside: real agents, budgets and ledgers, a scripted model.
+
+use super::{
+    Message, NAME, Order, Origin, Post, Posted, Role, State, Status, ThreadError, Turn,
+    messages::{Grade, Page, Said, Thread, Wanted, WantedSaid},
+};
+use crate::{
+    agent::stage::Stage,
+    budget, ledger,
+    organism::{self, Standing},
+    pipeline::Generate,
+};
+use futures::{FutureExt, future::BoxFuture};
+use ractor::RpcReplyPort;
+use serde::{Serialize, de::DeserializeOwned};
+use skep_runtime::Wire;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use uuid::Uuid;
+
+const AGENTS: &str = r#"
+[[agents]]
+name = "lead"
+description = "leads"
+instructions = "You lead."
+tools = ["list_cluster_nodes"]
+peers = ["clerk"]
+
+[[agents]]
+name = "clerk"
+description = "knows figures"
+instructions = "You know figures."
+
+[[agents]]
+name = "typed"
+description = "wants fields"
+payload_class = "Question"
+payload = { question = "text", urgency = "number?" }
+"#;
+
+/// A swarm whose threads work.
+struct Play {
+    stage: Stage,
+}
+
+impl Play {
+    async fn new(
+        n: usize,
+        script: impl Fn(&Generate) -> BoxFuture<'static, String> + Send + Sync + 'static,
+    ) -> Play {
+        let play = Play { stage: Stage::new(n, script).await };
+        for i in 0..n {
+            play.start(i).await;
+        }
+        let load = |reply| organism::Message::Load(Wire(AGENTS.into()), reply);
+        play.organism(load).await.unwrap();
+        play.until("all know the agents", async |play: &Play| {
+            (0..n).all(|i| organism::agent(&play.stage.swarm.context(i).ledger, "typed").unwrap().is_some())
+        })
+        .await;
+        play
+    }
+
+    async fn start(&self, i: usize) {
+        let (context, root) = (self.stage.swarm.context(i), self.stage.swarm.root(i));
+        ledger::start(context, root.clone()).await.unwrap();
+        organism::start(context, root.clone()).await.unwrap();
+        super::start(context, root).await.unwrap();
+    }
+
+    async fn organism<T>(&self, make: impl FnOnce(RpcReplyPort<Wire<T>>) -> organism::Message) -> T
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let organism = self.stage.swarm.context(0).directory.here::<organism::Message>(organism::NAME);
+        organism.ask(Duration::from_secs(20), make).await.unwrap()
+    }
+
+    async fn ask<T>(&self, i: usize, make: impl FnOnce(RpcReplyPort<Wire<T>>) -> Message) -> T
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let threads = self.stage.swarm.context(i).directory.here::<Message>(NAME);
+        threads.ask(Duration::from_secs(290), make).await.unwrap()
+    }
+
+    async fn post(&self, i: usize, post: Post) -> Result<Posted, ThreadError> {
+        self.ask(i, |reply| Message::Post(Wire(Order::new(post)), reply)).await
+    }
+
+    async fn say(&self, to: &str, text: &str) -> Posted {
+        self.post(0, post(to, text)).await.unwrap()
+    }
+
+    async fn ended(&self, i: usize, turn: Uuid) -> Turn {
+        self.ask(i, |reply| Message::Await(Wire(Order::new(turn)), reply)).await.unwrap()
+    }
+
+    async fn thread(&self, i: usize, id: Uuid) -> Thread {
+        self.ask(i, |reply| Message::Get(Wire(id), reply)).await.unwrap()
+    }
+
+    async fn said(&self, i: usize, thread: Uuid) -> Vec<Said> {
+        let wanted = WantedSaid { thread: Some(thread), agent: None, oldest_first: true, offset: 0, limit: 100 };
+        let page: Page<Said> = self.ask(i, |reply| Message::Said(Wire(wanted), reply)).await.unwrap();
+        page.items
+    }
+
+    async fn words(&self, thread: Uuid) -> Vec<(String, String)> {
+        self.said(0, thread).await.into_iter().map(|said| (said.from.clone(), said.content())).collect()
+    }
+
+    async fn until(&self, what: &str, so: impl AsyncFn(&Play) -> bool) {
+        let seen = async {
+            while !so(self).await {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(120), seen).await.unwrap_or_else(|_| panic!("not seen: {what}"));
+    }
+
+    async fn running(&self, i: usize, turn: Uuid) -> Turn {
+        loop {
+            let known: Result<Turn, ThreadError> = self.ask(i, |reply| Message::Turn(Wire(turn), reply)).await;
+            match known {
+                Ok(turn) if turn.state == State::Running && !turn.steps.is_empty() => return turn,
+                _ => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}
+
+fn post(to: &str, text: &str) -> Post {
+    Post {
+        thread: None,
+        to: Some(to.into()),
+        from: "user".into(),
+        kind: None,
+        payload: serde_json::json!({ "content": text }).to_string(),
+        origin: Origin::Message,
+        budget: None,
+        only_idle: false,
+    }
+}
+
+fn say(text: impl Into<String>) -> BoxFuture<'static, String> {
+    let text = text.into();
+    async move { text }.boxed()
+}
+
+fn last(request: &Generate) -> &str {
+    &request.turns.last().unwrap().content
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_answered_and_both_are_known_everywhere() {
+    let play = Play::new(2, |request| say(format!("you said {}", last(request)))).await;
+    let posted = play.say("clerk", "two").await;
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!((turn.state, turn.attempt, turn.agent.as_str()), (State::Completed, 1, "clerk"), "{turn:?}");
+    assert!(turn.prompt > 0 && turn.completion == 3 && turn.model.as_deref() == Some("m"), "{turn:?}");
+    let thread = play.thread(0, posted.thread).await;
+    assert_eq!((thread.status, thread.last, thread.participants), (Status::Completed, 2, vec!["user".into(), "clerk".into()]));
+    assert_eq!(thread.prompt + thread.completion, play.stage.generated());
+    let there = play.ended(1, posted.turn).await;
+    assert_eq!((there.state, there.model), (State::Completed, turn.model));
+    play.until("the other node has both messages", async |play: &Play| play.said(1, posted.thread).await.len() == 2).await;
+    assert_eq!(play.words(posted.thread).await[1], ("clerk".into(), "you said two".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_is_told_who_it_is_and_what_was_said_before() {
+    let play = Play::new(1, |request| {
+        let told: Vec<&str> = request.turns.iter().map(|turn| turn.role.as_str()).collect();
+        say(format!("{} {}", told.join(","), request.turns[0].content.starts_with("You know figures.")))
+    })
+    .await;
+    let posted = play.say("clerk", "one").await;
+    play.ended(0, posted.turn).await;
+    let again = play.post(0, Post { thread: Some(posted.thread), ..post("clerk", "two") }).await.unwrap();
+    let turn = play.ended(0, again.turn).await;
+    let words = play.words(posted.thread).await;
+    assert_eq!((words[1].1.as_str(), words[3].1.as_str()), ("system,user true", "system,user,assistant,user true"));
+    assert_eq!(turn.context.unwrap().depth, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_asks_its_peer_in_the_same_thread_and_no_one_else() {
+    let play = Play::new(2, |request| match request.turns[0].content.starts_with("You lead.") {
+        true if last(request).contains("forty-two") => say("{\"answer\": \"it is 42\"}"),
+        true if last(request).contains("none of its peers") => {
+            say("{\"tool\": \"ask_agent\", \"args\": {\"agent\": \"clerk\", \"message\": \"how many?\"}}")
+        }
+        true => say("{\"tool\": \"ask_agent\", \"args\": {\"agent\": \"typed\", \"message\": \"how many?\"}}"),
+        false => say(if last(request).contains("The agent lead asks you") { "forty-two" } else { "who?" }),
+    })
+    .await;
+    let posted = play.say("lead", "find out").await;
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!(turn.state, State::Completed, "{turn:?}");
+    let words = play.words(posted.thread).await;
+    let words: Vec<(&str, &str)> = words.iter().map(|(from, text)| (from.as_str(), text.as_str())).collect();
+    assert_eq!(words, [("user", "find out"), ("lead", "how many?"), ("clerk", "forty-two"), ("lead", "it is 42")]);
+    let thread = play.thread(0, posted.thread).await;
+    assert_eq!((thread.status, thread.turns), (Status::Completed, 2));
+    assert_eq!(thread.prompt + thread.completion, play.stage.generated(), "one budget for both");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_whose_node_dies_goes_on_elsewhere_from_its_last_step() {
+    let (calls, stuck) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (seen, wait) = (calls.clone(), stuck.clone());
+    let mut play = Play::new(3, move |request| {
+        if request.turns.len() == 2 {
+            seen.fetch_add(1, Ordering::SeqCst);
+            return say("{\"tool\": \"list_cluster_nodes\", \"args\": {}}");
+        }
+        let wait = wait.clone();
+        async move {
+            wait.notified().await;
+            "{\"answer\": \"listed\"}".to_owned()
+        }
+        .boxed()
+    })
+    .await;
+    // The model lives on node 0, which is to live; the thread's owner is node 0, too.
+    play.stage.swarm.show(0, |member| member.load.running = 50);
+    play.stage.swarm.show(2, |member| member.load.running = 9);
+    let posted = play.say("lead", "list them").await;
+    let turn = play.running(0, posted.turn).await;
+    assert_eq!(turn.node, Some(play.stage.swarm.id(1)));
+    play.until("the tool was called, and what came of it thought about", async |play: &Play| {
+        let known: Result<Turn, ThreadError> = play.ask(0, |reply| Message::Turn(Wire(posted.turn), reply)).await;
+        known.is_ok_and(|turn| turn.steps.len() >= 3)
+    })
+    .await;
+    sleep(Duration::from_secs(1)).await;
+    play.stage.swarm.kill(1).await;
+    sleep(Duration::from_secs(10)).await;
+    stuck.notify_waiters();
+    stuck.notify_one();
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!((turn.state, turn.attempt), (State::Completed, 2), "{turn:?}");
+    assert_eq!(calls.load(Ordering::SeqCst), 1, "what was thought is not thought again");
+    assert_eq!(turn.steps.iter().filter(|step| step.tool == "list_cluster_nodes").count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thread_whose_owner_dies_is_answered_by_its_heir_within_its_budget() {
+    let stuck = Arc::new(Notify::new());
+    let wait = stuck.clone();
+    let mut play = Play::new(3, move |_| {
+        let wait = wait.clone();
+        async move {
+            wait.notified().await;
+            "done".to_owned()
+        }
+        .boxed()
+    })
+    .await;
+    play.stage.swarm.show(0, |member| member.load.running = 50);
+    let posted = play.post(1, Post { budget: Some(5000), ..post("clerk", "work") }).await.unwrap();
+    play.running(1, posted.turn).await;
+    sleep(Duration::from_secs(1)).await;
+    play.stage.swarm.kill(1).await;
+    sleep(Duration::from_secs(20)).await;
+    for _ in 0..8 {
+        stuck.notify_one();
+        sleep(Duration::from_secs(5)).await;
+    }
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!(turn.state, State::Completed, "{turn:?}");
+    let thread = play.thread(0, posted.thread).await;
+    assert_ne!(thread.owner, play.stage.swarm.id(1));
+    assert!(thread.prompt + thread.completion <= 5000, "{thread:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_thread_thinks_no_more_and_takes_no_more() {
+    let play = Play::new(2, |_| std::future::pending().boxed()).await;
+    let posted = play.say("clerk", "work").await;
+    play.running(0, posted.turn).await;
+    // From the node that doesn't own it.
+    let killed: Thread = play.ask(1, |r| Message::Kill(Wire(Order::new(posted.thread)), r)).await.unwrap();
+    assert_eq!(killed.status, Status::Killed);
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!(turn.state, State::Cancelled);
+    play.until("nobody thinks", async |play: &Play| !play.stage.busy(0) && !play.stage.busy(1)).await;
+    let more = play.post(0, Post { thread: Some(posted.thread), ..post("clerk", "more") }).await;
+    assert_eq!(more, Err(ThreadError::Killed(posted.thread)));
+    let budget = play.stage.swarm.context(0).directory.here::<budget::Message>(budget::NAME);
+    let tried = budget.ask(Duration::from_secs(5), |r| budget::Message::Reserve(Wire((posted.thread, 1)), r)).await;
+    assert!(matches!(tried.unwrap(), Err(budget::BudgetError::Ended(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_paused_agent_is_told_waits_and_a_stopped_one_takes_nothing() {
+    let play = Play::new(1, |_| say("yes")).await;
+    let set = |standing| move |r| organism::Message::Set(Wire(("clerk".to_owned(), standing)), r);
+    play.organism(set(Standing::Paused)).await.unwrap();
+    let posted = play.say("clerk", "work").await;
+    sleep(Duration::from_secs(30)).await;
+    let waits: Turn = play.ask(0, |r| Message::Turn(Wire(posted.turn), r)).await.unwrap();
+    assert_eq!((waits.state, waits.attempt), (State::Waiting, 0));
+    play.organism(set(Standing::Stopped)).await.unwrap();
+    assert_eq!(play.post(0, post("clerk", "more")).await, Err(ThreadError::Stopped("clerk".into())));
+    play.organism(set(Standing::Ready)).await.unwrap();
+    assert_eq!(play.ended(0, posted.turn).await.state, State::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_makes_no_sense_is_told_and_nothing_is_kept_of_it() {
+    let play = Play::new(1, |_| say("yes")).await;
+    let field = |error| match error {
+        Err(ThreadError::Invalid { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    let with = |payload: &str| Post { payload: payload.into(), ..post("typed", "") };
+    assert_eq!(field(play.post(0, with("[]")).await), "payload");
+    assert_eq!(field(play.post(0, with("{}")).await), "payload.question");
+    assert_eq!(field(play.post(0, with("{\"question\": 3}")).await), "payload.question");
+    assert_eq!(field(play.post(0, with("{\"Question\": {\"question\": \"q\", \"urgency\": \"high\"}}")).await), "payload.urgency");
+    assert_eq!(field(play.post(0, post("clerk", " ")).await), "content");
+    let long = play.post(0, post("clerk", &"x".repeat(40 << 10))).await;
+    assert!(matches!(long, Err(ThreadError::TooLarge { .. })), "{long:?}");
+    assert_eq!(play.post(0, post("ghost", "x")).await, Err(ThreadError::NoSuchAgent("ghost".into())));
+    let nowhere = Uuid::from_u128(7);
+    let unknown = play.post(0, Post { thread: Some(nowhere), ..post("clerk", "x") }).await;
+    assert_eq!(unknown, Err(ThreadError::NoSuchThread(nowhere)));
+    let all: Page<Thread> = play.ask(0, |r| Message::List(Wire(Wanted { limit: 100, ..Wanted::default() }), r)).await;
+    assert_eq!(all.total, 0);
+    let good = play.post(0, with("{\"Question\": {\"question\": \"q\"}}")).await.unwrap();
+    assert_eq!(play.ended(0, good.turn).await.state, State::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thread_whose_budget_is_spent_is_told_before_anything_is_burnt() {
+    let play = Play::new(1, |_| say("a b c d e f")).await;
+    let posted = play.post(0, Post { budget: Some(20), ..post("clerk", "work") }).await.unwrap();
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!(turn.state, State::Failed);
+    assert!(turn.error.unwrap().contains("budget is exhausted"));
+    assert_eq!(play.stage.generated(), 0);
+    assert_eq!(play.thread(0, posted.thread).await.status, Status::Error);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_graded_once_and_may_be_graded_otherwise() {
+    let play = Play::new(2, |_| say("yes")).await;
+    let posted = play.say("clerk", "work").await;
+    play.ended(0, posted.turn).await;
+    let grade = |grade, again| Grade { turn: posted.turn, grade, comment: Some("good".into()), again };
+    let give = |i, given: Grade| play.ask(i, move |r| Message::Grade(Wire(Order::new(given)), r));
+    let told: Result<Turn, ThreadError> = give(0, grade(4, true)).await;
+    assert_eq!(told.unwrap_err(), ThreadError::NoFeedback(posted.turn));
+    assert!(matches!(give(0, grade(9, false)).await, Err(ThreadError::Invalid { .. })));
+    assert_eq!(give(1, grade(4, false)).await.unwrap().feedback.unwrap().grade, 4);
+    assert_eq!(give(0, grade(5, false)).await.unwrap_err(), ThreadError::Graded(posted.turn));
+    assert_eq!(give(0, grade(5, true)).await.unwrap().feedback.unwrap().grade, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_of_one_agent_in_one_thread_come_one_after_the_other() {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let seen = order.clone();
+    let play = Play::new(1, move |request| {
+        seen.lock().unwrap().push(last(request).to_owned());
+        async {
+            sleep(Duration::from_secs(3)).await;
+            "yes".to_owned()
+        }
+        .boxed()
+    })
+    .await;
+    let first = play.say("clerk", "1").await;
+    for n in 2..5 {
+        play.post(0, Post { thread: Some(first.thread), ..post("clerk", &n.to_string()) }).await.unwrap();
+    }
+    let busy = play.post(0, Post { thread: Some(first.thread), only_idle: true, ..post("clerk", "5") }).await;
+    assert_eq!(busy, Err(ThreadError::Busy(first.thread)));
+    play.until("all are answered", async |play: &Play| {
+        let thread = play.thread(0, first.thread).await;
+        thread.status == Status::Completed && thread.last == 8
+    })
+    .await;
+    assert_eq!(*order.lock().unwrap(), ["1", "2", "3", "4"]);
+    let roles: Vec<Role> = play.said(0, first.thread).await.iter().map(|said| said.role).collect();
+    assert_eq!(roles.iter().filter(|role| **role == Role::Assistant).count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_outlives_the_machine_and_is_answered_when_it_is_back() {
+    let mut play = Play::new(2, |_| say("yes")).await;
+    let set = |standing| move |r| organism::Message::Set(Wire(("clerk".to_owned(), standing)), r);
+    play.organism(set(Standing::Paused)).await.unwrap();
+    let posted = play.post(1, post("clerk", "work")).await.unwrap();
+    play.stage.swarm.kill(1).await;
+    play.stage.swarm.restart(1).await;
+    play.stage.start(1).await;
+    play.start(1).await;
+    play.organism(set(Standing::Ready)).await.unwrap();
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!(turn.state, State::Completed, "{turn:?}");
+}

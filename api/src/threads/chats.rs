@@ -1,0 +1,140 @@
+//! `/api/llm/sessions`: threads, as chats with a model.
+
+use super::thread::{thread_id_of, threads};
+use crate::{Problem, Reply, caller::Caller, input::Input, limits::{CANCEL_TIMEOUT, ROWS_MAX}, reply::Done, tag::Tag, when::rfc3339};
+use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
+use skep_actors::{
+    Context,
+    defaults::MODEL,
+    runtime::{Wire, defaults::ASK_TIMEOUT},
+    thread::{MAIN, Message, NewThread, Order, Origin, Role, Thread, Wanted, messages::WantedSaid},
+};
+use uuid::Uuid;
+
+/// Endpoints of the chats.
+#[derive(Clone)]
+pub struct Chats(pub Context);
+
+#[OpenApi(prefix_path = "/api/llm/sessions", tag = "Tag::Threads")]
+impl Chats {
+    /// List chats
+    ///
+    /// The newest first, without their messages.
+    #[oai(path = "/", method = "get", operation_id = "chats_list")]
+    async fn list(&self, _caller: Caller) -> Reply<Json<Vec<ChatRow>>> {
+        let wanted = Wanted { limit: ROWS_MAX, ..Wanted::default() };
+        let page = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::List(Wire(wanted), port)).await?;
+        Ok(Json(page.items.into_iter().map(|thread| ChatRow::new(thread, Vec::new())).collect()))
+    }
+
+    /// Begin a chat with a model
+    #[oai(path = "/", method = "post", operation_id = "chats_create")]
+    async fn create(&self, _caller: Caller, body: Input<NewChat>) -> Reply<Json<ChatRow>> {
+        let new =
+            NewThread { agent: MAIN.into(), origin: Origin::Chat, title: None, model: Some(body.0.model), budget: None };
+        let thread = threads(&self.0).ask(ASK_TIMEOUT * 3, |port| Message::Open(Wire(new), port)).await??;
+        Ok(Json(ChatRow::new(thread, Vec::new())))
+    }
+
+    /// Show a chat and what was said in it
+    #[oai(path = "/:id", method = "get", operation_id = "chats_get")]
+    async fn get(&self, _caller: Caller, id: Path<String>) -> Reply<Json<ChatRow>> {
+        let id = chat_id(&id.0)?;
+        let thread = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Get(Wire(id), port)).await?;
+        let thread = thread.map_err(|_| none(&id.to_string()))?;
+        let wanted = WantedSaid { thread: Some(id), agent: None, oldest_first: true, offset: 0, limit: ROWS_MAX };
+        let said = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Said(Wire(wanted), port)).await??;
+        let messages = said.items.into_iter().map(|said| ChatMessage {
+            role: if said.role == Role::User { "user" } else { "assistant" }.into(),
+            content: said.content(),
+            sent_at: rfc3339(said.created_ms),
+        });
+        Ok(Json(ChatRow::new(thread, messages.collect())))
+    }
+
+    /// Forget a chat
+    #[oai(path = "/:id", method = "delete", operation_id = "chats_delete")]
+    async fn delete(&self, _caller: Caller, id: Path<String>) -> Reply<Done> {
+        let id = chat_id(&id.0)?;
+        threads(&self.0).ask(CANCEL_TIMEOUT, |port| Message::Forget(Wire(Order::new(id)), port)).await??;
+        Ok(Done::Done)
+    }
+
+    /// Give a chat another title
+    #[oai(path = "/:id/title", method = "put", operation_id = "chats_rename")]
+    async fn rename(&self, _caller: Caller, id: Path<String>, body: Input<NewTitle>) -> Reply<Done> {
+        let order = Wire(Order::new((chat_id(&id.0)?, body.0.title)));
+        threads(&self.0).ask(ASK_TIMEOUT * 3, |port| Message::Rename(order, port)).await??;
+        Ok(Done::Done)
+    }
+}
+
+fn none(id: &str) -> Problem {
+    Problem::not_found(format!("Session not found: {id}"))
+}
+
+fn chat_id(text: &str) -> Result<Uuid, Problem> {
+    thread_id_of(text).map_err(|_| none(text))
+}
+
+/// A chat.
+#[derive(Debug, Object)]
+#[oai(rename = "ChatSession")]
+pub struct ChatRow {
+    /// Its id; its thread's too.
+    pub id: String,
+    /// The model.
+    pub model: String,
+    /// What it is called; empty if it has no name.
+    pub title: String,
+    /// When it was begun.
+    pub created_at: String,
+    /// When something happened in it last.
+    pub updated_at: String,
+    /// What was said, the oldest first. Not in lists.
+    pub messages: Vec<ChatMessage>,
+    /// How many messages memory was made of: none yet.
+    pub last_extracted_idx: u64,
+}
+
+impl ChatRow {
+    fn new(thread: Thread, messages: Vec<ChatMessage>) -> ChatRow {
+        ChatRow {
+            id: thread.id.to_string(),
+            model: thread.model.unwrap_or_else(|| MODEL.into()),
+            title: thread.title.unwrap_or_default(),
+            created_at: rfc3339(thread.created_ms),
+            updated_at: rfc3339(thread.updated_ms),
+            messages,
+            last_extracted_idx: 0,
+        }
+    }
+}
+
+/// Something that was said in a chat.
+#[derive(Debug, Object)]
+#[oai(rename = "ChatSessionMessage")]
+pub struct ChatMessage {
+    /// `user` or `assistant`.
+    pub role: String,
+    /// The words.
+    pub content: String,
+    /// When.
+    pub sent_at: String,
+}
+
+/// A chat to begin.
+#[derive(Debug, Object)]
+#[oai(rename = "NewChatSession")]
+pub struct NewChat {
+    /// The model.
+    #[oai(validator(min_length = 1, max_length = 256))]
+    pub model: String,
+}
+
+/// Another title.
+#[derive(Debug, Object)]
+pub struct NewTitle {
+    /// One line.
+    pub title: String,
+}
