@@ -70,7 +70,8 @@ async fn a_call_waits_for_the_owners_word_from_any_machine_and_all_of_it_is_on_r
     let run = wants(&alder, json!({})).await;
 
     let first = pending(&birch).await;
-    let fields = ["id", "tool_name", "tool_input", "session_id", "requested_authority", "status", "timeout_at", "created_at"];
+    let fields =
+        ["id", "tool_name", "tool_input", "session_id", "requested_authority", "status", "timeout_at", "created_at"];
     assert_eq!(names(&first), BTreeSet::from(fields), "{first}");
     assert_eq!(first["tool_input"], r#"{"command":"echo bees","node":null}"#);
     assert_eq!((&first["tool_name"], &first["status"]), (&json!("run_task"), &json!("Pending")));
@@ -94,14 +95,19 @@ async fn a_call_waits_for_the_owners_word_from_any_machine_and_all_of_it_is_on_r
     // It wants the same again: that is another call.
     let turn = id(&run);
     let tools = format!("/api/audit/tools/{turn}");
-    birch.until("it ran", &tools, |audit| list(audit, "tool_calls").iter().any(|call| call["status"] == "success")).await;
+    birch
+        .until("it ran", &tools, |audit| list(audit, "tool_calls").iter().any(|call| call["status"] == "success"))
+        .await;
     let second = pending(&alder).await;
     assert_ne!(id(&second), id(&first));
     let path = format!("/api/approvals/{}/deny", id(&second));
     let denied = alder.post(&path, json!({ "decided_by": "ada", "because": "once is enough" })).await;
     assert_eq!((&denied["status"], &denied["decided_by"]), (&json!("Denied"), &json!("ada")));
-    let run = alder.until("it has ended", &format!("/api/agents/{turn}"), |run| ENDED.iter().any(|s| run["status"] == *s)).await;
-    let told: Vec<&Value> = list(&run, "steps").iter().filter(|step| step["tool"] == "run_task").map(|s| &s["result"]).collect();
+    let run = alder
+        .until("it has ended", &format!("/api/agents/{turn}"), |run| ENDED.iter().any(|s| run["status"] == *s))
+        .await;
+    let told: Vec<&Value> =
+        list(&run, "steps").iter().filter(|step| step["tool"] == "run_task").map(|s| &s["result"]).collect();
     assert!(told[0].as_str().unwrap().contains("bees"), "{told:?}");
     assert!(told[1..].iter().all(|why| **why == "not done: ada denied it: once is enough"), "{told:?}");
 
@@ -117,7 +123,10 @@ async fn a_call_waits_for_the_owners_word_from_any_machine_and_all_of_it_is_on_r
     let decisions = list(&policy, "decisions");
     let words: Vec<&str> = decisions.iter().map(|decision| decision["decision"].as_str().unwrap()).collect();
     assert_eq!(words[..4], ["ask", "approved", "ask", "denied"], "{decisions:#?}");
-    assert_eq!((&decisions[0]["rule_name"], &decisions[3]["reason"]), (&json!("commands"), &json!("by ada: once is enough")));
+    assert_eq!(
+        (&decisions[0]["rule_name"], &decisions[3]["reason"]),
+        (&json!("commands"), &json!("by ada: once is enough"))
+    );
     let shown = birch.run(&["audit", "turn", turn]).await;
     assert!(text(&shown).contains("success") && text(&shown).contains("denied"), "{}", text(&shown));
     let shown = birch.run(&["audit"]).await;
@@ -135,7 +144,9 @@ async fn a_record_that_was_changed_on_its_disk_is_found_from_another_machine() {
     let alder = hive.start("alder").await;
     let birch = hive.join("birch", &alder).await;
     let run = wants(&alder, json!({})).await;
-    alder.until("it has ended", &format!("/api/agents/{}", id(&run)), |run| ENDED.iter().any(|s| run["status"] == *s)).await;
+    alder
+        .until("it has ended", &format!("/api/agents/{}", id(&run)), |run| ENDED.iter().any(|s| run["status"] == *s))
+        .await;
     let check = birch.post("/api/audit/verify", json!({})).await;
     assert_eq!(check["whole"], true, "{check:#}");
     let home = alder.home.clone();
@@ -187,7 +198,8 @@ async fn neither_a_command_nor_a_stranger_can_answer() {
         skep = bee::program().display(),
         id = id(&request),
     );
-    let task = alder.post("/api/tasks", json!({ "command": attack, "approved": true, "decided_by": "the owner" })).await;
+    let task =
+        alder.post("/api/tasks", json!({ "command": attack, "approved": true, "decided_by": "the owner" })).await;
     let ended = alder
         .until("it was tried", &format!("/api/tasks/{}", id(&task)), |task| ENDED.iter().any(|s| task["status"] == *s))
         .await;
@@ -228,7 +240,9 @@ async fn injected_fields_of_approvals_approve_nothing() {
     let body = json!({ "decided_by": "ada", "tool_input": "{\"command\":\"rm\"}", "tool_name": "read_file", "status": "Approved" });
     let denied = alder.post(&format!("/api/approvals/{}/deny", id(&request)), body).await;
     assert_eq!((&denied["tool_input"], &denied["status"]), (&request["tool_input"], &json!("Denied")));
-    let task = alder.post("/api/tasks", json!({ "command": "true", "approved": true, "approval": { "id": id(&request) } })).await;
+    let task = alder
+        .post("/api/tasks", json!({ "command": "true", "approved": true, "approval": { "id": id(&request) } }))
+        .await;
     alder.until("it ran", &format!("/api/tasks/{}", id(&task)), |task| task["status"] == "completed").await;
     let run = alder
         .until("it has ended", &format!("/api/agents/{}", id(&run)), |run| ENDED.iter().any(|s| run["status"] == *s))
@@ -249,7 +263,10 @@ async fn a_request_survives_its_machine_and_a_senseless_policy_is_refused_as_a_w
     let alder = hive.start("alder").await;
     assert_eq!(pending(&alder).await, request);
     let approved = alder.post(&format!("/api/approvals/{}/approve", id(&request)), json!({})).await;
-    assert_eq!((&approved["approval"]["status"], &approved["approval"]["decided_by"]), (&json!("Approved"), &json!("api")));
+    assert_eq!(
+        (&approved["approval"]["status"], &approved["approval"]["decided_by"]),
+        (&json!("Approved"), &json!("api"))
+    );
 
     let bad = json!({ "rules": [
         { "name": "a", "tool": "", "verdict": "ask" },

@@ -124,7 +124,9 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_is_not_whole_fails_the_check_and_says_where() {
         let check = |whole: &str| {
-            format!(r#"{{"whole":false,"logs":[{{"name":"a","whole":true}},{{"name":"b","whole":{whole},"fault":"entry 7 was changed"}}]}}"#)
+            format!(
+                r#"{{"whole":false,"logs":[{{"name":"a","whole":true}},{{"name":"b","whole":{whole},"fault":"entry 7 was changed"}}]}}"#
+            )
         };
         let here = Here { home: Home::at("nowhere"), json: true };
         for (answer, fails) in [(check("false"), true), (check("null"), true), (check("true"), false)] {

@@ -75,7 +75,10 @@ async fn set(here: &Here, client: &Client, file: &Path) -> anyhow::Result<()> {
         true => screen::json(&set),
         false => {
             let rules = set["rules"].as_array().map_or(0, Vec::len);
-            screen::done(format!("the policy has {rules} rules, and {} where none fits", screen::text(&set["default"])));
+            screen::done(format!(
+                "the policy has {rules} rules, and {} where none fits",
+                screen::text(&set["default"])
+            ));
         }
     }
     Ok(())

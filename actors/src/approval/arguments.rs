@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn what_means_the_same_has_one_form() {
-        let check = |expected: &str, texts: &[&str]| texts.iter().for_each(|text| assert_eq!(of(text), expected, "{text}"));
+        let check =
+            |expected: &str, texts: &[&str]| texts.iter().for_each(|text| assert_eq!(of(text), expected, "{text}"));
         check(r#"{"a":1,"b":[true,null]}"#, &[r#"{"b": [true, null], "a": 1}"#, r#"{"a":7,"b":[true,null],"a":1}"#]);
         check(r#"{"a":"é/\n\"\\"}"#, &[r#"{"a":"\u00e9\/\u000a\u0022\\"}"#, "{\"a\":\"é/\\n\\\"\\\\\"}"]);
         check(r#"{"Z":1,"a":2,"é":3,"ｱ":4,"😀":5}"#, &[r#"{"😀":5,"ｱ":4,"é":3,"a":2,"Z":1}"#]);
@@ -100,9 +101,21 @@ mod tests {
     #[test]
     fn what_a_tool_can_tell_apart_stays_apart() {
         let texts = [
-            r#"{"a":1}"#, r#"{"a":1.0}"#, r#"{"a":"1"}"#, r#"{"a":true}"#, r#"{"a":null}"#, "{}", r#"{"A":1}"#,
-            r#"{"a":"é"}"#, "{\"a\":\"e\u{301}\"}", r#"{"a":"é "}"#, r#"{"a":[1]}"#, r#"{"a":-0.0}"#, r#"{"a":0.0}"#,
-            r#"{"a":18446744073709551615}"#, r#"{"a":18446744073709551614}"#,
+            r#"{"a":1}"#,
+            r#"{"a":1.0}"#,
+            r#"{"a":"1"}"#,
+            r#"{"a":true}"#,
+            r#"{"a":null}"#,
+            "{}",
+            r#"{"A":1}"#,
+            r#"{"a":"é"}"#,
+            "{\"a\":\"e\u{301}\"}",
+            r#"{"a":"é "}"#,
+            r#"{"a":[1]}"#,
+            r#"{"a":-0.0}"#,
+            r#"{"a":0.0}"#,
+            r#"{"a":18446744073709551615}"#,
+            r#"{"a":18446744073709551614}"#,
         ];
         for (n, one) in texts.iter().enumerate() {
             for other in &texts[n + 1..] {
@@ -113,7 +126,8 @@ mod tests {
 
     #[test]
     fn an_argument_is_looked_at_as_its_tool_sees_it() {
-        let args = Arguments::of(&serde_json::json!({"command": "rm \u{1F600}\n", "n": 7, "list": [1, "a"], "no": null}));
+        let args =
+            Arguments::of(&serde_json::json!({"command": "rm \u{1F600}\n", "n": 7, "list": [1, "a"], "no": null}));
         assert_eq!(args.get("command"), "rm \u{1F600}\n");
         assert_eq!((args.get("n"), args.get("list")), ("7".to_owned(), "[1,\"a\"]".to_owned()));
         assert_eq!((args.get("no"), args.get("other")), (String::new(), String::new()));
@@ -132,7 +146,8 @@ mod tests {
         leaf.prop_recursive(3, 20, 5, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::btree_map(".{0,4}", inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+                prop::collection::btree_map(".{0,4}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
     }

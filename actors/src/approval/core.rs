@@ -71,8 +71,10 @@ impl Core {
 
     /// What an approval that is needed comes to. `waited`: the request that this call has waited for.
     pub fn stand(&self, call: &Call, waited: Option<Uuid>, now_ms: u64) -> Stand {
-        if let Some(request) = waited.and_then(|id| self.requests.get(&id)).filter(|request| request.call.is_like(call)) {
-            let timed_out = || Stand::Refused(format!("not done: nobody approved it within {} s", ANSWER_MS_MAX / 1000));
+        if let Some(request) = waited.and_then(|id| self.requests.get(&id)).filter(|request| request.call.is_like(call))
+        {
+            let timed_out =
+                || Stand::Refused(format!("not done: nobody approved it within {} s", ANSWER_MS_MAX / 1000));
             return match request.state_at(now_ms) {
                 State::Pending => Stand::Waits(request.id),
                 State::Approved if is_good(request, now_ms) => granted(request, call),
@@ -104,7 +106,14 @@ impl Core {
     ///
     /// # Errors
     /// Nobody can be asked.
-    pub fn ask(&self, id: Uuid, call: Call, rule: Option<String>, reason: Option<String>, now_ms: u64) -> Result<Request, ApprovalError> {
+    pub fn ask(
+        &self,
+        id: Uuid,
+        call: Call,
+        rule: Option<String>,
+        reason: Option<String>,
+        now_ms: u64,
+    ) -> Result<Request, ApprovalError> {
         let pending = self.requests.values().filter(|request| request.state_at(now_ms) == State::Pending).count();
         if pending >= PENDING_MAX {
             return Err(ApprovalError::Full(pending));

@@ -118,7 +118,9 @@ impl Desk {
         reason: Option<String>,
     ) -> Result<Judged, ApprovalError> {
         if call.args.text().len() > ARGS_BYTES_MAX {
-            let why = format!("it needs an approval, and its arguments have more than {ARGS_BYTES_MAX} bytes: nobody could look at them");
+            let why = format!(
+                "it needs an approval, and its arguments have more than {ARGS_BYTES_MAX} bytes: nobody could look at them"
+            );
             self.note(vec![judged(&call, Verdict::Deny, rule, Some(why.clone()), None)]).await?;
             return Ok(Judged::MayNot(format!("refused: {why}")));
         }
@@ -162,9 +164,7 @@ impl Desk {
         let mut decided = self.decided.subscribe();
         let now_ms = self.now_ms();
         let open = || self.core().get(id).is_some_and(|request| request.state_at(now_ms) == State::Pending);
-        let over = async {
-            while open() && decided.changed().await.is_ok() {}
-        };
+        let over = async { while open() && decided.changed().await.is_ok() {} };
         // In time, it is looked at again.
         let _ = timeout(WAIT_MAX, over).await;
     }
@@ -213,7 +213,11 @@ impl Desk {
     }
 
     /// A request came to its end: in the audit, on the disk, for whoever waits.
-    async fn end(&self, next: Request, (outcome, by, reason): (Outcome, &str, Option<String>)) -> Result<(), ApprovalError> {
+    async fn end(
+        &self,
+        next: Request,
+        (outcome, by, reason): (Outcome, &str, Option<String>),
+    ) -> Result<(), ApprovalError> {
         let decided = What::Decided {
             request: next.id,
             turn: next.call.who.turn,

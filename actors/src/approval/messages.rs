@@ -180,7 +180,9 @@ pub enum ApprovalError {
     #[error("whoever asked has ended: there is nothing to decide any more")]
     Withdrawn,
     /// The node whose run asks does not answer.
-    #[error("the node whose agent asks, {0}, does not answer: its call waits there, and is refused when its time is over")]
+    #[error(
+        "the node whose agent asks, {0}, does not answer: its call waits there, and is refused when its time is over"
+    )]
     OwnerAway(String),
     /// More requests wait than a node keeps.
     #[error("{0} requests wait for an answer on this node: no more are taken")]
@@ -189,7 +191,9 @@ pub enum ApprovalError {
     #[error("{}", told(.0))]
     Invalid(Vec<Mistake>),
     /// The policy is there, and is not understood: nothing is allowed meanwhile.
-    #[error("the policy of this swarm is of another version of Skep, or damaged: no call is allowed until it is set again")]
+    #[error(
+        "the policy of this swarm is of another version of Skep, or damaged: no call is allowed until it is set again"
+    )]
     Unreadable,
     /// It could not be written, so it does not count.
     #[error("{0}")]

@@ -209,7 +209,12 @@ mod tests {
         let mistakes = bad.check().unwrap_err();
         let fields: Vec<&str> = mistakes.iter().map(|mistake| mistake.field.as_str()).collect();
         let expected = [
-            "rules[0].tool", "rules[0].when", "rules[1].agent", "rules[1].name", "rules[2].name", "rules[2].when",
+            "rules[0].tool",
+            "rules[0].when",
+            "rules[1].agent",
+            "rules[1].name",
+            "rules[2].name",
+            "rules[2].when",
             "rules[2].reason",
         ];
         assert_eq!(fields, expected, "{mistakes:?}");
@@ -217,7 +222,8 @@ mod tests {
         let many = (0..RULES_MAX + 1).map(|n| rule(&n.to_string(), "*", "*", &[], Verdict::Ask)).collect();
         assert_eq!(policy(many).check().unwrap_err()[0].field, "rules");
         let reason = Some("x".repeat(REASON_BYTES_MAX));
-        let long = (0..200).map(|n| Rule { reason: reason.clone(), ..rule(&n.to_string(), "*", "*", &[], Verdict::Ask) });
+        let long =
+            (0..200).map(|n| Rule { reason: reason.clone(), ..rule(&n.to_string(), "*", "*", &[], Verdict::Ask) });
         assert!(policy(long.collect()).check().is_err(), "it is too large in all");
     }
 

@@ -118,10 +118,13 @@ async fn without_a_rule_a_call_is_made_and_is_in_the_audit() {
     let call = call(1, &json!({"command": "ls"}));
     assert_eq!(hall.judge(0, &call, None).await, Ok(Judged::May));
     let audit = hall.audit(0).await;
-    assert!(matches!(&audit[..], [
+    assert!(
+        matches!(&audit[..], [
         What::Judged { verdict: Verdict::Allow, args, input, .. },
         What::Began { args: began, request: None, .. },
-    ] if *args == call.args.digest() && began == args && input == r#"{"command":"ls"}"#), "{audit:?}");
+    ] if *args == call.args.digest() && began == args && input == r#"{"command":"ls"}"#),
+        "{audit:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

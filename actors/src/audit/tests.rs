@@ -196,7 +196,10 @@ async fn what_was_acknowledged_is_there_after_a_crash_and_whole() {
     assert_eq!(append(&swarm, 0, vec![judged(3)]).await, 3);
     let of_turn = swarm.context(1).directory.here::<Message>(NAME);
     let entries = of_turn.ask(Duration::from_secs(30), |port| Message::Turn(Wire(TURN), port)).await.unwrap();
-    assert_eq!(entries.iter().map(|entry| entry.what.clone().unwrap()).collect::<Vec<_>>(), [judged(1), judged(2), judged(3)]);
+    assert_eq!(
+        entries.iter().map(|entry| entry.what.clone().unwrap()).collect::<Vec<_>>(),
+        [judged(1), judged(2), judged(3)]
+    );
     settle().await;
     let reports = verify(&swarm, 1).await;
     assert!(reports.iter().all(|verified| verified.report.as_ref().unwrap().fault.is_none()), "{reports:?}");
@@ -214,7 +217,8 @@ async fn another_member_finds_a_log_that_was_cut_short_or_changed() {
     let mut batch = Batch::new();
     batch.put(ROWS, &3, &Row { at_ms: row.at_ms + 1, ..row.clone() }).unwrap();
     store.commit(batch).await.unwrap();
-    let faults = |reports: Vec<super::Verified>| reports.into_iter().map(|v| v.report.unwrap().fault).collect::<Vec<_>>();
+    let faults =
+        |reports: Vec<super::Verified>| reports.into_iter().map(|v| v.report.unwrap().fault).collect::<Vec<_>>();
     assert_eq!(faults(verify(&swarm, 1).await), [Some(Fault::Changed(3)), None, None]);
 
     let mut batch = Batch::new();

@@ -1,13 +1,6 @@
 //! `/api/policy`: the rules about calls of tools, one policy for the swarm.
 
-use crate::{
-    Reply,
-    caller::Caller,
-    input::Input,
-    limits::DECIDE_TIMEOUT,
-    tag::Tag,
-    when::rfc3339,
-};
+use crate::{Reply, caller::Caller, input::Input, limits::DECIDE_TIMEOUT, tag::Tag, when::rfc3339};
 use poem_openapi::{Enum, Object, OpenApi, payload::Json};
 use skep_actors::{
     Context,

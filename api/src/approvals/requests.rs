@@ -1,13 +1,7 @@
 //! `/api/approvals`: calls of tools that wait for the owner, and the owner's answers.
 
 use super::request::{Approval, ApprovalDetail, NewDecision};
-use crate::{
-    Problem, Reply,
-    caller::Caller,
-    input::Perhaps,
-    limits::DECIDE_TIMEOUT,
-    tag::Tag,
-};
+use crate::{Problem, Reply, caller::Caller, input::Perhaps, limits::DECIDE_TIMEOUT, tag::Tag};
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
 use skep_actors::{
     Context,

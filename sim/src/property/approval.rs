@@ -158,7 +158,10 @@ impl Approvals {
             for what in entries.into_iter().filter_map(|entry| entry.what) {
                 let What::Began { tool, args, request, .. } = what else { continue };
                 let Some(request) = request else { bail!("{number} began {tool} and asked nobody") };
-                ensure!(self.about.get(&request) == Some(&args), "{number} began {tool} with other arguments than approved");
+                ensure!(
+                    self.about.get(&request) == Some(&args),
+                    "{number} began {tool} with other arguments than approved"
+                );
                 ensure!(self.approved.contains(&request), "{number} began {tool} without an approval");
                 ensure!(!self.denied.contains(&request), "{number} began {tool}, which was denied");
                 ensure!(used.insert(request), "{number} began {tool} twice on one approval");
