@@ -5,7 +5,6 @@ use super::{AgentError, Event, Goal, Message, NAME, Run, Strategy, actor, run};
 use crate::{
     Context, approval, audit,
     budget::{self, BudgetError},
-    ledger,
     model::{
         self, ModelError,
         messages::{Model, Plan, Served},
@@ -59,7 +58,6 @@ impl Stage {
     /// Starts node `i`'s actors.
     pub(crate) async fn start(&self, i: usize) {
         let (context, root) = (self.swarm.context(i), self.swarm.root(i));
-        ledger::start(context, root.clone()).await.unwrap();
         audit::start(context, root.clone()).await.unwrap();
         approval::start(context, root.clone()).await.unwrap();
         budget::start(context, root.clone()).await.unwrap();
