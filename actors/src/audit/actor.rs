@@ -22,7 +22,7 @@ const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
 const LIST_MAX: u32 = 1000;
 
 /// What other nodes may ask: to look. What is in the log, this node's own actors say.
-const REMOTE: Reach = Reach::Only(&["OfTurn", "Newest", "Verify"]);
+const REMOTE: Reach = Reach::Only(&["OfTurn", "Newest", "At", "Verify"]);
 
 /// The audit log's actor.
 struct AuditActor;
@@ -83,6 +83,7 @@ impl Actor for AuditActor {
             Message::Newest(Wire(count), reply) => {
                 state.answer(reply, async move { log.newest(count.min(LIST_MAX)) });
             }
+            Message::At(Wire(seq), reply) => drop(reply.send(Wire(log.at(seq)))),
             Message::Verify(Wire(seen), reply) => state.answer(reply, async move { log.verify(seen).await }),
         }
         Ok(())

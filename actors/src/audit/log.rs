@@ -5,11 +5,12 @@ use super::{
     chain::{Chain, Fault},
     core::{Core, Next},
     entry::{Entry, Head, Row, What},
-    messages::{AuditError, Report},
+    messages::{At, AuditError, Message, Report},
 };
 use crate::{Context, ledger::Collection};
 use skep_runtime::{
-    NodeId,
+    NodeId, Wire,
+    defaults::ASK_TIMEOUT,
     store::{self, Batch, Span, Table},
     tasks::Spawner,
 };
@@ -22,7 +23,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     time::sleep,
 };
 
@@ -67,6 +68,8 @@ pub(super) struct Log {
     seen: Mutex<BTreeMap<NodeId, Head>>,
     jobs: mpsc::Sender<Job>,
     grown: Notify,
+    /// Whether it was compared with what others have seen of it: before that nobody is told how far it is.
+    checked: watch::Sender<bool>,
     /// The last entry that was ever given to the disk: what it refused may lie there all the same.
     tried: AtomicU64,
 }
@@ -97,6 +100,7 @@ impl Log {
             seen: Mutex::new(seen),
             jobs,
             grown: Notify::new(),
+            checked: watch::Sender::new(false),
             tried: AtomicU64::new(0),
         });
         tasks.spawn(log.clone().write(waiting));
@@ -200,10 +204,12 @@ impl Log {
     /// Writes what comes, in groups: one flush for all that wait.
     async fn write(self: Arc<Self>, mut waiting: mpsc::Receiver<Job>) {
         let mut group = Vec::new();
-        let mut checked = false;
+        let mut checked = self.head().seq > 0 && self.is_all_there().await;
+        self.checked.send_replace(checked);
         while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
             if !checked {
                 checked = self.is_all_there().await;
+                self.checked.send_replace(checked);
             }
             let jobs = std::mem::take(&mut group);
             let (mut whats, mut dones) = (Vec::new(), Vec::new());
@@ -275,6 +281,8 @@ impl Log {
     async fn tell(self: Arc<Self>) {
         loop {
             self.grown.notified().await;
+            // The log itself holds the other end.
+            let _ = self.checked.subscribe().wait_for(|checked| *checked).await;
             loop {
                 sleep(TELL_PAUSE).await;
                 let head = self.head();
@@ -303,9 +311,14 @@ impl Log {
         }
         let mut ids = known;
         loop {
-            let changed: Vec<(NodeId, Head)> = ids.iter().filter_map(|id| self.news(id)).collect();
-            if !changed.is_empty() {
-                self.remember(changed).await;
+            let mut news = Vec::new();
+            for (node, told) in ids.iter().filter_map(|id| self.news(id)).collect::<Vec<_>>() {
+                if self.follows(node).await {
+                    news.push((node, told));
+                }
+            }
+            if !news.is_empty() {
+                self.remember(news).await;
             }
             ids = feed.next().await;
         }
@@ -319,11 +332,40 @@ impl Log {
         let fits = |seen: Head| told.seq > seen.seq || told == seen;
         if let Some(seen) = seen.filter(|seen| !fits(*seen)) {
             tracing::error!(?node, seen = seen.seq, told = told.seq, "a node's audit log is not what it was");
-            self.context.metrics.counter("audit_regressions", "logs of other nodes that were cut or rewritten").inc();
+            self.regressed();
             return None;
         }
         let room = seen.is_some() || self.seen().len() < SEEN_MAX;
         (node != self.me() && seen != Some(told) && room).then_some((node, told))
+    }
+
+    /// Whether a node's log still has the entry that this node has seen last. If not, that one stays what it is compared with:
+    /// however long the log grows, that it was rewritten is not forgotten.
+    async fn follows(&self, node: NodeId) -> bool {
+        let Some(seen) = self.seen().get(&node).copied() else { return true };
+        let there = self.context.directory.at::<Message>(node, super::NAME);
+        match there.ask(ASK_TIMEOUT, |port| Message::At(Wire(seen.seq), port)).await {
+            Ok(At { first, hash }) => {
+                let fits = hash == Some(seen.hash) || (hash.is_none() && seen.seq < first);
+                if !fits {
+                    tracing::error!(?node, seen = seen.seq, "a node's audit log lacks an entry that was seen in it");
+                    self.regressed();
+                }
+                fits
+            }
+            // With its next word.
+            Err(_) => false,
+        }
+    }
+
+    fn regressed(&self) {
+        self.context.metrics.counter("audit_regressions", "logs of other nodes that were cut or rewritten").inc();
+    }
+
+    /// The hash of an entry of this node's log.
+    pub(super) fn at(&self, seq: u64) -> At {
+        let row = self.context.store.get(ROWS, &seq).ok().flatten();
+        At { first: self.first(), hash: row.map(|row| row.hash) }
     }
 
     async fn remember(&self, news: Vec<(NodeId, Head)>) {

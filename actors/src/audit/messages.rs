@@ -4,6 +4,7 @@ use super::{
     chain::Fault,
     entry::{Entry, Head, What},
 };
+use crate::digest::Digest;
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
@@ -31,9 +32,21 @@ pub enum Message {
     /// Between nodes: that node's newest entries.
     #[rpc]
     Newest(Wire<u32>, RpcReplyPort<Wire<Vec<Entry>>>),
+    /// Between nodes: the hash of one entry of that node's log.
+    #[rpc]
+    At(Wire<u64>, RpcReplyPort<Wire<At>>),
     /// Between nodes: check your log. The asking node has seen this of it.
     #[rpc]
     Verify(Wire<Option<Head>>, RpcReplyPort<Wire<Report>>),
+}
+
+/// An entry of a log, as far as others compare it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    /// The first entry that is kept: those before it were removed.
+    pub first: u64,
+    /// The entry's hash, if there is one.
+    pub hash: Option<Digest>,
 }
 
 /// What the check of a log came to.

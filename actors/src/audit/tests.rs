@@ -4,7 +4,7 @@ use super::{
     Fault, Head, Message, NAME, What,
     chain::Chain,
     core::{Core, Next},
-    entry::{Outcome, Row, Verdict, Who},
+    entry::{NOTHING, Outcome, Row, Verdict, Who},
     start,
 };
 use crate::{digest::Digest, testing::Swarm};
@@ -241,6 +241,37 @@ async fn a_log_whose_end_was_cut_off_says_so_in_its_next_entry() {
     assert_eq!(append(&swarm, 0, vec![decided()]).await, 7);
     let reports = verify(&swarm, 1).await;
     assert_eq!(reports[0].report.as_ref().unwrap().fault, Some(Fault::Missing { from: 4, to: 5 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_written_anew_is_found_however_long_it_has_grown_since() {
+    let mut swarm = swarm(2).await;
+    append(&swarm, 0, (1..=5).map(judged).collect()).await;
+    settle().await;
+    // By somebody who can hash, and who changed what was told of it on this disk, too.
+    let store = &swarm.context(0).store;
+    let rows: Rows = store.all(ROWS).unwrap().into_iter().collect();
+    let me = swarm.id(0);
+    let (mut batch, mut prev) = (Batch::new(), NOTHING);
+    for (seq, row) in rows {
+        let mut row = Row { at_ms: row.at_ms + 1, prev, ..row };
+        row.hash = row.sum(me, seq);
+        prev = row.hash;
+        batch.put(ROWS, &seq, &row).unwrap();
+    }
+    store.commit(batch).await.unwrap();
+    let told = Head { seq: 5, hash: prev };
+    let ledger = &swarm.context(0).ledger;
+    ledger.put(vec![super::log::HEADS.write(me.as_bytes(), 0, Some(&told))]).await.unwrap();
+    again(&mut swarm, 0).await;
+    for call in 6..12 {
+        append(&swarm, 0, vec![judged(call)]).await;
+        settle().await;
+    }
+    let own = verify(&swarm, 0).await;
+    assert_eq!(own[0].report.as_ref().unwrap().fault, None, "it believes itself");
+    let reports = verify(&swarm, 1).await;
+    assert_eq!(reports[0].report.as_ref().unwrap().fault, Some(Fault::Rewritten(5)));
 }
 
 fn decided() -> What {
