@@ -3,7 +3,9 @@
 //! The program and the simulator both start this list, so that what is simulated is what runs. Actors of one run,
 //! task, shard or pipeline are not here: they come and go under the actor that starts them.
 
-use crate::{Context, agent, blob, budget, cron, goal, ledger, model, node, organism, ownership, scheduler, thread, worker};
+use crate::{
+    Context, agent, blob, budget, cron, goal, ledger, model, node, organism, ownership, scheduler, thread, worker,
+};
 use skep_runtime::supervise::{Children, Start};
 
 /// The actors of a node, in the order in which they start: later ones ask earlier ones.

@@ -105,7 +105,11 @@ impl Desk {
         }
         let words = match turn.within {
             Some(_) => {
-                format!("The agent {} asks you:\n{}", turn.from, agent::bounded(&said.content(), SAID_BYTES_MAX - AROUND_BYTES))
+                format!(
+                    "The agent {} asks you:\n{}",
+                    turn.from,
+                    agent::bounded(&said.content(), SAID_BYTES_MAX - AROUND_BYTES)
+                )
             }
             None => said.content(),
         };
