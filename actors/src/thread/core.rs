@@ -333,14 +333,14 @@ impl Core {
         for id in &mine {
             self.watch(*id, look, &mut out);
         }
-        let mut waiting: Vec<(u64, Uuid)> = mine
+        let mut waiting: Vec<(u64, u64, Uuid)> = mine
             .iter()
             .filter_map(|id| self.turns.get(id))
             .filter(|turn| turn.state == State::Waiting)
-            .map(|turn| (turn.created_ms, turn.id))
+            .map(|turn| (turn.created_ms, turn.number, turn.id))
             .collect();
         waiting.sort_unstable();
-        for (_, id) in waiting {
+        for (_, _, id) in waiting {
             self.begin(id, look, &mut out);
         }
         out
