@@ -96,11 +96,6 @@ impl Client {
         self.json_within(COMPLETION_TIMEOUT, self.request(Method::POST, path).json(body)).await
     }
 
-    /// PUT, as JSON.
-    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value, Error> {
-        self.json(self.request(Method::PUT, path).json(body)).await
-    }
-
     /// DELETE, as JSON.
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, Error> {
         self.json(self.request(Method::DELETE, path)).await

@@ -60,7 +60,8 @@ impl Ask {
         bar.finish_and_clear();
         let messages = client.get(&format!("/api/sessions/{}/messages", path_part(&thread))).await?;
         let answer = messages["messages"].as_array().into_iter().flatten().rev();
-        let answer = answer.clone().find(|said| said["turn_id"] == posted["turnId"] && said["role"] == "assistant").cloned();
+        let answer =
+            answer.clone().find(|said| said["turn_id"] == posted["turnId"] && said["role"] == "assistant").cloned();
         if here.json {
             screen::json(&json!({ "thread": thread, "turn": turn, "answer": answer }));
         } else if let Some(answer) = &answer {

@@ -70,10 +70,18 @@ impl Organism {
                 changed(here, &client.post("/api/v1/organism/reload", &Value::Null).await?);
                 Ok(())
             }
-            What::Pause { agent } => act(here, &client, &format!("/api/v1/agents/{}/pause", path_part(&agent)), "is paused").await,
-            What::Resume { agent } => act(here, &client, &format!("/api/v1/agents/{}/resume", path_part(&agent)), "goes on").await,
-            What::Stop { agent } => act(here, &client, &format!("/api/agents/{}/stop", path_part(&agent)), "is stopped").await,
-            What::Start { agent } => act(here, &client, &format!("/api/agents/{}/start", path_part(&agent)), "works").await,
+            What::Pause { agent } => {
+                act(here, &client, &format!("/api/v1/agents/{}/pause", path_part(&agent)), "is paused").await
+            }
+            What::Resume { agent } => {
+                act(here, &client, &format!("/api/v1/agents/{}/resume", path_part(&agent)), "goes on").await
+            }
+            What::Stop { agent } => {
+                act(here, &client, &format!("/api/agents/{}/stop", path_part(&agent)), "is stopped").await
+            }
+            What::Start { agent } => {
+                act(here, &client, &format!("/api/agents/{}/start", path_part(&agent)), "works").await
+            }
         }
     }
 }
@@ -154,7 +162,10 @@ async fn show(here: &Here, client: &Client, agent: &str) -> anyhow::Result<()> {
     };
     screen::say!("{}", screen::text(&config["name"]));
     screen::say!("  for        {}", screen::text(&config["description"]));
-    screen::say!("  model      {}", if config["model"].is_null() { "the default one".into() } else { screen::text(&config["model"]) });
+    screen::say!(
+        "  model      {}",
+        if config["model"].is_null() { "the default one".into() } else { screen::text(&config["model"]) }
+    );
     screen::say!("  tools      {}", list(&config["tools"]));
     screen::say!("  asks       {}", list(&config["peers"]));
     if !config["budget"].is_null() {

@@ -454,9 +454,7 @@ async fn told(context: &Context, whom: Whom, node: NodeId, run: &Run) -> bool {
     for _ in 0..REPORT_TRIES_MAX {
         let record = run.clone();
         let told = match whom {
-            Whom::Parent(parent) => {
-                agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(Wire((parent, record)), reply)).await
-            }
+            Whom::Parent(parent) => agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(Wire((parent, record)), reply)).await,
             Whom::Thread => threads.ask(ASK_TIMEOUT, |reply| thread::Message::Moved(Wire(record), reply)).await,
         };
         if told.is_ok() {

@@ -25,7 +25,8 @@ struct OrganismActor;
 /// # Errors
 /// The actor could not be spawned.
 pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
-    let spawned = context.directory.spawn_within(Reach::Nothing, NAME, OrganismActor, context.clone(), Some(supervisor));
+    let spawned =
+        context.directory.spawn_within(Reach::Nothing, NAME, OrganismActor, context.clone(), Some(supervisor));
     Ok(spawned.await?.get_cell())
 }
 
@@ -60,7 +61,8 @@ impl Actor for OrganismActor {
 
 async fn reload(context: &Context) -> Result<Change, OrganismError> {
     let home = context.home.clone();
-    let text = context.tasks.compute(move || file(&home)).await.map_err(|e| OrganismError::Unreadable(e.to_string()))??;
+    let text =
+        context.tasks.compute(move || file(&home)).await.map_err(|e| OrganismError::Unreadable(e.to_string()))??;
     load(context, &text).await
 }
 
@@ -115,7 +117,8 @@ pub(super) fn difference(known: &BTreeMap<String, Agent>, draft: &Draft) -> (Cha
 }
 
 fn list(context: &Context) -> Result<Listed, OrganismError> {
-    let with_standing = |agent: Agent| records::standing(&context.ledger, &agent.name).map(|standing| (agent, standing));
+    let with_standing =
+        |agent: Agent| records::standing(&context.ledger, &agent.name).map(|standing| (agent, standing));
     let agents = records::agents(&context.ledger)?.into_iter().map(with_standing).collect::<Result<_, _>>()?;
     Ok(Listed { frame: records::frame(&context.ledger)?, agents })
 }
@@ -132,7 +135,8 @@ async fn change_model(context: &Context, name: &str, model: Option<String>) -> R
     let agent = known(context, name)?;
     let change = ModelChange { old: agent.model.clone(), new: model.clone() };
     let agent = Agent { model, ..agent };
-    let problems: Vec<Problem> = Draft { agents: vec![Agent { peers: Vec::new(), ..agent.clone() }], ..Draft::default() }.problems();
+    let problems: Vec<Problem> =
+        Draft { agents: vec![Agent { peers: Vec::new(), ..agent.clone() }], ..Draft::default() }.problems();
     if !problems.is_empty() {
         return Err(OrganismError::Wrong(problems));
     }

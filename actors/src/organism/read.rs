@@ -33,14 +33,18 @@ fn tree(text: &str) -> Result<Value, Problem> {
         Err(error) => error,
     };
     // An alias of YAML can make a small file huge: none is needed here.
-    let aliased = text.lines().any(|line| line.split('#').next().is_some_and(|line| line.contains(": *") || line.contains("- *")));
+    let aliased = text
+        .lines()
+        .any(|line| line.split('#').next().is_some_and(|line| line.contains(": *") || line.contains("- *")));
     if aliased {
         return Err(Problem::new("file", "has an alias (*name), which a definition can't"));
     }
     match serde_yaml::from_str::<Value>(text) {
         Ok(value @ Value::Object(_)) if depth(&value) <= DEPTH_MAX => Ok(value),
         Ok(Value::Object(_)) => Err(Problem::new("file", "nests deeper than a definition does")),
-        Ok(_) => Err(Problem::new("file", format!("is neither TOML ({}) nor a YAML table", one_line(&toml.to_string())))),
+        Ok(_) => {
+            Err(Problem::new("file", format!("is neither TOML ({}) nor a YAML table", one_line(&toml.to_string()))))
+        }
         Err(yaml) => {
             let (toml, yaml) = (one_line(&toml.to_string()), one_line(&yaml.to_string()));
             Err(Problem::new("file", format!("is neither TOML ({toml}) nor YAML ({yaml})")))
@@ -70,7 +74,9 @@ fn organism(tree: &Value, problems: &mut Vec<Problem>) -> Draft {
             let default = Frame::default();
             let frame = Frame {
                 name: reader.text("name").unwrap_or(default.name),
-                at_once: reader.count("max_concurrent_per_agent").map_or(default.at_once, |n| n.min(u64::from(u32::MAX)) as u32),
+                at_once: reader
+                    .count("max_concurrent_per_agent")
+                    .map_or(default.at_once, |n| n.min(u64::from(u32::MAX)) as u32),
                 thread_tokens: reader.count("thread_budget"),
             };
             reader.end();
@@ -83,7 +89,8 @@ fn organism(tree: &Value, problems: &mut Vec<Problem>) -> Draft {
     // The older of the two words is that of one documented file.
     let agents = [top.list("agents"), top.list("listeners")].into_iter().flatten().flatten().collect::<Vec<_>>();
     top.end();
-    let agents: Vec<Agent> = agents.into_iter().enumerate().filter_map(|(at, value)| agent(at, value, problems)).collect();
+    let agents: Vec<Agent> =
+        agents.into_iter().enumerate().filter_map(|(at, value)| agent(at, value, problems)).collect();
     if agents.is_empty() && problems.is_empty() {
         problems.push(Problem::new("agents", "are missing: a definition has at least one"));
     }

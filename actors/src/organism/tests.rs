@@ -136,7 +136,11 @@ fn a_new_definition_changes_what_it_has_to() {
 fn a_schema_shows_what_a_message_has() {
     let draft = read(TOML).unwrap();
     let xsd = schema::xsd(&draft.agents[0]);
-    assert!(xsd.contains("<xs:element name=\"Question\">") && xsd.contains("name=\"urgency\" type=\"xs:decimal\" minOccurs=\"0\""), "{xsd}");
+    assert!(
+        xsd.contains("<xs:element name=\"Question\">")
+            && xsd.contains("name=\"urgency\" type=\"xs:decimal\" minOccurs=\"0\""),
+        "{xsd}"
+    );
     assert_eq!(schema::example(&draft.agents[0]), "<Question><question>...</question><urgency>1</urgency></Question>");
     assert!(schema::xsd(&draft.agents[1]).contains("<xs:element name=\"Message\" type=\"xs:string\"/>"));
 }

@@ -89,8 +89,12 @@ impl State {
     }
 
     /// Answers from a task. Whoever asked and went away needs no answer.
-    fn answer<T>(&self, places: &Arc<Semaphore>, reply: RpcReplyPort<Wire<T>>, work: impl Future<Output = T> + Send + 'static)
-    where
+    fn answer<T>(
+        &self,
+        places: &Arc<Semaphore>,
+        reply: RpcReplyPort<Wire<T>>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) where
         T: Serialize + DeserializeOwned + Send + 'static,
     {
         let Ok(place) = places.clone().try_acquire_owned() else {

@@ -167,7 +167,11 @@ impl Core {
             }
         }
         if let Some(entry) = self.threads.get_mut(&thread) {
-            if open { entry.open.insert(id) } else { entry.open.remove(&id) };
+            if open {
+                entry.open.insert(id)
+            } else {
+                entry.open.remove(&id)
+            };
         }
         self.note(thread);
     }
@@ -314,18 +318,29 @@ impl Core {
             out.extend(self.adopt(id));
         }
         let up = |node: NodeId| node == self.me || look.places.iter().any(|(id, _)| *id == node);
-        let away: BTreeSet<NodeId> = self.turns.values().filter_map(|turn| turn.node).filter(|node| !up(*node)).collect();
+        let away: BTreeSet<NodeId> =
+            self.turns.values().filter_map(|turn| turn.node).filter(|node| !up(*node)).collect();
         self.away.retain(|node, _| away.contains(node));
         for node in away {
             self.away.entry(node).or_insert(look.uptime);
         }
-        let mine: Vec<Uuid> = self.turns.values().filter(|turn| self.owns(turn.thread) && !turn.state.ended()).map(|turn| turn.id).collect();
+        let mine: Vec<Uuid> = self
+            .turns
+            .values()
+            .filter(|turn| self.owns(turn.thread) && !turn.state.ended())
+            .map(|turn| turn.id)
+            .collect();
         for id in &mine {
             self.watch(*id, look, &mut out);
         }
-        let mut waiting: Vec<(u64, Uuid)> = mine.iter().filter_map(|id| self.turns.get(id)).filter(|turn| turn.state == State::Waiting).map(|turn| (turn.created_ms, turn.id)).collect();
+        let mut waiting: Vec<(u64, u64, Uuid)> = mine
+            .iter()
+            .filter_map(|id| self.turns.get(id))
+            .filter(|turn| turn.state == State::Waiting)
+            .map(|turn| (turn.created_ms, turn.number, turn.id))
+            .collect();
         waiting.sort_unstable();
-        for (_, id) in waiting {
+        for (_, _, id) in waiting {
             self.begin(id, look, &mut out);
         }
         out
@@ -389,10 +404,15 @@ impl Core {
         self.crowded.remove(&id);
         let (thread, agent) = (turn.thread, turn.agent.clone());
         let running = |turn: &&Turn| turn.agent == agent && turn.state == State::Running && self.owns(turn.thread);
-        let (at_once, here) = (self.turns.values().filter(running).count(), self.turns.values().filter(running).any(|turn| turn.thread == thread));
+        let (at_once, here) = (
+            self.turns.values().filter(running).count(),
+            self.turns.values().filter(running).any(|turn| turn.thread == thread),
+        );
         match (look.ready)(&agent) {
             Ready::Yes(most) if at_once < most as usize && !here => {}
-            Ready::Gone => return self.end(id, State::Failed, Some(format!("there is no agent {agent} any more")), look.now_ms),
+            Ready::Gone => {
+                return self.end(id, State::Failed, Some(format!("there is no agent {agent} any more")), look.now_ms);
+            }
             Ready::Yes(_) | Ready::Paused => return,
         }
         let node = self.place(look, turn.node.filter(|_| turn.attempt > 0));
@@ -409,7 +429,9 @@ impl Core {
 
     /// Where fewest turns run, then where least is to do; not where it was lost, if there is another.
     fn place(&self, look: &Look, not: Option<NodeId>) -> NodeId {
-        let runs = |node: &NodeId| self.turns.values().filter(|turn| turn.state == State::Running && turn.node == Some(*node)).count();
+        let runs = |node: &NodeId| {
+            self.turns.values().filter(|turn| turn.state == State::Running && turn.node == Some(*node)).count()
+        };
         let rank = |(node, load): &&(NodeId, Load)| {
             (Some(*node) == not, runs(node), u32::from(load.running) + u32::from(load.queued), load.cpu_permille, *node)
         };
@@ -455,7 +477,11 @@ impl Core {
     /// How a turn's run stands. Answers what is said with its end. `None`: there is no such turn here that waits for it.
     pub(super) fn moved(&mut self, run: &Run, now_ms: u64, uptime: Duration) -> Option<Option<Said>> {
         let id = run.goal.seat.as_ref()?.turn;
-        if !self.turns.get(&id).is_some_and(|turn| turn.run == run.id && turn.state == State::Running && self.owns(turn.thread)) {
+        if !self
+            .turns
+            .get(&id)
+            .is_some_and(|turn| turn.run == run.id && turn.state == State::Running && self.owns(turn.thread))
+        {
             return None;
         }
         let turn = self.turns.get_mut(&id)?;
@@ -576,7 +602,13 @@ impl Core {
     }
 
     /// A turn that has ended, as it is graded now.
-    pub(super) fn graded(mut turn: Turn, grade: u8, comment: Option<String>, again: bool, now_ms: u64) -> Result<Turn, ThreadError> {
+    pub(super) fn graded(
+        mut turn: Turn,
+        grade: u8,
+        comment: Option<String>,
+        again: bool,
+        now_ms: u64,
+    ) -> Result<Turn, ThreadError> {
         match (&turn.feedback, again) {
             (Some(_), false) => return Err(ThreadError::Graded(turn.id)),
             (None, true) => return Err(ThreadError::NoFeedback(turn.id)),
@@ -590,7 +622,8 @@ impl Core {
     /// What is to be written, as it is now: each is told once, unless [`Core::save_again`] says that it could not be.
     pub(super) fn unsaved(&mut self) -> (Vec<Thread>, Vec<Turn>) {
         let (threads, turns) = std::mem::take(&mut self.unsaved);
-        let threads = threads.iter().filter(|id| self.owns(**id)).filter_map(|id| Some(self.threads.get(id)?.thread.clone()));
+        let threads =
+            threads.iter().filter(|id| self.owns(**id)).filter_map(|id| Some(self.threads.get(id)?.thread.clone()));
         let turns = turns.iter().filter_map(|id| self.turns.get(id).filter(|turn| self.owns(turn.thread)).cloned());
         (threads.collect(), turns.collect())
     }
@@ -643,7 +676,9 @@ impl Core {
     /// The newest messages over all threads: which, newest first, and how many are kept.
     pub(super) fn recent(&self, agent: Option<&str>, offset: usize, limit: usize) -> (Vec<(Uuid, u64)>, u64) {
         let fits = |(from, to): &(String, String)| agent.is_none_or(|name| from == name || to == name);
-        let fit = || self.recent.iter().rev().filter(|(_, ends)| fits(ends)).map(|((_, thread, number), _)| (*thread, *number));
+        let fit = || {
+            self.recent.iter().rev().filter(|(_, ends)| fits(ends)).map(|((_, thread, number), _)| (*thread, *number))
+        };
         (fit().skip(offset).take(limit).collect(), fit().count() as u64)
     }
 

@@ -8,7 +8,8 @@ use super::{
     MAIN, NAME,
     core::{Action, Core, Look, Ready},
     messages::{
-        Grade, Message, NewThread, Note, Order, Page, Post, Posted, Role, Said, State, Thread, ThreadError, Turn, WantedSaid,
+        Grade, Message, NewThread, Note, Order, Page, Post, Posted, Role, Said, State, Thread, ThreadError, Turn,
+        WantedSaid,
     },
     records::{SAID, THREADS, TURNS, said_id, said_of},
 };
@@ -187,8 +188,14 @@ impl Desk {
         let places: Vec<_> = self.context.members.up().iter().map(|member| (member.id, member.load)).collect();
         let ready = |name: &str| self.ready(name);
         let fresh = || self.context.env.id();
-        let look =
-            Look { now_ms: self.now_ms(), uptime: self.uptime(), peers: &peers, places: &places, ready: &ready, fresh: &fresh };
+        let look = Look {
+            now_ms: self.now_ms(),
+            uptime: self.uptime(),
+            peers: &peers,
+            places: &places,
+            ready: &ready,
+            fresh: &fresh,
+        };
         let actions = self.core().tick(&look);
         self.changed();
         self.act(actions);
@@ -203,7 +210,11 @@ impl Desk {
     fn ready(&self, name: &str) -> Ready {
         let found = || {
             let known = self.agent(name)?.is_some();
-            Ok::<_, store::Error>((known, organism::standing(&self.context.ledger, name)?, organism::frame(&self.context.ledger)?))
+            Ok::<_, store::Error>((
+                known,
+                organism::standing(&self.context.ledger, name)?,
+                organism::frame(&self.context.ledger)?,
+            ))
         };
         match found() {
             Ok((false, ..)) => Ready::Gone,
@@ -231,7 +242,8 @@ impl Desk {
                 Action::Cancel(run, node) => self.tasks.spawn(async move { desk.cancel(run, node).await }),
                 Action::Inherit(thread) => self.tasks.spawn(async move { desk.inherit(thread).await }),
                 Action::Yield(thread) => self.tasks.spawn(async move {
-                    let told = desk.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Yield(Wire(thread), reply)).await;
+                    let told =
+                        desk.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Yield(Wire(thread), reply)).await;
                     tracing::debug!(%thread, ok = told.is_ok(), "a thread is another node's now");
                 }),
             }
@@ -334,7 +346,8 @@ impl Desk {
         let (threads, turns) = {
             let mut core = self.core();
             let (threads, turns) = core.unsaved();
-            writes.extend(threads.iter().map(|thread| THREADS.write(thread.id.as_bytes(), thread.term.0, Some(thread))));
+            writes
+                .extend(threads.iter().map(|thread| THREADS.write(thread.id.as_bytes(), thread.term.0, Some(thread))));
             writes.extend(turns.iter().map(|turn| TURNS.write(turn.id.as_bytes(), core.term(turn.thread), Some(turn))));
             (threads, turns)
         };

@@ -28,8 +28,8 @@ mod tests;
 
 pub use actor::start;
 pub use messages::{
-    Grade, Message, NewThread, Note, Order, Origin, Page, Post, Posted, Role, Said, State, Status, Thread, ThreadError, Turn,
-    Wanted,
+    Grade, Message, NewThread, Note, Order, Origin, Page, Post, Posted, Role, Said, State, Status, Thread, ThreadError,
+    Turn, Wanted,
 };
 
 /// The published name of a node's ThreadActor.

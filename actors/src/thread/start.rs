@@ -18,6 +18,10 @@ use uuid::Uuid;
 
 /// How long starting a run may take: its record is written, its budget adopted.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// Tokens that a turn may spend at least if its thread has them, where its agent has no bound. Else it is half of what its
+/// thread has left: all of that counts as spent if the thread's node dies together with the one that thinks, and the other
+/// half is what the next attempt has.
+const TURN_TOKENS_MIN: u64 = 2048;
 /// Messages of a thread that an agent is told of, at most, and their bytes: what a small model's context holds.
 const HISTORY_MAX: usize = 64;
 const HISTORY_BYTES_MAX: usize = 24 << 10;
@@ -105,7 +109,11 @@ impl Desk {
         }
         let words = match turn.within {
             Some(_) => {
-                format!("The agent {} asks you:\n{}", turn.from, agent::bounded(&said.content(), SAID_BYTES_MAX - AROUND_BYTES))
+                format!(
+                    "The agent {} asks you:\n{}",
+                    turn.from,
+                    agent::bounded(&said.content(), SAID_BYTES_MAX - AROUND_BYTES)
+                )
             }
             None => said.content(),
         };
@@ -126,7 +134,7 @@ impl Desk {
             tools,
             model: thread.model.clone().or(agent.model),
             node: None,
-            budget: agent.budget.unwrap_or(u64::MAX).min(remaining),
+            budget: agent.budget.unwrap_or_else(|| (remaining / 2).max(TURN_TOKENS_MIN)).min(remaining),
             parent: None,
             documents: Vec::new(),
             folder: None,

@@ -53,10 +53,7 @@ struct Play {
 }
 
 impl Play {
-    async fn new(
-        n: usize,
-        script: impl Fn(&Generate) -> BoxFuture<'static, String> + Send + Sync + 'static,
-    ) -> Play {
+    async fn new(n: usize, script: impl Fn(&Generate) -> BoxFuture<'static, String> + Send + Sync + 'static) -> Play {
         let play = Play { stage: Stage::new(n, script).await };
         for i in 0..n {
             play.start(i).await;
@@ -169,11 +166,15 @@ async fn a_message_is_answered_and_both_are_known_everywhere() {
     assert_eq!((turn.state, turn.attempt, turn.agent.as_str()), (State::Completed, 1, "clerk"), "{turn:?}");
     assert!(turn.prompt > 0 && turn.completion == 3 && turn.model.as_deref() == Some("m"), "{turn:?}");
     let thread = play.thread(0, posted.thread).await;
-    assert_eq!((thread.status, thread.last, thread.participants), (Status::Completed, 2, vec!["user".into(), "clerk".into()]));
+    assert_eq!(
+        (thread.status, thread.last, thread.participants),
+        (Status::Completed, 2, vec!["user".into(), "clerk".into()])
+    );
     assert_eq!(thread.prompt + thread.completion, play.stage.generated());
     let there = play.ended(1, posted.turn).await;
     assert_eq!((there.state, there.model), (State::Completed, turn.model));
-    play.until("the other node has both messages", async |play: &Play| play.said(1, posted.thread).await.len() == 2).await;
+    play.until("the other node has both messages", async |play: &Play| play.said(1, posted.thread).await.len() == 2)
+        .await;
     assert_eq!(play.words(posted.thread).await[1], ("clerk".into(), "you said two".into()));
 }
 
@@ -328,7 +329,10 @@ async fn what_makes_no_sense_is_told_and_nothing_is_kept_of_it() {
     assert_eq!(field(play.post(0, with("[]")).await), "payload");
     assert_eq!(field(play.post(0, with("{}")).await), "payload.question");
     assert_eq!(field(play.post(0, with("{\"question\": 3}")).await), "payload.question");
-    assert_eq!(field(play.post(0, with("{\"Question\": {\"question\": \"q\", \"urgency\": \"high\"}}")).await), "payload.urgency");
+    assert_eq!(
+        field(play.post(0, with("{\"Question\": {\"question\": \"q\", \"urgency\": \"high\"}}")).await),
+        "payload.urgency"
+    );
     assert_eq!(field(play.post(0, post("clerk", " ")).await), "content");
     let long = play.post(0, post("clerk", &"x".repeat(40 << 10))).await;
     assert!(matches!(long, Err(ThreadError::TooLarge { .. })), "{long:?}");

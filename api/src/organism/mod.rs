@@ -13,8 +13,7 @@ pub mod whole;
 use skep_actors::Context;
 
 /// The resources of this area.
-pub type Routes =
-    (whole::Organism, capabilities::Capabilities, named::Named, instances::Instances, roster::Roster);
+pub type Routes = (whole::Organism, capabilities::Capabilities, named::Named, instances::Instances, roster::Roster);
 
 /// The resources of this area, in this node, whose API has this port.
 pub fn routes(context: &Context, port: u16) -> Routes {

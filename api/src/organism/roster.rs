@@ -1,7 +1,13 @@
 //! `/api/roster` and `/api/subagents`: the defined agents with the models that they think with, and whether they work.
 
 use super::state::{self, Known};
-use crate::{Problem, Reply, caller::Caller, input::{Input, Perhaps}, limits::CANCEL_TIMEOUT, tag::Tag};
+use crate::{
+    Problem, Reply,
+    caller::Caller,
+    input::{Input, Perhaps},
+    limits::CANCEL_TIMEOUT,
+    tag::Tag,
+};
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
 use skep_actors::{
     Context,
@@ -55,7 +61,8 @@ impl Roster {
     #[oai(path = "/subagents", method = "get", operation_id = "subagents_list")]
     async fn subagents(&self, _caller: Caller) -> Reply<Json<SubAgentList>> {
         let (_, agents) = state::all(&self.0).await?;
-        let agents: Vec<SubAgent> = agents.iter().filter(|known| known.agent.name != thread::MAIN).map(SubAgent::from).collect();
+        let agents: Vec<SubAgent> =
+            agents.iter().filter(|known| known.agent.name != thread::MAIN).map(SubAgent::from).collect();
         let count = |word: &str| agents.iter().filter(|agent| agent.runtime_state == word).count();
         Ok(Json(SubAgentList {
             count: agents.len(),

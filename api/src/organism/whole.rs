@@ -1,7 +1,7 @@
 //! `/api/v1/organism`: all agents together: how many there are, where their definition comes from, how to end the node.
 
 use super::state;
-use crate::{Reply, caller::Caller, limits, input::Input, tag::Tag};
+use crate::{Reply, caller::Caller, input::Input, limits, tag::Tag};
 use poem_openapi::{Object, OpenApi, payload::Json};
 use skep_actors::{
     Context, node,

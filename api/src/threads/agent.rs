@@ -19,9 +19,13 @@ use skep_actors::{
     thread::{MAIN, Message, Order, Origin, Post, Posted, Role, Said, State, Turn, messages::WantedSaid},
 };
 use std::time::Duration;
+use uuid::Uuid;
 
 /// How long an answer may take before whoever waits for it is told to look again.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(295);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(295);
+
+/// Messages that are looked through for those of one turn: as many as a thread may have.
+const SAID_MAX: u32 = 2000;
 
 /// Endpoints of the main agent.
 #[derive(Clone)]
@@ -130,13 +134,17 @@ impl MainAgent {
         Ok(threads(&self.0).ask(ANSWER_TIMEOUT, |port| Message::Await(order, port)).await??)
     }
 
-    /// What was said with a turn: the question and, if there is one, the answer.
     async fn said(&self, posted: Posted) -> Reply<(Option<Said>, Option<Said>)> {
-        let wanted = WantedSaid { thread: Some(posted.thread), agent: None, oldest_first: false, offset: 0, limit: 100 };
-        let page = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Said(Wire(wanted), port)).await??;
-        let of = |role: Role| page.items.iter().find(|said| said.turn == Some(posted.turn) && said.role == role).cloned();
-        Ok((of(Role::User), of(Role::Assistant)))
+        said_in(&self.0, posted.thread, posted.turn).await
     }
+}
+
+/// What was said with a turn: the question and, if there is one, the answer.
+pub(super) async fn said_in(context: &Context, thread: Uuid, turn: Uuid) -> Reply<(Option<Said>, Option<Said>)> {
+    let wanted = WantedSaid { thread: Some(thread), agent: None, oldest_first: false, offset: 0, limit: SAID_MAX };
+    let page = threads(context).ask(ASK_TIMEOUT, |port| Message::Said(Wire(wanted), port)).await??;
+    let of = |role: Role| page.items.iter().find(|said| said.turn == Some(turn) && said.role == role).cloned();
+    Ok((of(Role::User), of(Role::Assistant)))
 }
 
 /// What the main agent does.

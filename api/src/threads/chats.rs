@@ -1,7 +1,15 @@
 //! `/api/llm/sessions`: threads, as chats with a model.
 
 use super::thread::{thread_id_of, threads};
-use crate::{Problem, Reply, caller::Caller, input::Input, limits::{CANCEL_TIMEOUT, ROWS_MAX}, reply::Done, tag::Tag, when::rfc3339};
+use crate::{
+    Problem, Reply,
+    caller::Caller,
+    input::Input,
+    limits::{CANCEL_TIMEOUT, ROWS_MAX},
+    reply::Done,
+    tag::Tag,
+    when::rfc3339,
+};
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
 use skep_actors::{
     Context,
@@ -30,8 +38,13 @@ impl Chats {
     /// Begin a chat with a model
     #[oai(path = "/", method = "post", operation_id = "chats_create")]
     async fn create(&self, _caller: Caller, body: Input<NewChat>) -> Reply<Json<ChatRow>> {
-        let new =
-            NewThread { agent: MAIN.into(), origin: Origin::Chat, title: None, model: Some(body.0.model), budget: None };
+        let new = NewThread {
+            agent: MAIN.into(),
+            origin: Origin::Chat,
+            title: None,
+            model: Some(body.0.model),
+            budget: None,
+        };
         let thread = threads(&self.0).ask(ASK_TIMEOUT * 3, |port| Message::Open(Wire(new), port)).await??;
         Ok(Json(ChatRow::new(thread, Vec::new())))
     }

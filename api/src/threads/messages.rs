@@ -2,7 +2,12 @@
 
 use super::thread::{ROWS, thread_id_of, threads};
 use crate::{Problem, Reply, caller::Caller, input::Input, limits::CANCEL_TIMEOUT, tag::Tag, when::rfc3339};
-use poem_openapi::{Object, OpenApi, param::{Path, Query}, payload::Json, types::Any};
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+    types::Any,
+};
 use serde_json::Value;
 use skep_actors::{
     Context,

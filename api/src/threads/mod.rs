@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod chats;
 pub mod feedback;
+pub mod insights;
 pub mod messages;
 pub mod sessions;
 pub mod thread;
@@ -19,6 +20,7 @@ pub type Routes = (
     sessions::Sessions,
     turns::Turns,
     feedback::Grades,
+    insights::Insights,
     chats::Chats,
     agent::MainAgent,
 );
@@ -31,6 +33,7 @@ pub fn routes(context: &Context) -> Routes {
         sessions::Sessions(context.clone()),
         turns::Turns(context.clone()),
         feedback::Grades(context.clone()),
+        insights::Insights(context.clone()),
         chats::Chats(context.clone()),
         agent::MainAgent(context.clone()),
     )

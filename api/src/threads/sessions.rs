@@ -1,8 +1,22 @@
 //! `/api/sessions`: threads, as sessions with an agent.
 
-use super::{thread::{thread_id_of, threads}, turns::TurnRow};
-use crate::{Problem, Reply, caller::Caller, input::Input, limits::{ROWS, ROWS_MAX}, tag::Tag, when::rfc3339};
-use poem_openapi::{Enum, Object, OpenApi, param::{Path, Query}, payload::Json};
+use super::{
+    thread::{thread_id_of, threads},
+    turns::TurnRow,
+};
+use crate::{
+    Problem, Reply,
+    caller::Caller,
+    input::Input,
+    limits::{ROWS, ROWS_MAX},
+    tag::Tag,
+    when::rfc3339,
+};
+use poem_openapi::{
+    Enum, Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
 use skep_actors::{
     Context,
     runtime::{Wire, defaults::ASK_TIMEOUT},
@@ -105,12 +119,12 @@ impl Sessions {
         let page = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::List(Wire(wanted), port)).await?;
         let mut backfilled = 0;
         for thread in page.items.iter().filter(|thread| thread.title.is_none() && thread.last > 0) {
-            let first =
-                WantedSaid { thread: Some(thread.id), agent: None, oldest_first: true, offset: 0, limit: 1 };
+            let first = WantedSaid { thread: Some(thread.id), agent: None, oldest_first: true, offset: 0, limit: 1 };
             let first = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Said(Wire(first), port)).await??;
             let Some(title) = first.items.first().and_then(|said| nickname(&said.content())) else { continue };
             let order = Wire(Order::new((thread.id, title)));
-            backfilled += threads(&self.0).ask(ASK_TIMEOUT * 3, |port| Message::Rename(order, port)).await?.is_ok() as u32;
+            backfilled +=
+                threads(&self.0).ask(ASK_TIMEOUT * 3, |port| Message::Rename(order, port)).await?.is_ok() as u32;
         }
         Ok(Json(Backfilled { backfilled }))
     }

@@ -1,7 +1,11 @@
 //! `/api/v1/threads`: what is said to agents, thread by thread.
 
 use crate::{Problem, Reply, caller::Caller, limits::CANCEL_TIMEOUT, tag::Tag, when::rfc3339};
-use poem_openapi::{Enum, Object, OpenApi, param::{Path, Query}, payload::Json};
+use poem_openapi::{
+    Enum, Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
 use skep_actors::{
     Context,
     runtime::{Handle, Wire, defaults::ASK_TIMEOUT},

@@ -10,6 +10,7 @@ mod cron;
 mod gang;
 mod job;
 mod promise;
+mod talk;
 mod trust;
 mod view;
 
@@ -21,5 +22,6 @@ pub use cron::Timetable;
 pub use gang::{gangs_are_whole, heirs_have_whole_gangs};
 pub use job::Jobs;
 pub use promise::{Promises, Submitted, command, never_runs_twice_at_once, submit};
+pub use talk::Talks;
 pub use trust::{only_members_are_obeyed, only_members_are_obeyed_at_once, outsiders_are_refused};
 pub use view::{cards_are_known, these_see, these_see_each_other, view_becomes_truth, view_stays_truth};

@@ -4,8 +4,8 @@ use super::{
     approvals, asymmetric_ring, at_most_once, bit_flip, budget, cloned_key, command, crash_half, crash_one, cron, detection,
     disk_full, endurance, evict, files, flapping_link, form, gang, gather, invite_reused, join_during_partition,
     join_interrupted, leave, lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber,
-    rolling_restart, sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart,
-    workers,
+    rolling_restart, sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, threads,
+    whole_restart, workers,
 };
 use crate::World;
 use anyhow::Result;
@@ -301,6 +301,12 @@ pub const ALL: &[Scenario] = &[
         about: "who keeps the records of commands dies or is cut off while they run elsewhere",
         share: 40,
         run: |world| Box::pin(task_owner_dies::run(world)),
+    },
+    Scenario {
+        name: "threads",
+        about: "agents are told things while the nodes that own the threads and those that think die, and the swarm falls apart",
+        share: 40,
+        run: |world| Box::pin(threads::run(world)),
     },
     Scenario {
         name: "whole_restart",

@@ -44,6 +44,7 @@ mod steps;
 mod storm;
 mod sub_agents;
 mod task_owner_dies;
+mod threads;
 mod whole_restart;
 mod workers;
 

@@ -204,7 +204,8 @@ mod tests {
     use serde_json::json;
 
     fn react(tools: &[&str]) -> React {
-        let frame = Frame { instructions: String::new(), peers: Vec::new(), history: Vec::new(), goal: "find out".into() };
+        let frame =
+            Frame { instructions: String::new(), peers: Vec::new(), history: Vec::new(), goal: "find out".into() };
         let mut react = React::new(frame, tools.iter().map(|t| (*t).to_owned()).collect(), Vec::new());
         react.on(Event::Begin(Room { bytes: 3000, answer_tokens: 64 }));
         react
