@@ -4,12 +4,8 @@
 //! task, shard or pipeline are not here: they come and go under the actor that starts them.
 
 use crate::{
-<<<<<<< HEAD
     Context, agent, approval, audit, blob, budget, cron, goal, ledger, model, node, organism, ownership, scheduler, thread,
     worker,
-=======
-    Context, agent, blob, budget, cron, goal, ledger, model, node, organism, ownership, scheduler, thread, worker,
->>>>>>> origin/agents
 };
 use skep_runtime::supervise::{Children, Start};
 

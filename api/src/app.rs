@@ -1,11 +1,7 @@
 //! All of it in one endpoint: the documented paths, the documentation, the pages, and the guard in front.
 
 use crate::{
-<<<<<<< HEAD
     Config, agents, approvals, blobs, cluster, cron, goals, guard::Guard, health, llm, openai, organism, pages, problem,
-=======
-    Config, agents, blobs, cluster, cron, goals, guard::Guard, health, llm, openai, organism, pages, problem,
->>>>>>> origin/agents
     session::Sessions, spec, surface::Surface, tasks, threads, usage, workers,
 };
 use poem::{
