@@ -4,8 +4,8 @@
 //! task, shard or pipeline are not here: they come and go under the actor that starts them.
 
 use crate::{
-    Context, agent, approval, audit, blob, budget, cron, goal, ledger, model, node, organism, ownership, scheduler, thread,
-    worker,
+    Context, agent, approval, audit, blob, budget, cron, goal, ledger, model, node, organism, ownership, scheduler,
+    thread, worker,
 };
 use skep_runtime::supervise::{Children, Start};
 

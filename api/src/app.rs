@@ -1,8 +1,8 @@
 //! All of it in one endpoint: the documented paths, the documentation, the pages, and the guard in front.
 
 use crate::{
-    Config, agents, approvals, blobs, cluster, cron, goals, guard::Guard, health, llm, openai, organism, pages, problem,
-    session::Sessions, spec, surface::Surface, tasks, threads, usage, workers,
+    Config, agents, approvals, blobs, cluster, cron, goals, guard::Guard, health, llm, openai, organism, pages,
+    problem, session::Sessions, spec, surface::Surface, tasks, threads, usage, workers,
 };
 use poem::{
     Endpoint, EndpointExt, Request, Response, Route,

@@ -24,10 +24,7 @@ fn say(text: impl Into<String>) -> BoxFuture<'static, String> {
 }
 
 /// Nodes with agents, which share what is asked and decided.
-async fn stage(
-    n: usize,
-    script: impl Fn(&Generate) -> BoxFuture<'static, String> + Send + Sync + 'static,
-) -> Stage {
+async fn stage(n: usize, script: impl Fn(&Generate) -> BoxFuture<'static, String> + Send + Sync + 'static) -> Stage {
     let stage = Stage::new(n, script).await;
     for i in 0..n {
         ledger::start(stage.swarm.context(i), stage.swarm.root(i)).await.unwrap();
