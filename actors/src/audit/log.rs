@@ -92,7 +92,9 @@ impl Log {
             tracing::error!(%fault, "this node's audit log is not whole: `skep audit verify` says more");
         }
         let mut seen: BTreeMap<NodeId, Head> = BTreeMap::new();
-        context.store.visit(SEEN, |node, head| drop(seen.insert(node, head)))?;
+        context.store.visit(SEEN, |node, head| {
+            seen.insert(node, head);
+        })?;
         let (jobs, waiting) = mpsc::channel(JOBS_MAX);
         let log = Arc::new(Log {
             context: context.clone(),
@@ -305,7 +307,9 @@ impl Log {
     async fn watch(self: Arc<Self>) {
         let feed = self.context.ledger.feed(HEADS);
         let mut known = BTreeSet::new();
-        let listed = self.context.ledger.visit(HEADS, |record| drop(known.insert(record.id)));
+        let listed = self.context.ledger.visit(HEADS, |record| {
+            known.insert(record.id);
+        });
         if let Err(error) = listed {
             tracing::warn!(%error, "how far other nodes' audit logs are can't be read");
         }
