@@ -41,6 +41,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// The least time between two looks at what is due.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Ids that are drawn at most until one is new: the first one is, on a real machine.
+const IDS_MAX: usize = 1000;
 /// How long a request is kept whose owner never came back to remove it.
 const ORPHAN_MS: u64 = 7 * KEPT_MS;
 
@@ -148,7 +150,9 @@ impl Desk {
                 Ok(Judged::May)
             }
             Stand::New => {
-                let id = self.context.env.id();
+                // A simulated node draws the same ids again after a restart.
+                let fresh = std::iter::repeat_with(|| self.context.env.id());
+                let id = fresh.take(IDS_MAX).find(|id| self.core().get(*id).is_none()).unwrap_or_default();
                 let request = self.core().ask(id, call.clone(), rule.clone(), reason.clone(), now_ms)?;
                 self.note(vec![judged(&call, Verdict::Ask, rule, reason, Some(id))]).await?;
                 self.write(request).await?;

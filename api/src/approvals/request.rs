@@ -30,7 +30,7 @@ pub enum ApprovalStatus {
 
 /// A call that needs an approval.
 #[derive(Debug, Object)]
-#[oai(skip_serializing_if_is_none)]
+#[oai(rename = "ToolApproval", skip_serializing_if_is_none)]
 pub struct Approval {
     /// Its id.
     pub id: String,
