@@ -89,6 +89,7 @@ pub struct ApprovalList {
 
 /// The answer is written down.
 #[derive(Debug, Object)]
+#[oai(rename = "ApprovedCall")]
 pub struct Approved {
     /// The request as it is now.
     pub approval: Approval,
