@@ -31,6 +31,7 @@ mod organism;
 mod pull;
 mod run;
 mod screen;
+mod spawn;
 mod status;
 mod tasks;
 mod threads;
@@ -112,6 +113,8 @@ enum Command {
     Agent(agent::Agent),
     /// The agents of the swarm.
     Agents(agents::Agents),
+    /// Start a sub-agent of one that is at work.
+    Spawn(spawn::Spawn),
     /// Talk to a model that the swarm serves.
     Chat(chat::Chat),
     /// The models on this node.
@@ -173,6 +176,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Organism(c) => c.run(&here).await,
         Command::Agent(c) => c.run(&here).await,
         Command::Agents(c) => c.run(&here).await,
+        Command::Spawn(c) => c.run(&here).await,
         Command::Chat(c) => c.run(&here).await,
         Command::Models(c) => c.run(&here).await,
         Command::Pull(c) => c.run(&here).await,

@@ -15,7 +15,7 @@ use super::{
 use crate::{budget::BudgetError, pipeline::Turn};
 use serde_json::Value;
 use skep_runtime::NodeId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
 /// How deep sub-agents may nest: the goal that a person gave is 0.
@@ -69,6 +69,8 @@ pub(super) struct Life {
     run: Run,
     plan: Plan,
     children: Children,
+    /// Errands that the run's owner gave, and not its strategy: that one isn't told of their ends.
+    outside: BTreeSet<usize>,
     /// The step of each sub-agent that is out.
     child_steps: BTreeMap<Uuid, u32>,
     /// Tokens of the runs below this one.
@@ -91,6 +93,7 @@ impl Life {
             done: done.into(),
             run,
             children: Children::default(),
+            outside: BTreeSet::new(),
             child_steps: BTreeMap::new(),
             below: BTreeMap::new(),
             began: BTreeMap::new(),
@@ -155,6 +158,30 @@ impl Life {
         actions
     }
 
+    /// Starts a sub-agent that the run's owner asks for, with the rights that the run's own would have: what to do, and
+    /// which sub-agent it is.
+    pub(super) fn spawn(&mut self, args: &Value, world: &World) -> Result<(Vec<Action>, Uuid, NodeId), AgentError> {
+        if self.run.state.ended() {
+            return Err(AgentError::Limit("the run has ended".into()));
+        }
+        if !self.children.has_room() {
+            return Err(AgentError::Limit("as many of this run's are at work as may be at once".into()));
+        }
+        let invalid = |reason| AgentError::Invalid { field: "goal".into(), reason };
+        let errand = match tools::spawn_sub_agent::beyond(args, &self.run.goal.tools) {
+            Some(tool) => return Err(AgentError::Rights(bounded(&tool, 64))),
+            None => self.errand(args, world).map_err(invalid)?,
+        };
+        let number = self.children.send(vec![errand]);
+        self.outside.insert(number);
+        let mut actions = Vec::new();
+        self.start_due(world, &mut actions);
+        match self.children.place_of(number) {
+            Some((id, node)) => Ok((actions, id, node)),
+            None => Err(AgentError::Limit("others wait before it".into())),
+        }
+    }
+
     fn thought(&mut self, thought: Result<Thought, Unthought>, world: &World, actions: &mut Vec<Action>) {
         let step = self.thinking.take();
         let tokens = spent(&thought);
@@ -211,9 +238,11 @@ impl Life {
         actions.extend(self.children.out().filter(|(out, _)| *out == id).map(|(id, node)| Action::Stop(id, node)));
         let exhausted = matches!(error, AgentError::Budget(BudgetError::Exhausted { .. }));
         let gone = match error {
-            AgentError::Invalid { .. } | AgentError::Rights(_) | AgentError::Limit(_) | AgentError::Budget(_) => {
-                self.children.refused(id, Failure { reason: reason.clone(), exhausted })
-            }
+            AgentError::Invalid { .. }
+            | AgentError::Rights(_)
+            | AgentError::Warrant(_)
+            | AgentError::Limit(_)
+            | AgentError::Budget(_) => self.children.refused(id, Failure { reason: reason.clone(), exhausted }),
             _ => self.children.lost(id, &reason),
         };
         if let Some(gone) = gone {
@@ -246,8 +275,10 @@ impl Life {
                 let state = if outcome.failure.is_some() { RunState::Failed } else { RunState::Completed };
                 let text = outcome.failure.as_ref().map(|f| f.reason.clone()).or_else(|| outcome.output.clone());
                 step.into_iter().for_each(|n| self.close_step(n, state, text.as_deref(), world));
-                let event = self.as_told(number, outcome);
-                self.drive(event, world, actions);
+                if !self.outside.remove(&number) {
+                    let event = self.as_told(number, outcome);
+                    self.drive(event, world, actions);
+                }
             }
         }
     }
@@ -405,6 +436,7 @@ impl Life {
                 parent: Some(parent),
                 documents: errand.documents,
                 folder: None,
+                warrant: Default::default(),
                 seat: None,
             };
             actions.push(Action::Start(node, Box::new(goal)));
@@ -520,6 +552,7 @@ mod tests {
             parent,
             documents: Vec::new(),
             folder: None,
+            warrant: Default::default(),
             seat: None,
         };
         Run::new(Uuid::from_u128(id), goal, node(1), 0)

@@ -1,5 +1,6 @@
 //! What a node's AgentsActor can be told and asked, and the record of a run.
 
+use super::Warrant;
 use crate::{budget::BudgetError, pipeline::Turn};
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
@@ -26,6 +27,10 @@ pub enum Message {
     /// End a run and its sub-agents; what it has so far is kept.
     #[rpc]
     Cancel(Wire<Uuid>, RpcReplyPort<Wire<Result<Run, AgentError>>>),
+    /// Start a sub-agent of a run, as if the run had: which run, and the arguments of its tool as JSON text. It may have what
+    /// the run has, and ends with it. Answered when it is on its way.
+    #[rpc]
+    Spawn(Wire<(Uuid, String)>, RpcReplyPort<Wire<Result<Spawned, AgentError>>>),
     /// Follow a run and its sub-agents: [`Event`] frames on the stream of this ticket until the run has ended.
     /// `NodeId` is who expects the stream.
     #[rpc]
@@ -62,6 +67,8 @@ pub struct Goal {
     pub documents: Vec<(String, String)>,
     /// A folder on the node that it starts on, whose text files are its documents.
     pub folder: Option<String>,
+    /// What gives a sub-agent its rights; empty for a goal that a person or a client gave.
+    pub warrant: Warrant,
     /// The turn of a thread that this is; `None` for a goal that is a thread of its own.
     pub seat: Option<Box<Seat>>,
 }
@@ -87,6 +94,15 @@ pub struct Seat {
     pub history: Vec<Turn>,
     /// What an earlier attempt had come to, on a node that is gone: done steps are not done again.
     pub done: Vec<Step>,
+}
+
+/// A sub-agent that is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawned {
+    /// Its run.
+    pub id: Uuid,
+    /// Where it shall live.
+    pub node: NodeId,
 }
 
 /// Whose sub-agent a run is.
@@ -309,8 +325,11 @@ pub enum AgentError {
     /// The tree of sub-agents is as deep, or as large, as it may be.
     #[error("no more sub-agents: {0}")]
     Limit(String),
+    /// What a sub-agent shows for its rights doesn't hold.
+    #[error("a sub-agent's warrant is refused: {0}")]
+    Warrant(String),
     /// A sub-agent asked for a tool that its parent does not have.
-    #[error("a sub-agent can't have the tool {0}: its parent doesn't")]
+    #[error("a sub-agent can't have {0}: its parent doesn't")]
     Rights(String),
     /// Its budget could not be opened.
     #[error(transparent)]

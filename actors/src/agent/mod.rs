@@ -30,10 +30,12 @@ mod strategy;
 mod tests;
 mod thinking;
 pub mod tools;
+mod warrant;
 
 pub use actor::{LIVE_MAX, start};
 pub(crate) use data::bounded;
-pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Snapshot, Step, Strategy};
+pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Snapshot, Spawned, Step, Strategy};
+pub use warrant::{Grant, Rights, Warrant};
 
 /// The published name of a node's AgentsActor.
 pub const NAME: &str = "agents";

@@ -67,6 +67,8 @@ pub(super) enum Message {
     Moved(Box<Run>, RpcReplyPort<Wire<()>>),
     /// End it; answered with its record when it has ended.
     Cancel(RpcReplyPort<Wire<Result<Run, AgentError>>>),
+    /// Start a sub-agent of it, of these arguments in JSON; answered when it is on its way.
+    Spawn(String, RpcReplyPort<Wire<Result<messages::Spawned, AgentError>>>),
     /// Follow it.
     Follow(NodeId, Ticket, RpcReplyPort<Wire<Result<(), AgentError>>>),
     /// It has ended, and its budget is settled.
@@ -193,6 +195,10 @@ impl Actor for Agent {
                 state.cancelled.push(reply);
                 state.happened(&me, Event::Cancel).await;
             }
+            Message::Spawn(args, reply) => {
+                let spawned = state.spawn(&me, &args).await;
+                drop(reply.send(Wire(spawned)));
+            }
             Message::Follow(node, ticket, reply) => {
                 let follow = follow(
                     state.context.clone(),
@@ -225,12 +231,27 @@ impl Actor for Agent {
 
 impl State {
     async fn happened(&mut self, me: &ActorRef<Message>, event: Event) {
-        let actions = {
-            let (env, places) = (&self.context.env, places(&self.context));
-            let fresh = || env.id();
-            let me = self.context.directory.id();
-            self.life.on(event, &World { now_ms: env.now_ms(), me, places: &places, fresh: &fresh })
-        };
+        let actions = self.in_world(|life, world| life.on(event, world));
+        self.after(me, actions).await;
+    }
+
+    async fn spawn(&mut self, me: &ActorRef<Message>, args: &str) -> Result<messages::Spawned, AgentError> {
+        let invalid = |e: serde_json::Error| AgentError::Invalid { field: "goal".into(), reason: e.to_string() };
+        let args = serde_json::from_str(args).map_err(invalid)?;
+        let (actions, id, node) = self.in_world(|life, world| life.spawn(&args, world))?;
+        self.after(me, actions).await;
+        Ok(messages::Spawned { id, node })
+    }
+
+    fn in_world<T>(&mut self, work: impl FnOnce(&mut Life, &World) -> T) -> T {
+        let (env, places) = (&self.context.env, places(&self.context));
+        let fresh = || env.id();
+        let me = self.context.directory.id();
+        work(&mut self.life, &World { now_ms: env.now_ms(), me, places: &places, fresh: &fresh })
+    }
+
+    /// Writes down what has changed, and does what is to be done.
+    async fn after(&mut self, me: &ActorRef<Message>, actions: Vec<Action>) {
         if self.life.take_changed() {
             let run = self.life.run();
             let saved = records::save(&self.context.store, run).await;
@@ -280,8 +301,12 @@ impl State {
                 };
                 self.context.tasks.spawn(self.calls.track_future(call));
             }
-            Action::Start(node, goal) => {
+            Action::Start(node, mut goal) => {
                 let context = self.context.clone();
+                if let Some(parent) = goal.parent {
+                    let own = &self.life.run().goal.warrant;
+                    goal.warrant = own.extended(&*context.swarm, context.directory.id(), node, &goal, &parent);
+                }
                 self.tasks.spawn(async move {
                     let child = goal.parent.map(|parent| parent.child).unwrap_or_default();
                     let started = start_child(&context, node, *goal).await;

@@ -153,6 +153,7 @@ pub(crate) fn goal(strategy: Strategy, tools: &[&str], documents: usize) -> Goal
         parent: None,
         documents: (0..documents).map(|i| (format!("d{i}"), text(i))).collect(),
         folder: None,
+        warrant: Default::default(),
         seat: None,
     }
 }

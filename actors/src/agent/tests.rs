@@ -1,7 +1,7 @@
 //! Runs over several nodes, from the outside: real agents and budgets, a scripted model.
 
 use super::{
-    AgentError, Event, Goal, Message, Parent, Run, RunState, Strategy,
+    AgentError, Event, Goal, Message, Parent, Run, RunState, Strategy, Warrant,
     children::RESTARTED,
     run::RUN_TIME_MAX,
     stage::{Stage, goal},
@@ -333,8 +333,51 @@ async fn a_sub_agent_with_nothing_left_to_spend_is_refused() {
         child: Uuid::from_u128(3),
     };
     let child = Goal { budget: 0, parent: Some(parent), ..goal(Strategy::Answer, &[], 0) };
+    let bare = stage.ask(0, |r| Message::Start(Wire(child.clone()), r)).await;
+    assert!(matches!(bare, Err(AgentError::Warrant(_))), "{bare:?}");
+    let (swarm, me) = (&*stage.swarm.context(0).swarm, stage.swarm.id(0));
+    let warrant = Warrant::default().extended(swarm, me, me, &child, &parent);
+    let child = Goal { warrant, ..child };
     let refused = stage.ask(0, |r| Message::Start(Wire(child), r)).await;
     assert!(matches!(refused, Err(AgentError::Budget(BudgetError::Exhausted { .. }))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sub_agent_that_the_owner_starts_has_no_more_than_its_parent_and_does_not_disturb_it() {
+    let go = Arc::new(Notify::new());
+    let wait = go.clone();
+    let stage = Stage::new(2, move |request| {
+        if last(request).contains("count") {
+            return say("seven");
+        }
+        let wait = wait.clone();
+        async move {
+            wait.notified().await;
+            "done".to_owned()
+        }
+        .boxed()
+    })
+    .await;
+    let run = stage.run(goal(Strategy::Answer, &[], 0)).await;
+    let spawn = |args: serde_json::Value| {
+        let args = Wire((run.id, args.to_string()));
+        stage.ask(1, move |r| Message::Spawn(args, r))
+    };
+    let more = spawn(serde_json::json!({ "goal": "count", "tools": ["run_task"] })).await;
+    assert!(matches!(more, Err(AgentError::Rights(_))), "{more:?}");
+    let spawned = spawn(serde_json::json!({ "goal": "count" })).await.unwrap();
+    let child = loop {
+        match stage.get(0, spawned.id).await {
+            Ok(child) if child.state.ended() => break child,
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    assert_eq!((child.state, child.output.as_deref(), child.thread), (RunState::Completed, Some("seven"), run.id));
+    go.notify_one();
+    let (run, _) = stage.end(run.id).await;
+    assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("done")));
+    assert!(run.children.contains(&(spawned.id, spawned.node)));
+    assert_eq!(stage.budget(run.id).await.spent(), stage.generated());
 }
 
 #[tokio::test(start_paused = true)]

@@ -138,6 +138,7 @@ impl Desk {
             parent: None,
             documents: Vec::new(),
             folder: None,
+            warrant: Default::default(),
             seat: Some(Box::new(seat)),
         })
     }

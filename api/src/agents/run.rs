@@ -161,6 +161,7 @@ impl From<NewGoal> for Goal {
             parent: None,
             documents: documents.into_iter().map(|d| (d.name, d.text)).collect(),
             folder: new.folder,
+            warrant: Default::default(),
             seat: None,
         }
     }

@@ -48,7 +48,7 @@ pub struct CapabilityList {
 
 /// One who can be told something.
 #[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "AgentCapability", rename_all = "camelCase")]
 pub struct Capability {
     /// Its name.
     pub name: String,

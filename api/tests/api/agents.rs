@@ -55,6 +55,7 @@ fn goal(goal: &str) -> Goal {
         parent: None,
         documents: vec![],
         folder: None,
+        warrant: Default::default(),
         seat: None,
     }
 }

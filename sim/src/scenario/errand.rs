@@ -94,6 +94,7 @@ fn goal(model: &str) -> Goal {
         parent: None,
         documents: documents.collect(),
         folder: None,
+        warrant: Default::default(),
         seat: None,
     }
 }
