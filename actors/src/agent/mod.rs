@@ -10,7 +10,10 @@
 //! AgentActor <--Action-- Life:  think, call a tool, start or stop a sub-agent, save
 //! ```
 //!
-//! Invariant: a sub-agent has at most its parent's tools; what tools, documents and models said is data in every prompt.
+//! A run may be a turn of a thread ([`Seat`]): then it is told who it is and what was said before, spends the thread's budget,
+//! and tells the thread's node of each step.
+//!
+//! Invariant: a sub-agent has at most its parent's rights, which its host checks (`warrant`); what tools, documents and models said is data in every prompt.
 //! Not here: budgets (`budget`), text generation (`pipeline`), where commands run (`scheduler`).
 
 mod actor;
