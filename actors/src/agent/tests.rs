@@ -167,7 +167,7 @@ async fn a_tool_that_is_not_allowed_is_refused_as_what_the_model_sees() {
     let refused: Vec<&str> =
         run.steps.iter().filter(|s| s.state == RunState::Failed).map(|s| s.result.as_deref().unwrap()).collect();
     assert!(refused[0].starts_with("refused: the tool run_task is not allowed here"), "{refused:?}");
-    assert!(refused[1].contains("a sub-agent can't have the tool run_task"), "{refused:?}");
+    assert!(refused[1].contains("a sub-agent can't have run_task"), "{refused:?}");
     assert!(refused[2].contains("only paths inside this agent's folder"), "{refused:?}");
     assert!(run.children.is_empty());
 }
