@@ -86,6 +86,11 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
+    /// PUT, as JSON.
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        self.json(self.request(Method::PUT, path).json(body)).await
+    }
+
     /// POST of what a model has to answer, as JSON.
     pub(crate) async fn complete(&self, path: &str, body: &Value) -> Result<Value, Error> {
         self.json_within(COMPLETION_TIMEOUT, self.request(Method::POST, path).json(body)).await

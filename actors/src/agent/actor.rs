@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Context,
-    budget::{self, BudgetError},
+    budget::{self, BudgetError, Limit},
     defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
     node::{NodeError, lookup},
 };
@@ -327,7 +327,7 @@ async fn open_budget(context: &Context, goal: &Goal, thread: Uuid) -> Result<(),
             Ok(budget.ask(ASK_TIMEOUT, |reply| budget::Message::Adopt(adopt, reply)).await?)
         }
         None => {
-            let open = Wire((thread, goal.budget));
+            let open = Wire((thread, Limit { tokens: goal.budget, cost: goal.budget_cost }));
             let opened = budget.ask(ASK_TIMEOUT, |reply| budget::Message::Open(open, reply)).await?;
             Ok(opened.map(drop)?)
         }

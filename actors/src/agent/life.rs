@@ -12,7 +12,6 @@ use super::{
     thinking::{Thought, Unthought},
     tools,
 };
-use crate::budget::BudgetError;
 use serde_json::Value;
 use skep_runtime::NodeId;
 use std::collections::{BTreeMap, VecDeque};
@@ -193,7 +192,7 @@ impl Life {
         let reason = error.to_string();
         // It may have started all the same, its answer lost.
         actions.extend(self.children.out().filter(|(out, _)| *out == id).map(|(id, node)| Action::Stop(id, node)));
-        let exhausted = matches!(error, AgentError::Budget(BudgetError::Exhausted { .. }));
+        let exhausted = matches!(&error, AgentError::Budget(error) if error.is_exhausted());
         let gone = match error {
             AgentError::Invalid { .. } | AgentError::Rights(_) | AgentError::Limit(_) | AgentError::Budget(_) => {
                 self.children.refused(id, Failure { reason: reason.clone(), exhausted })
@@ -350,6 +349,7 @@ impl Life {
                 model: self.run.goal.model.clone(),
                 node: None,
                 budget: self.share(),
+                budget_cost: None,
                 parent: Some(parent),
                 documents: errand.documents,
                 folder: None,
@@ -456,6 +456,7 @@ mod tests {
             model: None,
             node: None,
             budget: 1000,
+            budget_cost: None,
             parent,
             documents: Vec::new(),
             folder: None,

@@ -417,7 +417,7 @@ async fn follow(
         Err(error) => return drop(reply.send(Wire(Err(error.into())))),
     };
     drop(reply.send(Wire(Ok(()))));
-    let mut version = 0;
+    let (mut version, mut warned) = (0, None);
     loop {
         let (runs, now, over) = {
             let family = family.borrow_and_update();
@@ -430,10 +430,10 @@ async fn follow(
                 return;
             }
         }
-        if let Some(event) = budget_event(&context, thread).await
-            && write(&mut stream, &event).await.is_err()
-        {
-            return;
+        for event in budget_events(&context, thread, &mut warned).await {
+            if write(&mut stream, &event).await.is_err() {
+                return;
+            }
         }
         // An actor that failed leaves its picture as it was; the end is the end.
         if over || family.changed().await.is_err() {
@@ -448,11 +448,12 @@ async fn follow(
 /// Writes what there is of a run that is not at work.
 pub(super) async fn replay(context: &Context, node: NodeId, ticket: Ticket, run: Run) -> Result<(), AgentError> {
     let mut stream = context.directory.open(node, ticket).await?;
-    let budget = budget_event(context, run.thread).await;
-    let events = [Some(messages::Event::Run(Box::new(run))), budget, Some(messages::Event::End)];
+    let budget = budget_events(context, run.thread, &mut None).await;
+    let events = std::iter::once(messages::Event::Run(Box::new(run))).chain(budget).chain([messages::Event::End]);
+    let events: Vec<messages::Event> = events.collect();
     let context = context.clone();
     context.tasks.spawn(async move {
-        for event in events.into_iter().flatten() {
+        for event in events {
             if write(&mut stream, &event).await.is_err() {
                 return;
             }
@@ -462,10 +463,15 @@ pub(super) async fn replay(context: &Context, node: NodeId, ticket: Ticket, run:
     Ok(())
 }
 
-async fn budget_event(context: &Context, thread: Uuid) -> Option<messages::Event> {
+/// Where the thread's budget stands, and the thresholds that it has passed since it was last looked at.
+async fn budget_events(context: &Context, thread: Uuid, warned: &mut Option<budget::Severity>) -> Vec<messages::Event> {
     let budget = context.directory.here::<budget::Message>(budget::NAME);
-    let known = budget.ask(GATHER_TIMEOUT, |reply| budget::Message::Get(Wire(thread), reply)).await.ok()?.ok()?;
-    Some(messages::Event::Budget { spent: known.spent(), held: known.reserved + known.leased, max: known.max })
+    let known = budget.ask(GATHER_TIMEOUT, |reply| budget::Message::Get(Wire(thread), reply)).await;
+    let Ok(Ok(known)) = known else { return Vec::new() };
+    let stands = messages::Event::Budget { spent: known.spent(), held: known.reserved + known.leased, max: known.max };
+    let warnings = budget::Warning::since(*warned, &known).into_iter().map(messages::Event::Warning);
+    *warned = known.warned.max(*warned);
+    std::iter::once(stands).chain(warnings).collect()
 }
 
 async fn write(stream: &mut Stream, event: &messages::Event) -> Result<(), Error> {

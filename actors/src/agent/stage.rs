@@ -131,7 +131,7 @@ impl Stage {
     /// Tries to set a token of the thread aside on node 0.
     pub(super) async fn reserve(&self, thread: Uuid) -> Result<budget::Reservation, BudgetError> {
         let budget = self.swarm.context(0).directory.here::<budget::Message>(budget::NAME);
-        budget.ask(Duration::from_secs(5), |r| budget::Message::Reserve(Wire((thread, 1)), r)).await.unwrap()
+        budget.ask(Duration::from_secs(5), |r| budget::Message::Reserve(Wire((thread, 1.into())), r)).await.unwrap()
     }
 
     pub(super) async fn budget(&self, thread: Uuid) -> budget::Budget {
@@ -150,6 +150,7 @@ pub(super) fn goal(strategy: Strategy, tools: &[&str], documents: usize) -> Goal
         model: None,
         node: None,
         budget: 100_000,
+        budget_cost: None,
         parent: None,
         documents: (0..documents).map(|i| (format!("d{i}"), text(i))).collect(),
         folder: None,

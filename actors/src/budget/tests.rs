@@ -29,7 +29,7 @@ where
 }
 
 async fn open(swarm: &Swarm, max: u64) {
-    ask(swarm, 0, |r| Message::Open(Wire((THREAD, max)), r)).await.unwrap();
+    ask(swarm, 0, |r| Message::Open(Wire((THREAD, max.into())), r)).await.unwrap();
     for i in 1.. {
         if i >= swarm.context(0).members.up().len() {
             break;
@@ -39,7 +39,7 @@ async fn open(swarm: &Swarm, max: u64) {
 }
 
 async fn reserve(swarm: &Swarm, i: usize, tokens: u64) -> Result<Reservation, BudgetError> {
-    ask(swarm, i, |r| Message::Reserve(Wire((THREAD, tokens)), r)).await
+    ask(swarm, i, |r| Message::Reserve(Wire((THREAD, tokens.into())), r)).await
 }
 
 async fn settle(swarm: &Swarm, i: usize, reservation: Reservation, prompt: u64, completion: u64) {

@@ -27,7 +27,7 @@ pub(super) struct Spending {
 impl Spending {
     /// A thread of `owner`, of which the holders know.
     pub(super) async fn open(world: &World, owner: usize, holders: &[usize]) -> Result<Spending> {
-        let open = Wire((THREAD, BUDGET_TOKENS));
+        let open = Wire((THREAD, BUDGET_TOKENS.into()));
         desk(world, owner)?.ask(ASK_TIMEOUT, |reply| Message::Open(open, reply)).await??;
         for holder in holders {
             adopt(world, owner, *holder).await?;
@@ -89,7 +89,7 @@ impl Spending {
 
     /// `None` when there is nothing to be had now: too little is left, or the owner is out of reach.
     async fn reserve(&self, world: &World, spender: usize, tokens: u64) -> Result<Option<Reservation>> {
-        let ask = Wire((THREAD, tokens));
+        let ask = Wire((THREAD, tokens.into()));
         match desk(world, spender)?.ask(ASK_TIMEOUT, |reply| Message::Reserve(ask, reply)).await {
             Ok(Ok(reservation)) => Ok(Some(reservation)),
             // Who was restarted has no work for the thread: whoever gives it some tells it again.
