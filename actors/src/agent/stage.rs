@@ -34,6 +34,9 @@ pub(super) type Script = Arc<dyn Fn(&Generate) -> BoxFuture<'static, String> + S
 
 /// Tokens of the scripted model's context.
 pub(super) const CONTEXT_TOKENS: u32 = 800;
+/// Answers that begin so are said to have cost nothing, and everything.
+pub(super) const FREE: &str = "FREE";
+pub(super) const DEAR: &str = "DEAR";
 const PIPELINE: &str = "pipeline/test";
 
 /// Nodes with agents and a scripted model that lives on node 0.
@@ -246,6 +249,11 @@ impl Actor for Pipeline {
                     let completion_tokens = words(&kept.concat());
                     generated.fetch_add(completion_tokens, Ordering::SeqCst);
                     let _ = frames::write(&mut stream.writer, &Chunk::Text(kept.concat())).await;
+                    let (prompt_tokens, completion_tokens) = match text.split(' ').next() {
+                        Some(FREE) => (0, 0),
+                        Some(DEAR) => (u64::MAX, u64::MAX),
+                        _ => (prompt_tokens, completion_tokens),
+                    };
                     let _ = frames::write(&mut stream.writer, &Chunk::End { reason, prompt_tokens, completion_tokens })
                         .await;
                 });
