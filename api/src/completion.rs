@@ -110,8 +110,8 @@ async fn generate(
     wanted: Wanted,
 ) -> Reply<(Accepted, Frames<Chunk>)> {
     let stream = await_from(context, pipeline.node())?;
-    let Wanted { turns, max_tokens, sampling, stop, .. } = wanted;
-    let request = Generate { turns, max_tokens, sampling, stop, to: stream.me, ticket: stream.ticket };
+    let Wanted { turns, max_tokens, sampling, stop, thread, .. } = wanted;
+    let request = Generate { turns, max_tokens, sampling, stop, to: stream.me, ticket: stream.ticket, thread };
     let accepted = pipeline.ask(ASK_TIMEOUT, |port| pipeline::Message::Generate(Wire(request), port)).await??;
     Ok((accepted, stream.frames().await?))
 }

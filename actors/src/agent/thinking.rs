@@ -241,6 +241,7 @@ impl Thinking {
                 stop: Vec::new(),
                 to: me,
                 ticket: expected.ticket(),
+                thread: Some(self.thread),
             };
             tries += 1;
             match pipeline.ask(ASK_TIMEOUT, |reply| Pipeline::Generate(Wire(request), reply)).await {

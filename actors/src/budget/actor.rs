@@ -6,11 +6,11 @@
 
 use super::{
     Local, Message, NAME, Reservation,
+    amount::{Amount, TOKENS_MAX},
     borrow::{Borrowing, Want},
     held::{Fit, Held},
-    messages::{Budget, BudgetError, Call, Lease, LeaseReport, Limit, Spent, Sum},
+    messages::{Budget, BudgetError, Call, Lease, LeaseReport, Limit, Served, Spent, Sum},
     meter::{Count, Meter, Row},
-    amount::TOKENS_MAX,
     pen::Pen,
     prices::{PRICES, Price, Prices, TABLE},
     tally::Hold,
@@ -269,6 +269,7 @@ impl State {
             }
             Message::Lease(Wire(lease), reply) => self.lease(lease, reply),
             Message::Report(Wire(report), reply) => self.report(report, reply),
+            Message::Served(Wire(served)) => self.served(&served),
             Message::Flushed(Local(written)) => self.flushed(me, written),
             Message::Granted(Local(granted)) => self.granted(me, granted),
             Message::Told(Local(thread)) => self.told(me, thread),
@@ -482,7 +483,7 @@ impl State {
         });
     }
 
-    fn lease(&mut self, lease: Lease, reply: RpcReplyPort<Wire<Result<super::Amount, BudgetError>>>) {
+    fn lease(&mut self, lease: Lease, reply: RpcReplyPort<Wire<Result<Amount, BudgetError>>>) {
         let lease = Lease { need: lease.need.bounded(), wish: lease.wish.bounded(), ..lease };
         let granted = match self.accounts.get_mut(&lease.thread) {
             Some(Account::Owned(owned)) => owned.lease(lease),
@@ -510,6 +511,16 @@ impl State {
         self.pen.after(move |state, _, written| {
             drop(reply.send(Wire(written.and_then(|()| state.look(report.thread)))));
         });
+    }
+
+    fn served(&mut self, served: &Served) {
+        let cost = self.prices.of(&served.model).map_or(0, |rate| rate.cost(served.prompt, served.completion));
+        let amount = Amount::new(served.prompt.saturating_add(served.completion), cost).bounded();
+        if let Some(Account::Owned(owned)) = self.accounts.get_mut(&served.thread) {
+            owned.served(served.holder, amount);
+            self.touch(served.thread);
+            self.warn(served.thread);
+        }
     }
 
     fn look(&self, thread: Uuid) -> Result<Budget, BudgetError> {

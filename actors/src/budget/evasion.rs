@@ -4,7 +4,7 @@
 use super::{
     Budget, BudgetError, Call, Local, Message, NAME, Price, Rate, Reservation, Spent,
     amount::{Amount, TOKENS_MAX},
-    messages::{Lease, LeaseReport, Limit},
+    messages::{Lease, LeaseReport, Limit, Served},
     start,
 };
 use crate::{ledger, testing::Swarm};
@@ -173,6 +173,33 @@ async fn a_holder_that_lies_is_bound_by_what_it_was_granted() {
     report(&swarm, 0, 0, true).await;
     let now = budget(&swarm).await;
     assert_eq!((now.spent(), now.remaining()), (granted.tokens, 4000 - granted.tokens));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_can_not_hide_what_the_owner_itself_served() {
+    let swarm = swarm(2).await;
+    open(&swarm, 4000.into()).await;
+    ask(&swarm, 1, |r| Message::Lease(Wire(lease(&swarm, 300)), r)).await.unwrap().unwrap();
+    let served = |holder, tokens| {
+        let model = "m".to_owned();
+        Message::Served(Wire(Served { thread: THREAD, holder, model, prompt: tokens, completion: tokens }))
+    };
+    let here = swarm.context(0).directory.here::<Message>(NAME);
+    here.tell(served(swarm.id(1), 90)).await.unwrap();
+    report(&swarm, 10, 0, false).await;
+    assert_eq!(budget(&swarm).await.spent(), 180);
+    // What is reported is not counted on top of it.
+    report(&swarm, 95, 0, false).await;
+    assert_eq!(budget(&swarm).await.spent(), 190);
+    here.tell(served(swarm.id(1), 50)).await.unwrap();
+    report(&swarm, 95, 0, true).await;
+    let now = budget(&swarm).await;
+    assert_eq!((now.spent(), now.leased), (280, 0));
+    // Nobody else's lease pays, and no other node may say so.
+    here.tell(served(swarm.id(0), 500)).await.unwrap();
+    let there = swarm.context(1).directory.at::<Message>(swarm.id(0), NAME);
+    assert!(matches!(there.tell(served(swarm.id(1), 500)).await, Err(Error::Refused(_))));
+    assert_eq!(budget(&swarm).await.spent(), 280);
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,6 +63,9 @@ pub enum Message {
     SetPrices(Wire<Vec<Price>>, RpcReplyPort<Wire<Result<(), BudgetError>>>),
     /// Tell this reader of every threshold that a thread of this node passes: see [`super::watch`].
     Watch(Local<mpsc::Sender<Warning>>),
+    /// A pipeline of this node served a call of another node's, of a thread that may be kept here: its lease costs no less,
+    /// whatever its holder reports.
+    Served(Wire<Served>),
     /// Between nodes: where a thread stands that this node owns; nobody else is asked.
     #[rpc]
     Look(Wire<Uuid>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
@@ -259,6 +262,21 @@ pub struct Lease {
     pub wish: Amount,
 }
 
+/// What a pipeline served to another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The thread that pays.
+    pub thread: Uuid,
+    /// The node that has the text.
+    pub holder: NodeId,
+    /// The model that answered.
+    pub model: String,
+    /// Tokens of the prompt.
+    pub prompt: u64,
+    /// Tokens of the completion.
+    pub completion: u64,
+}
+
 /// How a lease stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseReport {
@@ -333,7 +351,7 @@ pub enum BudgetError {
     /// Enough tokens are left, but not the money that they may cost.
     #[error(
         "the budget is exhausted: the call may cost {}, {} of {} remain",
-        money(*wanted), money(*remaining), money(*max)
+        money(*.wanted), money(*.remaining), money(*.max)
     )]
     ExhaustedCost {
         /// What the call may cost, in millionths.

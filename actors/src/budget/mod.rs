@@ -14,8 +14,8 @@
 //! who don't know where a thread lives use a [`Purse`]. Whoever is to be told of thresholds calls [`watch`].
 //!
 //! What a lying member can do, and what not, says [`metered`] of servers; a lease's holder can neither spend nor claim more
-//! than it was granted, but it can claim less than it spent of that: its own node alone meters its calls. Whoever may run
-//! agents for a thread is trusted with that much.
+//! than it was granted, nor hide what a pipeline of the owner's node served to it. It can claim less than it spent elsewhere,
+//! for there its own node alone meters its calls: whoever may run agents for a thread is trusted with that much.
 
 mod actor;
 pub mod amount;

@@ -55,15 +55,23 @@ struct Out {
     prompt: u64,
     completion: u64,
     cost: u64,
+    /// What this node's own pipelines served of it: it was spent, reported or not.
+    served: Amount,
 }
 
 impl Out {
     fn new(holder: NodeId) -> Out {
-        Out { holder, granted: Amount::NONE, prompt: 0, completion: 0, cost: 0 }
+        Out { holder, granted: Amount::NONE, prompt: 0, completion: 0, cost: 0, served: Amount::NONE }
     }
 
     fn spent(&self) -> Amount {
-        Amount::new(self.prompt + self.completion, self.cost)
+        Amount::new(self.prompt + self.completion, self.cost).most(self.served.least(self.granted))
+    }
+
+    /// Tokens of prompts and of completions, and what they cost; what was not reported counts as completion.
+    fn counts(&self) -> (u64, u64, u64) {
+        let spent = self.spent();
+        (self.prompt, spent.tokens - self.prompt, spent.cost)
     }
 
     /// What of the lease is not known to be spent.
@@ -97,9 +105,10 @@ impl Thread {
     pub(super) fn budget(&self, thread: Uuid, owner: NodeId) -> Budget {
         let (mut prompt, mut completion, mut cost) = self.tally.counts();
         for lease in self.leases.values() {
-            prompt = prompt.saturating_add(lease.prompt);
-            completion = completion.saturating_add(lease.completion);
-            cost = cost.saturating_add(lease.cost);
+            let counts = lease.counts();
+            prompt = prompt.saturating_add(counts.0);
+            completion = completion.saturating_add(counts.1);
+            cost = cost.saturating_add(counts.2);
         }
         let mut leased = self.leased();
         if self.ended {
@@ -233,12 +242,20 @@ impl Thread {
         };
         lease.note(&report);
         if report.closed {
-            let Out { prompt, completion, cost, .. } = *lease;
+            let (prompt, completion, cost) = lease.counts();
             self.tally.charge(prompt, completion, cost);
             self.leases.remove(&report.id);
             self.close(report.id);
         }
         Ok(())
+    }
+
+    /// A pipeline of this node served so much to this node: of its lease with most left, if it has one.
+    pub(super) fn served(&mut self, holder: NodeId, amount: Amount) {
+        let leases = self.leases.values_mut().filter(|lease| lease.holder == holder);
+        if let Some(lease) = leases.max_by_key(|lease| lease.open().tokens) {
+            lease.served = lease.served.plus(amount).bounded();
+        }
     }
 
     /// The thread's work is over: nothing more is granted. Late reports still correct what is counted.
