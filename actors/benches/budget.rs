@@ -60,7 +60,10 @@ async fn main() {
         println!("{bytes:.0} bytes resident each, what the store caches included");
     }
 
-    println!("{:<28} {:>9} {:>8} {:>8} {:>8} {:>8} {:>10}", "", "calls/s", "p50 ms", "p99 ms", "max ms", "of bare", "target");
+    println!(
+        "{:<28} {:>9} {:>8} {:>8} {:>8} {:>8} {:>10}",
+        "", "calls/s", "p50 ms", "p99 ms", "max ms", "of bare", "target"
+    );
     let (echo, _) = Actor::spawn(None, Echo, ()).await.unwrap();
     let bare = load(&swarm, move |_| {
         let echo = echo.clone();
@@ -100,7 +103,8 @@ async fn main() {
     let calls = local.calls + leased.calls;
     let spent: u64 = owner.ask(ASK_TIMEOUT, Message::List).await.unwrap().iter().map(budget::Budget::spent).sum();
     println!("{calls} calls were settled, {spent} tokens are charged: {}", spent == calls * SPENT);
-    let missed = [(&local, 2), (&leased, 10)].iter().any(|(load, target)| at(&load.reserves, 99).as_millis() >= *target);
+    let missed =
+        [(&local, 2), (&leased, 10)].iter().any(|(load, target)| at(&load.reserves, 99).as_millis() >= *target);
     std::process::exit(i32::from(missed || spent != calls * SPENT));
 }
 

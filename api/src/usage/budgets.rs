@@ -1,12 +1,7 @@
 //! `/api/v1/usage/threads`: the budgets of the threads.
 
 use super::money;
-use crate::{
-    Problem, Reply,
-    caller::Caller,
-    limits::ROWS_MAX,
-    tag::Tag,
-};
+use crate::{Problem, Reply, caller::Caller, limits::ROWS_MAX, tag::Tag};
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
@@ -73,12 +68,7 @@ pub struct BudgetList {
 
 impl BudgetList {
     fn new(threads: Vec<ThreadBudget>, count: usize) -> BudgetList {
-        BudgetList {
-            count,
-            threads,
-            default_max_tokens: THREAD_TOKENS,
-            camel_default_max_tokens: THREAD_TOKENS,
-        }
+        BudgetList { count, threads, default_max_tokens: THREAD_TOKENS, camel_default_max_tokens: THREAD_TOKENS }
     }
 }
 

@@ -12,8 +12,7 @@ pub(crate) use money::{exact, millionths};
 use skep_actors::Context;
 
 /// The resources of this area.
-pub type Routes =
-    (totals::Usage, budgets::Budgets, crate::greedy::Greedy<sums::Models>, sums::Agents, prices::Prices);
+pub type Routes = (totals::Usage, budgets::Budgets, crate::greedy::Greedy<sums::Models>, sums::Agents, prices::Prices);
 
 /// The resources of this area, in this node.
 pub fn routes(context: &Context) -> Routes {

@@ -69,8 +69,7 @@ pub struct ModelPrice {
 
 impl From<ModelPrice> for Price {
     fn from(price: ModelPrice) -> Price {
-        let rate =
-            Rate { prompt: money::millionths(price.prompt), completion: money::millionths(price.completion) };
+        let rate = Rate { prompt: money::millionths(price.prompt), completion: money::millionths(price.completion) };
         Price { prefix: price.model, rate }
     }
 }

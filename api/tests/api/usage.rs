@@ -17,8 +17,13 @@ async fn stage() -> Stage {
 async fn stage_that_resets(reset: Result<(), BudgetError>) -> Stage {
     let stage = Stage::new().await;
     let owner = stage.context().directory.id();
-    let budget =
-        move || Budget { prompt: 600, completion: 150, reserved: 50, cost: 123_450, ..Budget::new(THREAD, owner, 1000) };
+    let budget = move || Budget {
+        prompt: 600,
+        completion: 150,
+        reserved: 50,
+        cost: 123_450,
+        ..Budget::new(THREAD, owner, 1000)
+    };
     let sum = Sum { prompt: 6, completion: 4, requests: 2, latency_ms: 30, cost: 98_765 };
     let mut prices = Vec::new();
     let script = move |message| match message {

@@ -1,11 +1,11 @@
 //! All scenarios, by name.
 
 use super::{
-    asymmetric_ring, at_most_once, bit_flip, budget, budget_rush, cloned_key, command, crash_half, crash_one, cron, detection,
-    disk_full, endurance, evict, files, flapping_link, form, gang, gather, invite_reused, join_during_partition,
-    join_interrupted, leave, lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut, quick_restart, renumber,
-    rolling_restart, sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents, task_owner_dies, whole_restart,
-    workers,
+    asymmetric_ring, at_most_once, bit_flip, budget, budget_rush, cloned_key, command, crash_half, crash_one, cron,
+    detection, disk_full, endurance, evict, files, flapping_link, form, gang, gather, invite_reused,
+    join_during_partition, join_interrupted, leave, lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut,
+    quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents,
+    task_owner_dies, whole_restart, workers,
 };
 use crate::World;
 use anyhow::Result;
