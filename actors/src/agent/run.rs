@@ -151,21 +151,21 @@ impl Actor for Agent {
         }
         // Before it says who is up: a parent's node may have died while the run was on its way here.
         let (watcher, mut changes) = (me.clone(), state.context.members.changes());
-        state.tasks.spawn(async move {
+        state.tasks.spawn(Box::pin(async move {
             loop {
                 changes.borrow_and_update();
                 if watcher.cast(Message::Happened(Event::Picture)).is_err() || changes.changed().await.is_err() {
                     return;
                 }
             }
-        });
+        }));
         let (thinking, goal, sample) =
             (state.thinking.clone(), state.life.run().goal.goal.clone(), std::mem::take(&mut state.sample));
-        state.tasks.spawn(async move {
+        state.tasks.spawn(Box::pin(async move {
             let room = thinking.room(&goal, &sample).await;
             // The actor that would take it owns this task.
             let _ = me.cast(Message::Happened(Event::Ready(room)));
-        });
+        }));
         Ok(())
     }
 
@@ -176,15 +176,16 @@ impl Actor for Agent {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Happened(event) => state.happened(&me, event).await,
+            // Boxed, here and below: an agent that waits would keep room for all that it may ever do, several times.
+            Message::Happened(event) => Box::pin(state.happened(&me, event)).await,
             Message::Moved(run, reply) => {
                 state.family.send_modify(|family| family.put((*run).clone()));
-                state.happened(&me, Event::Moved(run)).await;
+                Box::pin(state.happened(&me, Event::Moved(run))).await;
                 drop(reply.send(Wire(())));
             }
             Message::Cancel(reply) => {
                 state.cancelled.push(reply);
-                state.happened(&me, Event::Cancel).await;
+                Box::pin(state.happened(&me, Event::Cancel)).await;
             }
             Message::Follow(node, ticket, reply) => {
                 let follow = follow(

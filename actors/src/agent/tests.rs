@@ -132,15 +132,18 @@ async fn a_server_that_lies_about_what_an_answer_cost_is_charged_within_what_is_
 
 #[tokio::test(start_paused = true)]
 async fn who_follows_a_run_is_warned_of_each_threshold_once() {
-    let stage = Stage::new(1, |_| say("a short answer")).await;
-    let run = stage.run(Goal { budget: 900, ..goal(Strategy::MapReduce, &[], 12) }).await;
-    let (_, events) = stage.end(run.id).await;
+    // As long as it may be: 200 tokens and the prompt's of 280.
+    let long = |_: &Generate| say((0..300).map(|i| format!("w{i}")).collect::<Vec<_>>().join(" "));
+    let stage = Stage::new(1, long).await;
+    let run = stage.run(Goal { budget: 280, ..goal(Strategy::Answer, &[], 0) }).await;
+    let (ended, events) = stage.end(run.id).await;
+    assert_eq!(ended.state, RunState::Completed, "{ended:?}");
     let warned = events.iter().filter_map(|event| match event {
         Event::Warning(warning) => Some((warning.severity, warning.thread, warning.max_tokens)),
         _ => None,
     });
     let warned: Vec<_> = warned.collect();
-    assert_eq!(warned.first(), Some(&(Severity::Warning, run.thread, 900)));
+    assert_eq!(warned.first(), Some(&(Severity::Warning, run.thread, 280)));
     assert!(warned.windows(2).all(|pair| pair[0].0 < pair[1].0), "{warned:?}");
 }
 
