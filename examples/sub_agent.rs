@@ -34,6 +34,7 @@ async fn main() -> anyhow::Result<()> {
         model: None,
         node: None,
         budget: 3000,
+        budget_cost: None,
         parent: None,
         documents: documents.map(|(name, text)| (name.into(), text.into())).into(),
         folder: None,
@@ -52,6 +53,7 @@ async fn main() -> anyhow::Result<()> {
                 println!("{:?} on {:?}: {}", run.state, run.node, run.output.unwrap_or_default());
             }
             agent::messages::Event::Budget { spent, max, .. } => println!("{spent} of {max} tokens"),
+            agent::messages::Event::Warning(warning) => println!("{}", warning.message),
             agent::messages::Event::End => break,
             agent::messages::Event::Run(_) => {}
         }

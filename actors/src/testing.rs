@@ -18,7 +18,7 @@ use skep_runtime::{
     Carrier, Directory, Env, Envelope, Error, Load, Member, Members, Metrics, NodeId, Stream, Tasks, Ticket,
     directory::Arrived,
     member::State,
-    store::{Medium, Store, Tear},
+    store::{self, Kind, Medium, Store, Tear},
     swarm::{self, Finding, Invite, Waiting},
 };
 use std::{
@@ -42,6 +42,7 @@ pub struct Swarm {
     mesh: Arc<Mesh>,
     nodes: Vec<Node>,
     real: bool,
+    files: bool,
     home: PathBuf,
 }
 
@@ -56,19 +57,25 @@ struct Node {
 impl Swarm {
     /// `n` simulated nodes: seeded, no thread, no process. For paused time.
     pub async fn new(n: usize) -> Swarm {
-        Swarm::build(n, false).await
+        Swarm::build(n, false, false).await
     }
 
     /// `n` nodes that use this machine: threads and processes. For real time.
     pub async fn of_machine(n: usize) -> Swarm {
-        Swarm::build(n, true).await
+        Swarm::build(n, true, false).await
     }
 
-    async fn build(n: usize, real: bool) -> Swarm {
+    /// The same, with stores on this machine's disk: for measurements. [`Swarm::kill`] and [`Swarm::restart`] are not for
+    /// these.
+    pub async fn of_disk(n: usize) -> Swarm {
+        Swarm::build(n, true, true).await
+    }
+
+    async fn build(n: usize, real: bool, files: bool) -> Swarm {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let unique = format!("skep-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let home = std::env::temp_dir().join(unique);
-        let mut swarm = Swarm { mesh: Arc::default(), nodes: Vec::new(), real, home };
+        let mut swarm = Swarm { mesh: Arc::default(), nodes: Vec::new(), real, files, home };
         for i in 0..n {
             let medium = Medium::new();
             let node = swarm.boot(i, medium, (0..n).map(member)).await;
@@ -163,8 +170,12 @@ impl Swarm {
         let home = self.home.join(name(i));
         std::fs::create_dir_all(home.join("models")).expect("the temporary folder can be written");
         let (root, _) = Actor::spawn(None, Root, ()).await.expect("an actor without state starts");
-        let disk = medium.open().expect("a medium is opened once at a time");
-        let store = Store::new(Arc::new(disk)).expect("memory needs no thread");
+        let store = if self.files {
+            store::open(&store::Config::new(Kind::Redb, home.join("store"))).expect("the folder can be written").store
+        } else {
+            let disk = medium.open().expect("a medium is opened once at a time");
+            Store::new(Arc::new(disk)).expect("memory needs no thread")
+        };
         let swarm: Arc<dyn skep_runtime::Swarm> = Arc::new(Door { me, mesh: self.mesh.clone() });
         let ledger =
             Ledger::open(&env, &store, &directory, &members, &swarm, tasks.spawner()).expect("memory can be read");

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Context,
-    budget::{self, BudgetError},
+    budget::{self, BudgetError, Limit},
     defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
     node::{NodeError, lookup},
 };
@@ -338,7 +338,7 @@ async fn open_budget(context: &Context, goal: &Goal, thread: Uuid) -> Result<(),
         let adopt = Wire((thread, goal.budget_owner(context.directory.id())));
         return Ok(budget.ask(ASK_TIMEOUT, |reply| budget::Message::Adopt(adopt, reply)).await?);
     }
-    let open = Wire((thread, goal.budget));
+    let open = Wire((thread, Limit { tokens: goal.budget, cost: goal.budget_cost }));
     let opened = budget.ask(ASK_TIMEOUT, |reply| budget::Message::Open(open, reply)).await?;
     Ok(opened.map(drop)?)
 }

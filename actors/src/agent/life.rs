@@ -12,7 +12,7 @@ use super::{
     thinking::{Thought, Unthought},
     tools,
 };
-use crate::{budget::BudgetError, pipeline::Turn};
+use crate::pipeline::Turn;
 use serde_json::Value;
 use skep_runtime::NodeId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -236,7 +236,7 @@ impl Life {
         let reason = error.to_string();
         // It may have started all the same, its answer lost.
         actions.extend(self.children.out().filter(|(out, _)| *out == id).map(|(id, node)| Action::Stop(id, node)));
-        let exhausted = matches!(error, AgentError::Budget(BudgetError::Exhausted { .. }));
+        let exhausted = matches!(&error, AgentError::Budget(error) if error.is_exhausted());
         let gone = match error {
             AgentError::Invalid { .. }
             | AgentError::Rights(_)
@@ -433,6 +433,7 @@ impl Life {
                 model: self.run.goal.model.clone(),
                 node: None,
                 budget: self.share(),
+                budget_cost: None,
                 parent: Some(parent),
                 documents: errand.documents,
                 folder: None,
@@ -549,6 +550,7 @@ mod tests {
             model: None,
             node: None,
             budget: 1000,
+            budget_cost: None,
             parent,
             documents: Vec::new(),
             folder: None,

@@ -1,7 +1,10 @@
 //! What a node's AgentsActor can be told and asked, and the record of a run.
 
 use super::Warrant;
-use crate::{budget::BudgetError, pipeline::Turn};
+use crate::{
+    budget::{BudgetError, Warning},
+    pipeline::Turn,
+};
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
@@ -61,6 +64,9 @@ pub struct Goal {
     pub node: Option<String>,
     /// The tokens that it and its sub-agents may spend in all. For a sub-agent: the most it may lease.
     pub budget: u64,
+    /// The money that it and its sub-agents may spend in all, in millionths; `None` is as much as the tokens cost. Of the
+    /// thread alone: a sub-agent has none of its own.
+    pub budget_cost: Option<u64>,
     /// Whose sub-agent it is; `None` for a goal that a person or a client gave.
     pub parent: Option<Parent>,
     /// Documents for `map_reduce`: name and text. 4 MiB in all; larger goes by `folder`.
@@ -300,6 +306,8 @@ pub enum Event {
         /// The budget.
         max: u64,
     },
+    /// The thread's budget has passed a threshold: each is sent once to whoever follows, those passed before too.
+    Warning(Warning),
     /// The run has ended; nothing follows.
     End,
 }

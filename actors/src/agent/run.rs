@@ -160,21 +160,21 @@ impl Actor for Agent {
         }
         // Before it says who is up: a parent's node may have died while the run was on its way here.
         let (watcher, mut changes) = (me.clone(), state.context.members.changes());
-        state.tasks.spawn(async move {
+        state.tasks.spawn(Box::pin(async move {
             loop {
                 changes.borrow_and_update();
                 if watcher.cast(Message::Happened(Event::Picture)).is_err() || changes.changed().await.is_err() {
                     return;
                 }
             }
-        });
+        }));
         let (thinking, goal, sample) =
             (state.thinking.clone(), state.life.run().goal.goal.clone(), std::mem::take(&mut state.sample));
-        state.tasks.spawn(async move {
+        state.tasks.spawn(Box::pin(async move {
             let room = thinking.room(&goal, &sample).await;
             // The actor that would take it owns this task.
             let _ = me.cast(Message::Happened(Event::Ready(room)));
-        });
+        }));
         Ok(())
     }
 
@@ -185,15 +185,16 @@ impl Actor for Agent {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Happened(event) => state.happened(&me, event).await,
+            // Boxed, here and below: an agent that waits would keep room for all that it may ever do, several times.
+            Message::Happened(event) => Box::pin(state.happened(&me, event)).await,
             Message::Moved(run, reply) => {
                 state.family.send_modify(|family| family.put((*run).clone()));
-                state.happened(&me, Event::Moved(run)).await;
+                Box::pin(state.happened(&me, Event::Moved(run))).await;
                 drop(reply.send(Wire(())));
             }
             Message::Cancel(reply) => {
                 state.cancelled.push(reply);
-                state.happened(&me, Event::Cancel).await;
+                Box::pin(state.happened(&me, Event::Cancel)).await;
             }
             Message::Spawn(args, reply) => {
                 let spawned = state.spawn(&me, &args).await;
@@ -468,7 +469,7 @@ async fn follow(
         Err(error) => return drop(reply.send(Wire(Err(error.into())))),
     };
     drop(reply.send(Wire(Ok(()))));
-    let mut version = 0;
+    let (mut version, mut warned) = (0, None);
     loop {
         let (runs, now, over) = {
             let family = family.borrow_and_update();
@@ -481,10 +482,10 @@ async fn follow(
                 return;
             }
         }
-        if let Some(event) = budget_event(&context, thread).await
-            && write(&mut stream, &event).await.is_err()
-        {
-            return;
+        for event in budget_events(&context, thread, &mut warned).await {
+            if write(&mut stream, &event).await.is_err() {
+                return;
+            }
         }
         // An actor that failed leaves its picture as it was; the end is the end.
         if over || family.changed().await.is_err() {
@@ -499,11 +500,12 @@ async fn follow(
 /// Writes what there is of a run that is not at work.
 pub(super) async fn replay(context: &Context, node: NodeId, ticket: Ticket, run: Run) -> Result<(), AgentError> {
     let mut stream = context.directory.open(node, ticket).await?;
-    let budget = budget_event(context, run.thread).await;
-    let events = [Some(messages::Event::Run(Box::new(run))), budget, Some(messages::Event::End)];
+    let budget = budget_events(context, run.thread, &mut None).await;
+    let events = std::iter::once(messages::Event::Run(Box::new(run))).chain(budget).chain([messages::Event::End]);
+    let events: Vec<messages::Event> = events.collect();
     let context = context.clone();
     context.tasks.spawn(async move {
-        for event in events.into_iter().flatten() {
+        for event in events {
             if write(&mut stream, &event).await.is_err() {
                 return;
             }
@@ -513,10 +515,15 @@ pub(super) async fn replay(context: &Context, node: NodeId, ticket: Ticket, run:
     Ok(())
 }
 
-async fn budget_event(context: &Context, thread: Uuid) -> Option<messages::Event> {
+/// Where the thread's budget stands, and the thresholds that it has passed since it was last looked at.
+async fn budget_events(context: &Context, thread: Uuid, warned: &mut Option<budget::Severity>) -> Vec<messages::Event> {
     let budget = context.directory.here::<budget::Message>(budget::NAME);
-    let known = budget.ask(GATHER_TIMEOUT, |reply| budget::Message::Get(Wire(thread), reply)).await.ok()?.ok()?;
-    Some(messages::Event::Budget { spent: known.spent(), held: known.reserved + known.leased, max: known.max })
+    let known = budget.ask(GATHER_TIMEOUT, |reply| budget::Message::Get(Wire(thread), reply)).await;
+    let Ok(Ok(known)) = known else { return Vec::new() };
+    let stands = messages::Event::Budget { spent: known.spent(), held: known.reserved + known.leased, max: known.max };
+    let warnings = budget::Warning::since(*warned, &known).into_iter().map(messages::Event::Warning);
+    *warned = known.warned.max(*warned);
+    std::iter::once(stands).chain(warnings).collect()
 }
 
 async fn write(stream: &mut Stream, event: &messages::Event) -> Result<(), Error> {

@@ -4,11 +4,11 @@ use super::{
     AgentError, Event, Goal, Message, Parent, Run, RunState, Strategy, Warrant,
     children::RESTARTED,
     run::RUN_TIME_MAX,
-    stage::{Stage, goal},
+    stage::{CONTEXT_TOKENS, DEAR, FREE, Stage, goal},
     tools::{list_cluster_nodes, read_file, run_task, spawn_sub_agent},
 };
 use crate::{
-    budget::BudgetError,
+    budget::{BudgetError, Severity},
     pipeline::Generate,
     scheduler::{
         self, Record, Spec, State,
@@ -111,6 +111,40 @@ async fn a_sub_agent_whose_node_dies_is_started_elsewhere_and_the_answer_still_c
     assert_eq!(run.children.len(), 3);
     let budget = stage.budget(run.id).await;
     assert!(budget.spent() >= stage.generated(), "what the dead node held counts as spent: {budget:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lies_about_what_an_answer_cost_is_charged_within_what_is_known() {
+    let gratis = |request: &Generate| request.turns.iter().any(|turn| turn.content.contains("gratis"));
+    let stage = Stage::new(1, move |request| say(if gratis(request) { FREE } else { DEAR })).await;
+    let spent = async |words: &str| {
+        let run = stage.run(Goal { goal: words.into(), budget: 5000, ..goal(Strategy::Answer, &[], 0) }).await;
+        let (run, _) = stage.end(run.id).await;
+        assert_eq!(run.state, RunState::Completed, "{run:?}");
+        (stage.budget(run.id).await.spent(), run.tokens)
+    };
+    let before = stage.generated();
+    let (spent_free, tokens) = spent("gratis").await;
+    assert_eq!((spent_free, tokens), (stage.generated() - before, stage.generated() - before), "cached is not free");
+    let (spent_dear, _) = spent("what it takes").await;
+    assert!(spent_dear < u64::from(CONTEXT_TOKENS), "no more is charged than was asked for: {spent_dear}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_a_run_is_warned_of_each_threshold_once() {
+    // As long as it may be: 200 tokens and the prompt's of 280.
+    let long = |_: &Generate| say((0..300).map(|i| format!("w{i}")).collect::<Vec<_>>().join(" "));
+    let stage = Stage::new(1, long).await;
+    let run = stage.run(Goal { budget: 280, ..goal(Strategy::Answer, &[], 0) }).await;
+    let (ended, events) = stage.end(run.id).await;
+    assert_eq!(ended.state, RunState::Completed, "{ended:?}");
+    let warned = events.iter().filter_map(|event| match event {
+        Event::Warning(warning) => Some((warning.severity, warning.thread, warning.max_tokens)),
+        _ => None,
+    });
+    let warned: Vec<_> = warned.collect();
+    assert_eq!(warned.first(), Some(&(Severity::Warning, run.thread, 280)));
+    assert!(warned.windows(2).all(|pair| pair[0].0 < pair[1].0), "{warned:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -267,7 +267,7 @@ impl Desk {
         });
         let estate = budget::messages::Estate {
             thread: id,
-            max: thread.budget,
+            max: thread.budget.into(),
             prompt: thread.prompt.saturating_add(own.0),
             completion: thread.completion.saturating_add(own.1),
             out: out.collect(),
@@ -424,7 +424,7 @@ impl Desk {
         self.make_room().await?;
         let frame = organism::frame(&self.context.ledger)?;
         let (id, tokens) = (self.context.env.id(), new.budget.or(frame.thread_tokens).unwrap_or(THREAD_TOKENS));
-        self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Open(Wire((id, tokens)), reply)).await??;
+        self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Open(Wire((id, tokens.into())), reply)).await??;
         let opened = self.core().open(id, new, tokens, self.now_ms());
         if opened.is_err() {
             self.settle(id).await;

@@ -52,6 +52,7 @@ fn goal(goal: &str) -> Goal {
         model: None,
         node: None,
         budget: 10,
+        budget_cost: None,
         parent: None,
         documents: vec![],
         folder: None,

@@ -91,6 +91,7 @@ fn goal(model: &str) -> Goal {
         model: Some(model.into()),
         node: None,
         budget: BUDGET_TOKENS,
+        budget_cost: None,
         parent: None,
         documents: documents.collect(),
         folder: None,
