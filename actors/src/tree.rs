@@ -3,7 +3,7 @@
 //! The program and the simulator both start this list, so that what is simulated is what runs. Actors of one run,
 //! task, shard or pipeline are not here: they come and go under the actor that starts them.
 
-use crate::{Context, agent, blob, budget, cron, goal, ledger, model, node, ownership, scheduler, worker};
+use crate::{Context, agent, blob, budget, cron, event, goal, ledger, model, node, ownership, scheduler, worker};
 use skep_runtime::supervise::{Children, Start};
 
 /// The actors of a node, in the order in which they start: later ones ask earlier ones.
@@ -22,6 +22,7 @@ pub fn children(context: &Context) -> Children {
         child!(ledger::NAME, ledger::start),
         child!(ownership::NAME, ownership::start),
         child!(node::NAME, node::start),
+        child!(event::NAME, event::start),
         child!(blob::NAME, blob::start),
         child!(scheduler::NAME, scheduler::start),
         child!(goal::NAME, goal::start),

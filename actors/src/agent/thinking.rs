@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Context,
     budget::{self, BudgetError, Reservation, Spent},
+    event::{self, What},
     model::{
         self,
         messages::{Serve, Served},
@@ -264,7 +265,13 @@ impl Thinking {
         };
         let opened = expected.opened().await;
         let stream = opened.map_err(|e| Broken::new(Attempt::free(e, true), Cost::Known(count, 0)))?;
-        read(stream, count, u64::from(max_tokens), stop).await.map(Some)
+        let told = |delta: &str| {
+            self.context.events.publish(|| {
+                let thread_id = self.thread.to_string().into();
+                What::StreamChunk(event::what::Chunk { thread_id, agent_id: self.agent.as_str().into(), delta: delta.into() })
+            });
+        };
+        read(stream, (count, u64::from(max_tokens)), stop, told).await.map(Some)
     }
 
     async fn served(&self) -> Result<(Served, u64), Attempt> {
@@ -338,12 +345,12 @@ enum Cost {
 }
 
 /// Reads the text to its end, or to where it begins to repeat itself: text, tokens of the prompt, tokens of the
-/// completion, of which there are `most`.
+/// completion, of which there are `most`. Each piece is `told` as it comes.
 async fn read(
     mut stream: Stream,
-    count: u64,
-    most: u64,
+    (count, most): (u64, u64),
     stop: &CancellationToken,
+    told: impl Fn(&str),
 ) -> Result<(String, u64, u64), Broken> {
     let (mut text, mut repetition) = (String::new(), Repetition::default());
     loop {
@@ -357,6 +364,7 @@ async fn read(
         };
         let (reason, again, cost) = match next {
             Ok(Ok(Some(Chunk::Text(more)))) if text.len() + more.len() <= TEXT_BYTES_MAX => {
+                told(&more);
                 text.push_str(&more);
                 let Some(own) = repetition.own(&text) else { continue };
                 // The rest would be more of the same: what it said once is its answer.
