@@ -20,6 +20,8 @@ pub enum Tag {
     Workers,
     /// Goals, worked on by agents within a budget of tokens
     Agents,
+    /// What happens, told as it happens
+    Events,
     /// Language models: on disk, planned, served
     Llm,
     /// What OpenAI's clients expect
