@@ -13,8 +13,8 @@ const LINE_CHARS_MAX: usize = 120;
 
 /// What says most about an event, in the order in which it is shown.
 const TOLD: [&str; 14] = [
-    "status", "state", "name", "command", "goal", "step", "tool", "role", "delta", "content", "model", "detail", "error",
-    "count",
+    "status", "state", "name", "command", "goal", "step", "tool", "role", "delta", "content", "model", "detail",
+    "error", "count",
 ];
 
 #[derive(Args)]
@@ -98,7 +98,8 @@ mod tests {
             "command": "exit\n3", "error": null, "attempts": 1 });
         let shown = anstream::adapter::strip_str(&line("task_updated", &task, &mut names)).to_string();
         assert_eq!(shown, "07:30:15 task_updated     alder      failed exit 3");
-        let node = json!({ "id": "zyxwvutsrqp", "name": "birch\u{1b}[2J", "status": "online", "node_id": "zyxwvutsrqp" });
+        let node =
+            json!({ "id": "zyxwvutsrqp", "name": "birch\u{1b}[2J", "status": "online", "node_id": "zyxwvutsrqp" });
         let shown = anstream::adapter::strip_str(&line("node_joined", &node, &mut names)).to_string();
         assert!(shown.contains("birch[2J") && !shown.contains('\u{1b}'), "{shown}");
     }

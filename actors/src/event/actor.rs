@@ -1,9 +1,6 @@
 //! EventsActor: lets other nodes follow what happens here, and follows them while somebody listens here.
 
-use super::{
-    Message, NAME, follow,
-    messages::FollowError,
-};
+use super::{Message, NAME, follow, messages::FollowError};
 use crate::Context;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use skep_runtime::{Error, Reach, Tasks, Wire};

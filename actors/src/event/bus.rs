@@ -48,7 +48,12 @@ impl Events {
     /// [`Events::reach`].
     pub fn subscribe(&self) -> Subscription {
         let ring = self.shared.ring.subscribe();
-        Subscription { events: self.clone(), ring, own: false, _listening: Some(Listening::new(&self.shared.listeners)) }
+        Subscription {
+            events: self.clone(),
+            ring,
+            own: false,
+            _listening: Some(Listening::new(&self.shared.listeners)),
+        }
     }
 
     /// Waits until the events of all members that are up come in, at most so long. Those that don't are returned.

@@ -18,7 +18,7 @@
 //! Not here: who may listen, and the form in which they are told (`api`).
 
 mod actor;
-mod bus;
+pub mod bus;
 mod follow;
 pub mod messages;
 mod sight;

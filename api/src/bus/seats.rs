@@ -68,8 +68,7 @@ mod tests {
     #[test]
     fn one_address_has_some_seats_and_a_left_one_is_free_again() {
         let seats = Seats::default();
-        let mut taken: Vec<Seat> =
-            (0..LISTENERS_PER_ADDRESS_MAX).map(|_| seats.take(address(1)).unwrap()).collect();
+        let mut taken: Vec<Seat> = (0..LISTENERS_PER_ADDRESS_MAX).map(|_| seats.take(address(1)).unwrap()).collect();
         assert_eq!(seats.take(address(1)).unwrap_err().status(), StatusCode::TOO_MANY_REQUESTS);
         let mapped = "::ffff:127.0.0.1".parse().unwrap();
         assert!(seats.take(Some(mapped)).is_err(), "an address has one form");

@@ -62,7 +62,8 @@ impl Type for Shown {
     fn register(registry: &mut Registry) {
         registry.create_schema::<Self, _>(Self::name().into(), |_| {
             let text = |description, format, enum_items| {
-                let text = MetaSchema { description: Some(description), format, enum_items, ..MetaSchema::new("string") };
+                let text =
+                    MetaSchema { description: Some(description), format, enum_items, ..MetaSchema::new("string") };
                 MetaSchemaRef::Inline(Box::new(text))
             };
             let names = ["connected", "dropped"].iter().chain(What::NAMES).map(|name| json!(name)).collect();

@@ -172,3 +172,192 @@ where
         Err(_) => Err(End::Stuck),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::seats::Seats;
+    use futures::channel::mpsc;
+    use skep_actors::{
+        event::{What, bus::EVENTS_MAX, what::Failure},
+        testing::Swarm,
+    };
+    use std::{
+        pin::Pin,
+        task::{Context as Task, Poll},
+    };
+    use tokio::time::advance;
+
+    /// A client at the other end of two channels.
+    struct Client {
+        says: mpsc::UnboundedSender<io::Result<Message>>,
+        hears: mpsc::Receiver<Message>,
+        context: Context,
+        closing: CancellationToken,
+        seats: Seats,
+        _swarm: Swarm,
+    }
+
+    struct Socket(mpsc::UnboundedReceiver<io::Result<Message>>, mpsc::Sender<Message>);
+
+    impl Stream for Socket {
+        type Item = io::Result<Message>;
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<Option<Self::Item>> {
+            self.0.poll_next_unpin(cx)
+        }
+    }
+
+    impl Sink<Message> for Socket {
+        type Error = io::Error;
+        fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<io::Result<()>> {
+            self.1.poll_ready_unpin(cx).map_err(io::Error::other)
+        }
+        fn start_send(mut self: Pin<&mut Self>, item: Message) -> io::Result<()> {
+            self.1.start_send_unpin(item).map_err(io::Error::other)
+        }
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<io::Result<()>> {
+            self.1.poll_flush_unpin(cx).map_err(io::Error::other)
+        }
+        fn poll_close(mut self: Pin<&mut Self>, cx: &mut Task<'_>) -> Poll<io::Result<()>> {
+            self.1.poll_close_unpin(cx).map_err(io::Error::other)
+        }
+    }
+
+    impl Client {
+        /// A client that was let in; it takes no frame that it doesn't read, but for one.
+        async fn new() -> Client {
+            let swarm = Swarm::new(1).await;
+            let (says, said) = mpsc::unbounded();
+            let (tell, hears) = mpsc::channel(0);
+            let (context, closing, seats) = (swarm.context(0).clone(), CancellationToken::new(), Seats::default());
+            let listener = Listener {
+                context: context.clone(),
+                subscription: context.events.subscribe(),
+                closing: closing.clone(),
+                seat: seats.take(None).unwrap(),
+            };
+            context.tasks.spawn(serve(Socket(said, tell), listener));
+            Client { says, hears, context, closing, seats, _swarm: swarm }
+        }
+
+        fn publish(&self, text: &str) {
+            self.context.events.publish(|| What::Error(Failure { detail: text.into() }));
+        }
+
+        async fn hear(&mut self) -> Message {
+            timeout(SILENCE_TIMEOUT * 2, self.hears.next()).await.expect("a frame comes").expect("it goes on")
+        }
+
+        /// The next frame's kind.
+        async fn kind(&mut self) -> String {
+            match self.hear().await {
+                Message::Text(text) => {
+                    serde_json::from_str::<serde_json::Value>(&text).unwrap()["type"].as_str().unwrap().to_owned()
+                }
+                other => format!("{other:?}"),
+            }
+        }
+
+        async fn close(&mut self) -> (CloseCode, String) {
+            loop {
+                if let Message::Close(Some(why)) = self.hear().await {
+                    return why;
+                }
+            }
+        }
+
+        /// Waits until it is no longer served.
+        async fn left(&mut self) {
+            while self.hears.next().await.is_some() {}
+            assert!(format!("{:?}", self.seats).contains("{}"), "its seat is free");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_told_what_it_asked_for() {
+        let mut client = Client::new().await;
+        assert_eq!(client.kind().await, "connected");
+        client.publish("a");
+        assert_eq!(client.kind().await, "error");
+        client.says.unbounded_send(Ok(Message::text("hello"))).unwrap();
+        assert_eq!(client.kind().await, "ack");
+        client.says.unbounded_send(Ok(Message::text(r#"{"cmd":"subscribe","events":["message"]}"#))).unwrap();
+        assert_eq!(client.kind().await, "subscribed");
+        client.publish("not wanted");
+        client.says.unbounded_send(Ok(Message::text("hello"))).unwrap();
+        assert_eq!(client.kind().await, "ack", "what it doesn't want it is not told");
+        client.says.close_channel();
+        client.left().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_falls_behind_is_told_how_far() {
+        let mut client = Client::new().await;
+        assert_eq!(client.kind().await, "connected");
+        for _ in 0..EVENTS_MAX + 3 {
+            client.publish("a");
+        }
+        assert_eq!(client.close().await, (CloseCode::Again, too_slow(3)));
+        client.says.close_channel();
+        client.left().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_doesn_t_read_is_given_up_and_nobody_waits() {
+        let mut client = Client::new().await;
+        assert_eq!(client.kind().await, "connected");
+        for _ in 0..10 {
+            client.publish("a");
+        }
+        // Long before it would be missed for its silence.
+        advance(SEND_TIMEOUT / 2).await;
+        for _ in 0..3 {
+            tokio::time::sleep(SEND_TIMEOUT).await;
+        }
+        assert!(format!("{:?}", client.seats).contains("{}"), "its seat is free");
+        client.left().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_is_pinged_and_then_told_goodbye() {
+        let mut client = Client::new().await;
+        assert_eq!(client.kind().await, "connected");
+        let start = Instant::now();
+        assert_eq!(client.hear().await, Message::ping([]));
+        assert_eq!(start.elapsed().as_secs(), PING_PERIOD.as_secs());
+        client.says.unbounded_send(Ok(Message::pong([]))).unwrap();
+        let (code, why) = client.close().await;
+        assert!(code == CloseCode::Policy && why.contains("90 s"), "{why}");
+        assert_eq!(start.elapsed().as_secs(), (PING_PERIOD + SILENCE_TIMEOUT).as_secs(), "a pong is a sign of life");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_understood_is_an_end_with_a_reason() {
+        let long = || Err(io::Error::other("Space limit exceeded: Message too long: 65537 > 65536"));
+        let odd = || Err(io::Error::other("WebSocket protocol error: Reserved bits are non-zero"));
+        for (said, code) in [
+            (Ok(Message::binary([1])), CloseCode::Unsupported),
+            (long(), CloseCode::Size),
+            (odd(), CloseCode::Protocol),
+        ] {
+            let mut client = Client::new().await;
+            assert_eq!(client.kind().await, "connected");
+            client.says.unbounded_send(said).unwrap();
+            assert_eq!(client.close().await.0, code);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stops_says_so() {
+        let mut client = Client::new().await;
+        assert_eq!(client.kind().await, "connected");
+        client.closing.cancel();
+        assert_eq!(client.close().await, (CloseCode::Away, "this node stops".into()));
+        client.left().await;
+    }
+
+    #[test]
+    fn what_a_client_is_told_at_the_end_fits_a_close_frame() {
+        assert!(too_slow(u64::MAX).len() <= 123);
+    }
+}

@@ -58,8 +58,7 @@ impl EventStreams {
         let address = request.remote_addr().as_socket_addr().copied();
         let seat = self.seats.take(address.map(|address| address.ip()))?;
         let (frames, unread) = mpsc::channel(LISTENER_FRAMES_MAX);
-        let (context, room, subscription) =
-            (self.context.clone(), self.room.clone(), self.context.events.subscribe());
+        let (context, room, subscription) = (self.context.clone(), self.room.clone(), self.context.events.subscribe());
         self.context.tasks.spawn(async move {
             let tell = tell(&context, &room, filter, subscription, &frames);
             let stuck = tokio::select! {
@@ -77,7 +76,6 @@ impl EventStreams {
         Ok(events(shown, |shown| shown.name))
     }
 }
-
 
 /// Tells a client what happens until the server stops or it is too slow. `true`: it doesn't read at all.
 async fn tell(

@@ -29,7 +29,6 @@ impl Tickets {
     }
 }
 
-
 /// A ticket.
 #[derive(Object)]
 #[oai(rename = "SocketTicket")]
