@@ -166,8 +166,10 @@ async fn another_sites_page_can_t_take_over_a_socket_and_no_token_goes_by_a_url(
 
     let evil = "https://evil.example";
     let neighbour = "http://127.0.0.1:1";
-    for origin in [evil, neighbour, "null", "http://localhost.evil.example", &ours.replace("http", "ws")] {
-        for credential in [("cookie", cookie.as_str()), ("authorization", &bearer), ("x-api-key", &alder.token)] {
+    let scheme = ours.replace("http", "ws");
+    let credentials = [("cookie", cookie.as_str()), ("authorization", bearer.as_str()), ("x-api-key", alder.token.as_str())];
+    for origin in [evil, neighbour, "null", "http://localhost.evil.example", scheme.as_str()] {
+        for credential in credentials {
             let (status, problem) = refused(&alder, "/ws", &[credential, ("origin", origin)]).await;
             assert_eq!((status, &problem["code"]), (403, &json!("wrong_origin")), "{origin}: {problem}");
         }

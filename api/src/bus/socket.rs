@@ -104,7 +104,7 @@ where
                 let seconds = SILENCE_TIMEOUT.as_secs();
                 return End::Told(CloseCode::Policy, format!("nothing came for {seconds} s, not even an answer to a ping"));
             }
-            _ = pings.tick() => Message::ping([]),
+            _ = pings.tick() => Message::Ping(Vec::new()),
             event = subscription.next() => match event {
                 Heard::Event(event) => {
                     let shown = Shown::from(&*event);
@@ -323,9 +323,9 @@ mod tests {
         let mut client = Client::new().await;
         assert_eq!(client.kind().await, "connected");
         let start = Instant::now();
-        assert_eq!(client.hear().await, Message::ping([]));
+        assert_eq!(client.hear().await, Message::Ping(Vec::new()));
         assert_eq!(start.elapsed().as_secs(), PING_PERIOD.as_secs());
-        client.says.unbounded_send(Ok(Message::pong([]))).unwrap();
+        client.says.unbounded_send(Ok(Message::Pong(Vec::new()))).unwrap();
         let (code, why) = client.close().await;
         assert!(code == CloseCode::Policy && why.contains("90 s"), "{why}");
         assert_eq!(start.elapsed().as_secs(), (PING_PERIOD + SILENCE_TIMEOUT).as_secs(), "a pong is a sign of life");
@@ -336,7 +336,7 @@ mod tests {
         let long = || Err(io::Error::other("Space limit exceeded: Message too long: 65537 > 65536"));
         let odd = || Err(io::Error::other("WebSocket protocol error: Reserved bits are non-zero"));
         for (said, code) in [
-            (Ok(Message::binary([1])), CloseCode::Unsupported),
+            (Ok(Message::Binary(vec![1])), CloseCode::Unsupported),
             (long(), CloseCode::Size),
             (odd(), CloseCode::Protocol),
         ] {
