@@ -94,7 +94,9 @@ impl Events {
 
     /// This node's events come in until that is dropped.
     pub(super) fn comes_in(&self, node: NodeId) -> ComesIn {
-        self.shared.followed.send_modify(|followed| drop(followed.get_or_insert_default().insert(node)));
+        self.shared.followed.send_modify(|followed| {
+            followed.get_or_insert_default().insert(node);
+        });
         ComesIn { events: self.clone(), node }
     }
 }

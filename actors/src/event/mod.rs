@@ -30,7 +30,7 @@ pub mod what;
 pub use actor::start;
 pub use bus::{Events, Heard, Subscription};
 pub use messages::Message;
-pub use text::Text;
+pub use text::{TEXT_BYTES_MAX, Text};
 pub use what::{Event, What};
 
 /// The published name of a node's EventsActor.

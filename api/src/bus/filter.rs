@@ -86,7 +86,7 @@ impl Filter {
         }
         let remove = |part: &mut Option<BTreeSet<String>>, names: &Option<Vec<String>>| {
             if let (Some(part), Some(names)) = (part, names) {
-                names.iter().for_each(|name| drop(part.remove(name)));
+                part.retain(|name| !names.contains(name));
             }
         };
         remove(&mut self.events, &named.events);
