@@ -4,7 +4,7 @@ use crate::{
     Config,
     app::app_in,
     door::Door,
-    limits::{IDLE_TIMEOUT, SHUTDOWN_TIMEOUT},
+    limits::{CLOSE_TIMEOUT, IDLE_TIMEOUT, SHUTDOWN_TIMEOUT},
     room::Room,
 };
 use skep_actors::Context;
@@ -44,10 +44,13 @@ impl Server {
         };
         let closed = CancellationToken::new();
         let _all = closed.clone().drop_guard();
-        poem::Server::new_with_acceptor(Door::new(listener, closed, room))
+        let served = poem::Server::new_with_acceptor(Door::new(listener, closed, room.clone()))
             .name("api")
             .idle_timeout(IDLE_TIMEOUT)
             .run_with_graceful_shutdown(app, shutdown, Some(SHUTDOWN_TIMEOUT))
-            .await
+            .await;
+        // Sockets are told why they are closed.
+        room.emptied(CLOSE_TIMEOUT).await;
+        served
     }
 }

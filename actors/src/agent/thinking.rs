@@ -268,7 +268,11 @@ impl Thinking {
         let told = |delta: &str| {
             self.context.events.publish(|| {
                 let thread_id = self.thread.to_string().into();
-                What::StreamChunk(event::what::Chunk { thread_id, agent_id: self.agent.as_str().into(), delta: delta.into() })
+                What::StreamChunk(event::what::Chunk {
+                    thread_id,
+                    agent_id: self.agent.as_str().into(),
+                    delta: delta.into(),
+                })
             });
         };
         read(stream, (count, u64::from(max_tokens)), stop, told).await.map(Some)

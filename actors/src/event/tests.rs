@@ -85,7 +85,7 @@ async fn what_happens_on_one_node_is_heard_on_the_other_and_once() {
     all.sort_by_key(|(node, _)| *node);
     let twice = |event: (NodeId, What)| [event.clone(), event];
     assert_eq!(all, [twice(of(0, "from here")), twice(of(1, "from there"))].concat());
-    assert!(timeout(PATIENCE, said(&mut near)).await.is_err(), "nothing is told twice");
+    assert!(timeout(PATIENCE / 2, said(&mut near)).await.is_err(), "nothing is told twice");
 }
 
 #[tokio::test(start_paused = true)]

@@ -155,6 +155,8 @@ async fn inject(_: &Context, message: Inject) -> Shown {
 /// What a frame that is none, or too large, comes to.
 fn broken(error: &io::Error) -> End {
     match error.to_string() {
+        // A process that was killed, a machine that is gone.
+        text if text.contains("without closing handshake") => End::Gone,
         text if text.contains("too long") || text.contains("too big") => {
             End::Told(CloseCode::Size, "a frame has 64 KiB at most".into())
         }

@@ -121,7 +121,8 @@ async fn tell(
 
 /// The names in a list; one that no event has is a mistake, and would be waited for in vain.
 fn names(types: &str) -> Result<Vec<String>, Problem> {
-    let names: Vec<String> = types.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let names: Vec<String> =
+        types.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     match names.iter().find(|name| !What::NAMES.contains(&name.as_str())) {
         Some(unknown) => {
             let known = What::NAMES.join(", ");

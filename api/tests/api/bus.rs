@@ -13,7 +13,10 @@ use skep_api::{
     limits::{LISTENERS_PER_ADDRESS_MAX, SOCKET_FRAME_BYTES_MAX},
 };
 use std::net::SocketAddr;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error, Message, client::IntoClientRequest, protocol::frame::coding::CloseCode},
@@ -126,7 +129,7 @@ async fn a_stream_tells_what_was_asked_for_and_when_it_could_not_keep_up() {
 struct Served {
     swarm: Swarm,
     address: SocketAddr,
-    _stop: tokio_util::sync::DropGuard,
+    stop: CancellationToken,
 }
 
 type Socket = WebSocketStream<TcpStream>;
@@ -140,7 +143,7 @@ impl Served {
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let server = Server::new(swarm.context(0).clone(), config).serve(listener, stop.clone().cancelled_owned());
         swarm.context(0).tasks.spawn(async move { server.await.unwrap() });
-        Served { swarm, address, _stop: stop.drop_guard() }
+        Served { swarm, address, stop }
     }
 
     async fn open(&self) -> Result<Socket, Error> {
@@ -223,4 +226,33 @@ async fn one_address_has_ten_sockets_and_a_closed_one_is_free_again() {
     leaves.close(None).await.unwrap();
     while leaves.next().await.is_some() {}
     served.listen().await;
+}
+
+#[tokio::test]
+async fn a_client_is_told_that_the_server_stops() {
+    let served = Served::new().await;
+    let mut socket = served.listen().await;
+    served.stop.cancel();
+    assert_eq!(closed(&mut socket).await, (CloseCode::Away, "this node stops".into()));
+}
+
+#[tokio::test]
+async fn who_never_reads_a_stream_is_cut_off() {
+    let served = Served::new().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // Of what the kernel keeps for a client that doesn't read, little.
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let mut stream = socket.connect(served.address).await.unwrap();
+    let host = served.address;
+    let head = format!("GET /api/events HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.read_exact(&mut [0; 12]).await.unwrap();
+    // Less than the ring holds, and more than the kernel does.
+    for _ in 0..EVENTS_MAX / 2 {
+        served.swarm.context(0).events.publish(|| word(&"x".repeat(2048)));
+    }
+    // What it says is not read either while its answer is stuck; once it is cut off, saying more fails.
+    while stream.write_all(&[b'x'; 1 << 10]).await.is_ok() {}
+    let metrics = served.swarm.context(0).metrics.text();
+    assert!(metrics.contains("skep_listeners_dropped_total 1"), "{metrics}");
 }
