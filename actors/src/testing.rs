@@ -8,6 +8,7 @@
 use crate::{
     Context,
     blob::{self, Blobs},
+    event::Events,
     ledger::Ledger,
     ownership::Ownership,
     task::{Fences, kept::Keepers, scratch::Scratches},
@@ -182,6 +183,7 @@ impl Swarm {
         let ownership = Ownership::open(&env, &store, &directory, &members, &ledger).expect("memory can be read");
         let known = ledger.clone();
         let blobs = Blobs::within(&home, &env, move || blob::needed(&known));
+        let events = Events::new(me, &env);
         let context = Context {
             name: name(i),
             env,
@@ -191,6 +193,7 @@ impl Swarm {
             store,
             ledger,
             blobs,
+            events,
             ownership,
             metrics: Metrics::default(),
             tasks: tasks.spawner(),

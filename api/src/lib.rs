@@ -11,6 +11,7 @@
 pub mod agents;
 pub mod app;
 pub mod blobs;
+pub mod bus;
 pub mod caller;
 pub mod cluster;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod organism;
 pub mod pages;
 pub mod problem;
 pub mod reply;
+pub mod room;
 pub mod server;
 pub mod spec;
 pub mod surface;

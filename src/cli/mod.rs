@@ -15,6 +15,7 @@ mod cron;
 mod demo;
 mod doctor;
 mod drain;
+mod events;
 mod evict;
 mod fetch;
 mod files;
@@ -121,6 +122,8 @@ enum Command {
     Models(models::Models),
     /// Fetch a model.
     Pull(pull::Pull),
+    /// What happens in the swarm, as it happens.
+    Events(events::Events),
     /// Token budgets of threads, or one of them.
     Budget(budget::Budget),
     /// The external workers that take tasks from the swarm.
@@ -180,6 +183,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Chat(c) => c.run(&here).await,
         Command::Models(c) => c.run(&here).await,
         Command::Pull(c) => c.run(&here).await,
+        Command::Events(c) => c.run(&here).await,
         Command::Budget(c) => c.run(&here).await,
         Command::Workers(c) => c.run(&here).await,
         Command::Token(c) => c.run(&here),

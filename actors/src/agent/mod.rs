@@ -23,6 +23,7 @@ mod documents;
 mod family;
 mod life;
 pub mod messages;
+mod news;
 mod records;
 mod repetition;
 mod run;

@@ -9,11 +9,11 @@ use super::{
     documents::Document,
     family::Family,
     life::{Action, Event, Life},
-    messages, records,
+    messages, news, records,
     thinking::Thinking,
     tools::{self, Bench},
 };
-use crate::{Context, budget, defaults::GATHER_TIMEOUT, pipeline::Turn, thread};
+use crate::{Context, budget, defaults::GATHER_TIMEOUT, event::What, pipeline::Turn, thread};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 use skep_runtime::{
     Error, NodeId, Stream, Tasks, Ticket, Wire,
@@ -150,6 +150,8 @@ impl Actor for Agent {
     async fn post_start(&self, me: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
         me.send_after(RUN_TIME_MAX, || Message::Happened(Event::Overdue));
         let run = state.life.run();
+        state.context.events.publish(|| What::AgentStarted(news::told(run)));
+        state.context.events.publish(|| What::AgentWorking(news::told(run)));
         let whom = match (&run.goal.seat, run.goal.parent) {
             (Some(seat), _) => Some((Whom::Thread, seat.owner)),
             (None, parent) => parent.map(|parent| (Whom::Parent(parent.run), parent.node)),
@@ -218,6 +220,9 @@ impl Actor for Agent {
                     family.over = true;
                 });
                 state.cancelled.drain(..).for_each(|reply| drop(reply.send(Wire(Ok(run.clone())))));
+                for kind in [What::AgentUpdated, What::AgentIdle, What::AgentStopped] {
+                    state.context.events.publish(|| kind(news::told(&run)));
+                }
                 me.stop(None);
             }
         }
@@ -263,6 +268,7 @@ impl State {
             self.saved = saved.is_ok();
             if !run.state.ended() {
                 self.family.send_modify(|family| family.put(run.clone()));
+                self.context.events.publish(|| What::AgentUpdated(news::told(run)));
             }
         }
         for action in actions {

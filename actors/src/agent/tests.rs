@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     budget::{BudgetError, Severity},
+    event::Heard,
     pipeline::Generate,
     scheduler::{
         self, Record, Spec, State,
@@ -77,6 +78,22 @@ async fn documents_are_worked_on_by_the_two_other_nodes_within_the_budget() {
     assert!(events.iter().any(|e| matches!(e, Event::Budget { spent, max: 5000, .. } if *spent > 0)));
     assert_eq!(run.steps.iter().filter(|s| s.tool == "map" && s.state == RunState::Completed).count(), 4);
     assert!(run.goal.documents.iter().all(|(_, text)| text.is_empty()), "the record has no texts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn listeners_are_told_how_a_run_goes() {
+    let stage = Stage::new(1, |_| say("done")).await;
+    let mut events = stage.swarm.context(0).events.subscribe();
+    let run = stage.run(goal(Strategy::Answer, &[], 0)).await;
+    stage.end(run.id).await;
+    let mut told = Vec::new();
+    while let Some(Heard::Event(event)) = events.next().now_or_never() {
+        assert!(event.what.fields()["thread_id"] == run.thread.to_string(), "{event:?}");
+        told.push(event.what.name());
+    }
+    assert_eq!(told[..2], ["agent_started", "agent_working"], "{told:?}");
+    assert!(told.contains(&"stream_chunk"), "{told:?}");
+    assert_eq!(told[told.len() - 3..], ["agent_updated", "agent_idle", "agent_stopped"], "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Context,
     budget::{self, BudgetError, Call, Metered, Reservation, Spent},
+    event::{self, What},
     model::{
         self,
         messages::{Serve, Served},
@@ -272,7 +273,17 @@ impl Thinking {
         };
         let opened = expected.opened().await;
         let stream = opened.map_err(|e| Broken::new(Attempt::free(e, true), Cost::Known(count, 0)))?;
-        read(stream, Metered::new(count, u64::from(max_tokens)), stop).await.map(Some)
+        let told = |delta: &str| {
+            self.context.events.publish(|| {
+                let thread_id = self.thread.to_string().into();
+                What::StreamChunk(event::what::Chunk {
+                    thread_id,
+                    agent_id: self.agent.as_str().into(),
+                    delta: delta.into(),
+                })
+            });
+        };
+        read(stream, Metered::new(count, u64::from(max_tokens)), stop, told).await.map(Some)
     }
 
     async fn served(&self) -> Result<(Served, u64), Attempt> {
@@ -346,11 +357,12 @@ enum Cost {
 }
 
 /// Reads the text to its end, or to where it begins to repeat itself: text, tokens of the prompt, tokens of the
-/// completion.
+/// completion. Each piece is `told` as it comes.
 async fn read(
     mut stream: Stream,
     mut metered: Metered,
     stop: &CancellationToken,
+    told: impl Fn(&str),
 ) -> Result<(String, u64, u64), Broken> {
     let count = metered.prompt;
     let (mut text, mut repetition) = (String::new(), Repetition::default());
@@ -366,6 +378,7 @@ async fn read(
         let (reason, again, cost) = match next {
             Ok(Ok(Some(Chunk::Text(more)))) if text.len() + more.len() <= TEXT_BYTES_MAX => {
                 metered.came(&more);
+                told(&more);
                 text.push_str(&more);
                 let Some(own) = repetition.own(&text) else { continue };
                 // The rest would be more of the same: what it said once is its answer.
