@@ -10,6 +10,7 @@
 //! cron       commands at times: one owner each, which another node takes over
 //! event      what happens, told to whoever listens
 //! worker     jobs for programs outside of the swarm, and who those are
+//! approval   which tools agents may call, and whom they ask        audit     what they wanted, who decided, what was done
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
 //! organism   agents that the swarm has defined                     thread     what is said to them, turn by turn
 //! model      weights on this disk: list, pull, serve, load         shard     one loaded layer range
@@ -19,6 +20,8 @@
 //! Not here: HTTP (`api`), sockets (`transport`), tensors (`engine`).
 
 pub mod agent;
+pub mod approval;
+pub mod audit;
 pub mod blob;
 pub mod budget;
 pub mod context;

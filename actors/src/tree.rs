@@ -4,7 +4,8 @@
 //! task, shard or pipeline are not here: they come and go under the actor that starts them.
 
 use crate::{
-    Context, agent, blob, budget, cron, event, goal, ledger, model, node, organism, ownership, scheduler, thread, worker,
+    Context, agent, approval, audit, blob, budget, cron, event, goal, ledger, model, node, organism, ownership,
+    scheduler, thread, worker,
 };
 use skep_runtime::supervise::{Children, Start};
 
@@ -32,6 +33,8 @@ pub fn children(context: &Context) -> Children {
         child!(worker::NAME, worker::start),
         child!(budget::NAME, budget::start),
         child!(model::NAME, model::start),
+        child!(audit::NAME, audit::start),
+        child!(approval::NAME, approval::start),
         child!(agent::NAME, agent::start),
         child!(organism::NAME, organism::start),
         child!(thread::NAME, thread::start),

@@ -1,8 +1,8 @@
 //! All of it in one endpoint: the documented paths, the documentation, the pages, and the guard in front.
 
 use crate::{
-    Config, agents, blobs, bus, cluster, cron, goals, guard::Guard, health, llm, openai, organism, pages, problem,
-    room::Room, session::Sessions, spec, surface::Surface, tasks, threads, usage, workers,
+    Config, agents, approvals, blobs, bus, cluster, cron, goals, guard::Guard, health, llm, openai, organism, pages,
+    problem, room::Room, session::Sessions, spec, surface::Surface, tasks, threads, usage, workers,
 };
 use poem::{
     Endpoint, EndpointExt, Request, Response, Route,
@@ -20,6 +20,7 @@ pub(crate) type Api = Surface<(
     goals::Routes,
     cron::Routes,
     agents::Routes,
+    approvals::Routes,
     organism::Routes,
     threads::Routes,
     workers::Routes,
@@ -71,6 +72,7 @@ fn api(context: &Context, config: &Config, sessions: &Sessions, room: &Room) -> 
         goals::routes(context),
         cron::routes(context),
         agents::routes(context),
+        approvals::routes(context),
         organism::routes(context, config.bind.port()),
         threads::routes(context),
         workers::routes(context),

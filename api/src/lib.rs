@@ -10,6 +10,7 @@
 
 pub mod agents;
 pub mod app;
+pub mod approvals;
 pub mod blobs;
 pub mod bus;
 pub mod caller;

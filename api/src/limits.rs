@@ -55,6 +55,15 @@ pub const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a goal's commands may take to be taken: ten thousand of them, each acknowledged, on a slow disk.
 pub const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long a decision or a new policy may take to be written down: two disks here, and one on another machine.
+pub const DECIDE_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How long a question may take that every machine is asked.
+pub const GATHER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long all machines may take to check their audit logs.
+pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(90);
+
 /// How long ending a command or a run may take: asked politely, then killed.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 

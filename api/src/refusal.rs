@@ -5,6 +5,7 @@ use crate::Problem;
 use poem::http::StatusCode as S;
 use skep_actors::{
     agent::AgentError,
+    approval::ApprovalError,
     blob::BlobError,
     budget::BudgetError,
     cron::CronError,
@@ -88,6 +89,29 @@ impl From<ScheduleError> for Problem {
             // As the documented API answers who cancels what has ended.
             E::Over(_) => (S::BAD_REQUEST, "task_over"),
             E::NoOutput(_) => (S::CONFLICT, "no_output"),
+            _ => (S::INTERNAL_SERVER_ERROR, "store"),
+        };
+        Problem::new(status, code, text)
+    }
+}
+
+impl From<ApprovalError> for Problem {
+    fn from(error: ApprovalError) -> Problem {
+        use ApprovalError as E;
+        let text = error.to_string();
+        let (status, code) = match error {
+            E::Link(e) => return e.into(),
+            E::Invalid(mistakes) => {
+                // All of them in the text; of one is said where it lies.
+                let problem = Problem::new(S::BAD_REQUEST, "invalid_field", text);
+                return mistakes.into_iter().next().map_or(problem.clone(), |first| problem.in_field(first.field));
+            }
+            E::NoSuchRequest(_) => (S::NOT_FOUND, "no_such_approval"),
+            E::Decided { .. } => (S::CONFLICT, "already_decided"),
+            E::Late(_) => (S::CONFLICT, "timed_out"),
+            E::Withdrawn => (S::CONFLICT, "withdrawn"),
+            E::OwnerAway(_) => (S::SERVICE_UNAVAILABLE, "owner_away"),
+            E::Full(_) => (S::SERVICE_UNAVAILABLE, "busy"),
             _ => (S::INTERNAL_SERVER_ERROR, "store"),
         };
         Problem::new(status, code, text)

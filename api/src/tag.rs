@@ -20,6 +20,8 @@ pub enum Tag {
     Workers,
     /// Goals, worked on by agents within a budget of tokens
     Agents,
+    /// What agents may do, who allowed it, and what they did
+    Approvals,
     /// The agents that the swarm has defined
     Organism,
     /// What is said to agents and what they answer

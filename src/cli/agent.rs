@@ -6,7 +6,14 @@ use clap::Args;
 use futures::StreamExt;
 use owo_colors::OwoColorize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// How long a run may say nothing before it is looked whether it waits for an approval.
+const QUIET: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct Agent {
@@ -93,8 +100,17 @@ pub(crate) async fn follow(client: &Client, id: &str, show: bool) -> anyhow::Res
     let names = names(client).await?;
     let mut tree = Tree { root: id.into(), names, ..Tree::default() };
     let mut events = client.watch(&format!("/api/agents/{id}/events")).await?;
-    while let Some(event) = events.next().await {
-        let event = event?;
+    loop {
+        let event = match timeout(QUIET, events.next()).await {
+            Ok(Some(event)) => event?,
+            Ok(None) => break,
+            // It thinks, or somebody is asked: no event tells.
+            Err(_) if show => {
+                tree.waits(client).await;
+                continue;
+            }
+            Err(_) => continue,
+        };
         match event.name.as_str() {
             "run" if show => tree.run(&event.data),
             "budget" => tree.budget = Some((number(&event.data, "spent"), number(&event.data, "max"))),
@@ -113,11 +129,33 @@ struct Tree {
     names: BTreeMap<String, String>,
     shown: BTreeMap<String, (usize, String)>,
     budget: Option<(u64, u64)>,
+    thread: String,
+    /// Approvals that were told of.
+    asked: BTreeSet<String>,
 }
 
 impl Tree {
+    /// Says once of each call of this tree that it waits for an approval, and how to give it.
+    async fn waits(&mut self, client: &Client) {
+        // It is only a remark: a node that doesn't answer is found out by the events.
+        let Ok(answer) = client.get("/api/approvals").await else { return };
+        let ours = |approval: &&Value| approval["session_id"] == self.thread.as_str();
+        let pending: Vec<Value> = answer["pending"].as_array().into_iter().flatten().filter(ours).cloned().collect();
+        for approval in pending {
+            let id = screen::text(&approval["id"]);
+            if self.asked.insert(id.clone()) {
+                let (tool, id) = (screen::text(&approval["tool_name"]), id.chars().take(8).collect::<String>());
+                let with = screen::one_line(&super::approvals::exact(&screen::text(&approval["tool_input"])), 60);
+                screen::note!("{} {tool} {with}: skep approvals allow {id}, or deny", "waits for your word:".yellow());
+            }
+        }
+    }
+
     fn run(&mut self, run: &Value) {
         let id = screen::text(&run["id"]);
+        if id == self.root {
+            self.thread = screen::text(&run["thread_id"]);
+        }
         let node = screen::text(&run["node_id"]);
         let node = self.names.get(&node).cloned().unwrap_or_else(|| node.chars().take(8).collect());
         let branch = if id == self.root { "" } else { "  └ " };

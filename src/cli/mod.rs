@@ -5,8 +5,10 @@
 
 mod agent;
 mod agents;
+mod approvals;
 mod approve;
 mod ask;
+mod audit;
 mod budget;
 mod cancel;
 mod chat;
@@ -29,6 +31,7 @@ mod models;
 mod nodes;
 mod open;
 mod organism;
+mod policy;
 mod pull;
 mod run;
 mod screen;
@@ -116,6 +119,12 @@ enum Command {
     Agents(agents::Agents),
     /// Start a sub-agent of one that is at work.
     Spawn(spawn::Spawn),
+    /// Calls of agents that wait for your word: list, allow and deny them.
+    Approvals(approvals::Approvals),
+    /// The rules about what agents may do without asking.
+    Policy(policy::Policy),
+    /// What agents wanted, who decided, what was done; and whether that record is whole.
+    Audit(audit::Audit),
     /// Talk to a model that the swarm serves.
     Chat(chat::Chat),
     /// The models on this node.
@@ -180,6 +189,9 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Agent(c) => c.run(&here).await,
         Command::Agents(c) => c.run(&here).await,
         Command::Spawn(c) => c.run(&here).await,
+        Command::Approvals(c) => c.run(&here).await,
+        Command::Policy(c) => c.run(&here).await,
+        Command::Audit(c) => c.run(&here).await,
         Command::Chat(c) => c.run(&here).await,
         Command::Models(c) => c.run(&here).await,
         Command::Pull(c) => c.run(&here).await,

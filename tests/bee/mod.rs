@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed test panics and says why")]
 
+mod parrot;
+
 use serde_json::Value;
 use skep_engine::synthetic;
 use std::{
@@ -56,6 +58,12 @@ impl Hive {
         let file = self.models().join("tiny.gguf");
         synthetic::tiny_llama(file, 7, &synthetic::Options::default()).expect("it is written");
         "tiny"
+    }
+
+    /// A model that says this whatever it is asked, and its name.
+    pub fn parrot(&self, text: &str) -> &'static str {
+        parrot::write(&self.models().join("parrot.gguf"), text);
+        "parrot"
     }
 
     pub fn home(&self, name: &str) -> PathBuf {

@@ -39,6 +39,8 @@ pub(super) enum Event {
     Thought(Result<Thought, Unthought>),
     /// The tool call of this step gave this.
     Observed(u32, Result<String, String>),
+    /// The sub-agent of this step may be sent.
+    Allowed(u32),
     /// A sub-agent was started, or not.
     Started(Uuid, Result<(), AgentError>),
     /// A record of a sub-agent, or of one of its own.
@@ -58,6 +60,8 @@ pub(super) enum Action {
     Think(Prompt, u64),
     /// Call a tool that is allowed, for this step.
     Call(u32, String, Value),
+    /// Ask whether a sub-agent may be sent, for this step.
+    Ask(u32, String, Value),
     /// Start a sub-agent on a node.
     Start(NodeId, Box<Goal>),
     /// End a sub-agent.
@@ -71,6 +75,8 @@ pub(super) struct Life {
     children: Children,
     /// Errands that the run's owner gave, and not its strategy: that one isn't told of their ends.
     outside: BTreeSet<usize>,
+    /// Errands of which it is not known yet whether they may be sent, by step.
+    asked: BTreeMap<u32, Errand>,
     /// The step of each sub-agent that is out.
     child_steps: BTreeMap<Uuid, u32>,
     /// Tokens of the runs below this one.
@@ -94,6 +100,7 @@ impl Life {
             run,
             children: Children::default(),
             outside: BTreeSet::new(),
+            asked: BTreeMap::new(),
             child_steps: BTreeMap::new(),
             below: BTreeMap::new(),
             began: BTreeMap::new(),
@@ -132,7 +139,15 @@ impl Life {
             Event::Ready(Ok(room)) => self.drive(strategy::Event::Begin(room), world, &mut actions),
             Event::Ready(Err(failure)) => self.fail(failure, None, world, &mut actions),
             Event::Thought(thought) => self.thought(thought, world, &mut actions),
+            Event::Allowed(step) => {
+                if let Some(errand) = self.asked.remove(&step) {
+                    // Its step is opened when it is sent.
+                    self.discard_step(step);
+                    self.children.send(vec![errand]);
+                }
+            }
             Event::Observed(step, result) => {
+                self.asked.remove(&step);
                 let (state, text) = match result {
                     Ok(text) => (RunState::Completed, text),
                     Err(text) => (RunState::Failed, text),
@@ -375,9 +390,8 @@ impl Life {
         } else if tool == tools::spawn_sub_agent::NAME {
             match self.errand(&args, world) {
                 Ok(errand) => {
-                    // Its step is opened when it is sent.
-                    self.discard_step(step);
-                    self.children.send(vec![errand]);
+                    self.asked.insert(step, errand);
+                    actions.push(Action::Ask(step, tool, args));
                     None
                 }
                 Err(reason) => Some(format!("refused: {reason}")),
@@ -439,6 +453,7 @@ impl Life {
                 folder: None,
                 warrant: Default::default(),
                 seat: None,
+                agent: Some(self.run.goal.agent_name().to_owned()).filter(|name| !name.is_empty()),
             };
             actions.push(Action::Start(node, Box::new(goal)));
         }
@@ -506,7 +521,9 @@ impl Life {
     fn discard_step(&mut self, number: u32) {
         self.began.remove(&number);
         self.run.steps.retain(|step| step.number != number);
-        self.last_step -= 1;
+        if self.last_step == number {
+            self.last_step -= 1;
+        }
     }
 
     fn step(&mut self, number: u32) -> Option<&mut Step> {
@@ -556,6 +573,7 @@ mod tests {
             folder: None,
             warrant: Default::default(),
             seat: None,
+            agent: None,
         };
         Run::new(Uuid::from_u128(id), goal, node(1), 0)
     }

@@ -77,6 +77,9 @@ pub struct Goal {
     pub warrant: Warrant,
     /// The turn of a thread that this is; `None` for a goal that is a thread of its own.
     pub seat: Option<Box<Seat>>,
+    /// Of a sub-agent: the agent that the swarm has defined and that its whole tree works for, if it is one. Rules about that
+    /// agent are rules about its sub-agents, too.
+    pub agent: Option<String>,
 }
 
 /// A turn of a thread: an agent that the swarm has defined answers a message.
@@ -259,6 +262,12 @@ impl Goal {
     pub fn turn(&self, id: Uuid) -> Uuid {
         let seated = self.seat.as_ref().map(|seat| seat.turn);
         self.parent.map(|parent| parent.turn).or(seated).unwrap_or(id)
+    }
+
+    /// The name of the defined agent that a run of this goal works for; empty if it is none.
+    pub fn agent_name(&self) -> &str {
+        let seated = self.seat.as_ref().map(|seat| seat.agent.as_str());
+        seated.or(self.agent.as_deref()).unwrap_or_default()
     }
 
     /// The node that keeps that budget, for a run on `me`.

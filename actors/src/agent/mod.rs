@@ -21,6 +21,8 @@ mod children;
 mod data;
 mod documents;
 mod family;
+#[cfg(test)]
+mod judged;
 mod life;
 pub mod messages;
 mod news;

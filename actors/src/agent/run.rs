@@ -13,8 +13,18 @@ use super::{
     thinking::Thinking,
     tools::{self, Bench},
 };
-use crate::{Context, budget, defaults::GATHER_TIMEOUT, event::What, pipeline::Turn, thread};
+use crate::{
+    Context,
+    approval::{self, Arguments, Call},
+    audit::Who,
+    budget,
+    defaults::GATHER_TIMEOUT,
+    event::What,
+    pipeline::Turn,
+    thread,
+};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
+use serde_json::Value;
 use skep_runtime::{
     Error, NodeId, Stream, Tasks, Ticket, Wire,
     defaults::{ASK_TIMEOUT, NAME_CHARS_MAX},
@@ -292,7 +302,7 @@ impl State {
                 self.context.tasks.spawn(self.calls.track_future(think));
             }
             Action::Call(step, tool, args) => {
-                let run = self.life.run();
+                let (run, asked) = (self.life.run(), self.asked(&tool, &args));
                 let turn = run.goal.seat.as_ref().map_or(run.id, |seat| seat.turn);
                 let bench = Bench {
                     context: self.context.clone(),
@@ -303,10 +313,32 @@ impl State {
                     stop: self.stop.clone(),
                 };
                 let call = async move {
-                    let result = tools::call(bench, &tool, &args).await;
+                    let result = match approval::pass(&bench.context, asked, &bench.stop).await {
+                        Ok(passed) => {
+                            let result = tools::call(bench, &tool, &args).await;
+                            passed.ended(&result).await;
+                            result
+                        }
+                        Err(why) => Err(why),
+                    };
                     let _ = me.cast(Message::Happened(Event::Observed(step, result)));
                 };
                 self.context.tasks.spawn(self.calls.track_future(call));
+            }
+            Action::Ask(step, tool, args) => {
+                let (context, stop, asked) = (self.context.clone(), self.stop.clone(), self.asked(&tool, &args));
+                let ask = async move {
+                    let event = match approval::pass(&context, asked, &stop).await {
+                        Ok(passed) => {
+                            // What it does is in the audit as its own.
+                            passed.ended(&Ok("a sub-agent is sent".into())).await;
+                            Event::Allowed(step)
+                        }
+                        Err(why) => Event::Observed(step, Err(why)),
+                    };
+                    let _ = me.cast(Message::Happened(event));
+                };
+                self.context.tasks.spawn(self.calls.track_future(ask));
             }
             Action::Start(node, mut goal) => {
                 let context = self.context.clone();
@@ -327,6 +359,14 @@ impl State {
         }
     }
 
+    /// A call of a tool, as the policy is asked about it: exactly what the tool is given.
+    fn asked(&self, tool: &str, args: &Value) -> Call {
+        let run = self.life.run();
+        let agent = run.goal.agent_name().to_owned();
+        let who = Who { agent, run: run.id, turn: run.goal.turn(run.id), thread: run.thread };
+        Call { id: self.context.env.id(), who, tool: tool.to_owned(), args: Arguments::of(args) }
+    }
+
     /// Gives up what is under way and settles the budget.
     fn close(&self, me: &ActorRef<Message>) {
         let (me, calls, stop) = (me.clone(), self.calls.clone(), self.stop.clone());
@@ -336,6 +376,9 @@ impl State {
             calls.close();
             if timeout(GIVE_UP_TIMEOUT, calls.wait()).await.is_err() {
                 tracing::warn!("a call of an ended agent did not end in time: what it reserved is charged");
+            }
+            if !run.goal.tools.is_empty() {
+                approval::withdraw(&context, run.id).await;
             }
             done(&context, run.thread, run.id).await;
             forget_folder(&context, run.id, &run.goal).await;

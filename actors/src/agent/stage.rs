@@ -3,7 +3,7 @@
 
 use super::{AgentError, Event, Goal, Message, NAME, Run, Strategy, actor, run};
 use crate::{
-    Context,
+    Context, approval, audit,
     budget::{self, BudgetError},
     model::{
         self, ModelError,
@@ -61,6 +61,8 @@ impl Stage {
     /// Starts node `i`'s actors.
     pub(crate) async fn start(&self, i: usize) {
         let (context, root) = (self.swarm.context(i), self.swarm.root(i));
+        audit::start(context, root.clone()).await.unwrap();
+        approval::start(context, root.clone()).await.unwrap();
         budget::start(context, root.clone()).await.unwrap();
         let plan = Plan {
             model: "m".into(),
@@ -159,6 +161,7 @@ pub(crate) fn goal(strategy: Strategy, tools: &[&str], documents: usize) -> Goal
         folder: None,
         warrant: Default::default(),
         seat: None,
+        agent: None,
     }
 }
 

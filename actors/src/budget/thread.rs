@@ -106,7 +106,8 @@ impl Thread {
         let mut thread = Thread::open(estate.max, opened_ms);
         let bounded = |tokens: u64| Amount::new(tokens, 0).bounded();
         thread.tally.charge(bounded(estate.prompt).tokens, bounded(estate.completion).tokens, 0);
-        let out = |(id, holder, tokens): &(Uuid, NodeId, u64)| (*id, Out { granted: bounded(*tokens), ..Out::new(*holder) });
+        let out =
+            |(id, holder, tokens): &(Uuid, NodeId, u64)| (*id, Out { granted: bounded(*tokens), ..Out::new(*holder) });
         thread.leases = estate.out.iter().take(LEASES_MAX).map(out).collect();
         thread
     }

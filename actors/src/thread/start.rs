@@ -140,6 +140,7 @@ impl Desk {
             folder: None,
             warrant: Default::default(),
             seat: Some(Box::new(seat)),
+            agent: None,
         })
     }
 

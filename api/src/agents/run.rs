@@ -169,6 +169,7 @@ impl From<NewGoal> for Goal {
             folder: new.folder,
             warrant: Default::default(),
             seat: None,
+            agent: None,
         }
     }
 }

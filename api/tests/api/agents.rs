@@ -58,6 +58,7 @@ fn goal(goal: &str) -> Goal {
         folder: None,
         warrant: Default::default(),
         seat: None,
+        agent: None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod afterlife;
 mod agreement;
+mod approval;
 mod budget;
 mod cron;
 mod gang;
@@ -15,6 +16,7 @@ mod view;
 
 pub use afterlife::nothing_outlives_its_node;
 pub use agreement::{ledgers_become_equal, who_is_alone_holds_nothing_of_others};
+pub use approval::Approvals;
 pub use budget::Ledger;
 pub use cron::Timetable;
 pub use gang::{gangs_are_whole, heirs_have_whole_gangs};

@@ -1,8 +1,8 @@
 //! All scenarios, by name.
 
 use super::{
-    asymmetric_ring, at_most_once, bit_flip, budget, budget_rush, cloned_key, command, crash_half, crash_one, cron,
-    detection, disk_full, endurance, evict, files, flapping_link, form, gang, gather, invite_reused,
+    approvals, asymmetric_ring, at_most_once, bit_flip, budget, budget_rush, cloned_key, command, crash_half,
+    crash_one, cron, detection, disk_full, endurance, evict, files, flapping_link, form, gang, gather, invite_reused,
     join_during_partition, join_interrupted, leave, lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut,
     quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents,
     task_owner_dies, threads, whole_restart, workers,
@@ -26,6 +26,12 @@ pub struct Scenario {
 
 /// Every scenario, in the order of their names.
 pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "approvals",
+        about: "agents have to ask, people answer at any node, while nodes crash and the swarm falls apart",
+        share: 40,
+        run: |world| Box::pin(approvals::run(world)),
+    },
     Scenario {
         name: "asymmetric_ring",
         about: "every node loses a part of what it sends to its successor, then the cables are good again",

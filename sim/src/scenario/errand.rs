@@ -97,5 +97,6 @@ fn goal(model: &str) -> Goal {
         folder: None,
         warrant: Default::default(),
         seat: None,
+        agent: None,
     }
 }

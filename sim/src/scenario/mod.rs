@@ -3,6 +3,7 @@
 //! A scenario draws its details (who, when, how long) from the world's seed, so that each seed is another story of the
 //! same kind. Equal seeds tell equal stories.
 
+mod approvals;
 mod asymmetric_ring;
 mod at_most_once;
 mod bit_flip;

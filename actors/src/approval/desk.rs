@@ -1,0 +1,412 @@
+//! Where the core lies, and the hands that do what it says: the ledger and the audit are written here.
+//!
+//! Decisions about requests are made one at a time, under one pen that is held until they are on the disk: an answer counts
+//! for everyone or for nobody.
+
+use super::{
+    core::{ANSWER_MS_MAX, ARGS_BYTES_MAX, Core, KEPT_MS, SAID_BYTES_MAX, Stand, undecided},
+    messages::{ApprovalError, Call, Decide, Judged, Message, Request, State},
+    policy::{Mistake, Policy},
+};
+use crate::{
+    Context,
+    audit::{self, Outcome, Verdict, What, clipped, entry::COPY_BYTES_MAX},
+    digest::Digest,
+    ledger::Collection,
+};
+use skep_runtime::{NodeId, Wire, defaults::ASK_TIMEOUT, store, tasks::Spawner, wire};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, OnceCell, watch},
+    time::{sleep, timeout},
+};
+use uuid::Uuid;
+
+/// The one policy.
+const POLICY: Collection<Policy> = Collection::new(31, 1);
+const POLICY_ID: &[u8] = b"policy";
+/// Every request, by its id's bytes.
+const REQUESTS: Collection<Request> = Collection::new(32, 1);
+
+/// How long whoever waits for a decision is kept waiting before it looks again.
+const WAIT_MAX: Duration = Duration::from_secs(25);
+/// How long the audit may take to write something down: without it nothing is decided.
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a decision's owner may take: its audit and its disk.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// The pause before it is tried again to write what a disk refused.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// The least time between two looks at what is due.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// How long a request is kept whose owner never came back to remove it.
+const ORPHAN_MS: u64 = 7 * KEPT_MS;
+
+/// The state of an ApprovalActor, shared by its handlers and their tasks.
+pub(super) struct Desk {
+    context: Context,
+    core: Mutex<Core>,
+    /// Whoever holds it decides.
+    pen: tokio::sync::Mutex<()>,
+    /// Something was decided: counts up.
+    decided: watch::Sender<u64>,
+    /// Something may be due sooner than was thought.
+    woken: Notify,
+    /// What others did while this node was away is known.
+    ready: OnceCell<()>,
+}
+
+impl Desk {
+    /// Reads what there is, and starts what goes on for as long as the actor lives.
+    ///
+    /// # Errors
+    /// The ledger could not be read.
+    pub(super) fn open(context: &Context, tasks: &Spawner) -> Result<Arc<Desk>, store::Error> {
+        let _ = context.ledger.feed(REQUESTS);
+        let mut core = Core::new(context.directory.id());
+        let mut orphans = Vec::new();
+        let now_ms = context.env.now_ms();
+        context.ledger.visit(REQUESTS, |record| {
+            if record.value.until_ms.saturating_add(ORPHAN_MS) < now_ms {
+                orphans.push(record.value.id);
+            }
+            core.put(record.value);
+        })?;
+        let desk = Arc::new(Desk {
+            context: context.clone(),
+            core: Mutex::new(core),
+            pen: tokio::sync::Mutex::default(),
+            decided: watch::Sender::new(0),
+            woken: Notify::new(),
+            ready: OnceCell::new(),
+        });
+        tasks.spawn(desk.clone().watch(orphans));
+        tasks.spawn(desk.clone().learn());
+        Ok(desk)
+    }
+
+    /// What becomes of a call. A yes is in the audit before it is said.
+    pub(super) async fn judge(&self, call: Call, waited: Option<Uuid>) -> Result<Judged, ApprovalError> {
+        // An earlier policy than the swarm's is none.
+        self.ready.get_or_init(|| self.context.ledger.caught_up()).await;
+        let policy = self.policy()?;
+        let (verdict, rule) = policy.judge(&call);
+        let (name, reason) = (rule.map(|rule| rule.name.clone()), rule.and_then(|rule| rule.reason.clone()));
+        self.context.metrics.counter("tool_calls_judged", "calls of tools that the policy was asked about").inc();
+        match verdict {
+            Verdict::Allow => {
+                self.note(vec![judged(&call, verdict, name, reason, None), began(&call, None)]).await?;
+                Ok(Judged::May)
+            }
+            Verdict::Deny => {
+                let why = reason.clone().map(|why| format!(": {why}")).unwrap_or_default();
+                let by = name.as_ref().map(|name| format!(" (rule \"{name}\")")).unwrap_or_default();
+                self.note(vec![judged(&call, verdict, name, reason, None)]).await?;
+                Ok(Judged::MayNot(format!("refused by the policy{by}{why}")))
+            }
+            Verdict::Ask => self.ask(call, waited, name, reason).await,
+        }
+    }
+
+    async fn ask(
+        &self,
+        call: Call,
+        waited: Option<Uuid>,
+        rule: Option<String>,
+        reason: Option<String>,
+    ) -> Result<Judged, ApprovalError> {
+        if call.args.text().len() > ARGS_BYTES_MAX {
+            let why = format!(
+                "it needs an approval, and its arguments have more than {ARGS_BYTES_MAX} bytes: nobody could look at them"
+            );
+            self.note(vec![judged(&call, Verdict::Deny, rule, Some(why.clone()), None)]).await?;
+            return Ok(Judged::MayNot(format!("refused: {why}")));
+        }
+        let _pen = self.pen.lock().await;
+        let now_ms = self.now_ms();
+        // Who waited is in the audit already.
+        let first = waited.is_none();
+        let heading = |verdict, reason, request| first.then(|| judged(&call, verdict, rule.clone(), reason, request));
+        let stand = self.core().stand(&call, waited, now_ms);
+        match stand {
+            Stand::Waits(id) => {
+                self.note(heading(Verdict::Ask, reason, Some(id)).into_iter().collect()).await?;
+                Ok(Judged::Waits(id))
+            }
+            Stand::Refused(why) => {
+                self.note(heading(Verdict::Deny, Some(why.clone()), None).into_iter().collect()).await?;
+                Ok(Judged::MayNot(why))
+            }
+            Stand::Granted(request) => {
+                let id = request.id;
+                // Used up first: lost between the two is a call that was not made.
+                self.write(*request).await?;
+                let heading = heading(Verdict::Ask, reason, Some(id));
+                self.note(heading.into_iter().chain([began(&call, Some(id))]).collect()).await?;
+                Ok(Judged::May)
+            }
+            Stand::New => {
+                let id = self.context.env.id();
+                let request = self.core().ask(id, call.clone(), rule.clone(), reason.clone(), now_ms)?;
+                self.note(vec![judged(&call, Verdict::Ask, rule, reason, Some(id))]).await?;
+                self.write(request).await?;
+                tracing::info!(request = %id, tool = call.tool, "an agent's call waits for an approval");
+                self.woken.notify_one();
+                Ok(Judged::Waits(id))
+            }
+        }
+    }
+
+    /// Waits until a request is decided, or long enough.
+    pub(super) async fn wait(&self, id: Uuid) {
+        let mut decided = self.decided.subscribe();
+        let now_ms = self.now_ms();
+        let open = || self.core().get(id).is_some_and(|request| request.state_at(now_ms) == State::Pending);
+        let over = async { while open() && decided.changed().await.is_ok() {} };
+        // In time, it is looked at again.
+        let _ = timeout(WAIT_MAX, over).await;
+    }
+
+    /// A run has ended: what it asked for is nobody's business any more.
+    pub(super) async fn withdraw(&self, run: Uuid) {
+        let _pen = self.pen.lock().await;
+        let withdrawn = self.core().withdrawn(run);
+        for request in withdrawn {
+            let outcome = (Outcome::Withdrawn, "skep", Some("the run has ended".to_owned()));
+            if let Err(error) = self.end(request, outcome).await {
+                // Its time will be over.
+                tracing::warn!(%run, %error, "a request that nobody waits for any more could not be withdrawn");
+            }
+        }
+    }
+
+    /// The owner's answer, wherever the request is.
+    pub(super) async fn decide(&self, answer: Decide) -> Result<Request, ApprovalError> {
+        check(&answer)?;
+        let id = answer.request;
+        let known = self.context.ledger.get(REQUESTS, id.as_bytes()).map_err(|e| ApprovalError::Disk(e.to_string()))?;
+        let owner = known.ok_or(ApprovalError::NoSuchRequest(id))?.value;
+        if owner.owner == self.me() {
+            return self.answer(answer).await;
+        }
+        // What was decided is final; what was not is its owner's to say.
+        undecided(&owner, self.now_ms())?;
+        if !self.context.members.is_up(&owner.owner) {
+            return Err(ApprovalError::OwnerAway(owner.owner.short()));
+        }
+        let there = self.context.directory.at::<Message>(owner.owner, super::NAME);
+        let answered = there.ask(ANSWER_TIMEOUT, |port| Message::Answer(Wire(answer), port)).await;
+        answered.map_err(|_| ApprovalError::OwnerAway(owner.owner.short()))?
+    }
+
+    /// An answer to a request of this node. It is written down before it counts.
+    pub(super) async fn answer(&self, answer: Decide) -> Result<Request, ApprovalError> {
+        check(&answer)?;
+        let _pen = self.pen.lock().await;
+        let next = self.core().decide(&answer, self.now_ms())?;
+        let outcome = if answer.approve { Outcome::Approved } else { Outcome::Denied };
+        self.end(next.clone(), (outcome, &answer.by, answer.because.clone())).await?;
+        tracing::info!(request = %next.id, ?outcome, "a call was decided about");
+        Ok(next)
+    }
+
+    /// A request came to its end: in the audit, on the disk, for whoever waits.
+    async fn end(
+        &self,
+        next: Request,
+        (outcome, by, reason): (Outcome, &str, Option<String>),
+    ) -> Result<(), ApprovalError> {
+        let decided = What::Decided {
+            request: next.id,
+            turn: next.call.who.turn,
+            tool: clipped(&next.call.tool, audit::entry::TEXT_BYTES_MAX),
+            args: next.call.args.digest(),
+            outcome,
+            by: clipped(by, SAID_BYTES_MAX),
+            via: next.decision.as_ref().map_or(self.me(), |decision| decision.via),
+            reason: reason.map(|reason| clipped(&reason, SAID_BYTES_MAX)),
+        };
+        self.note(vec![decided]).await?;
+        self.write(next).await
+    }
+
+    /// Writes a request, and lets it count.
+    async fn write(&self, request: Request) -> Result<(), ApprovalError> {
+        let written = self.context.ledger.note(vec![REQUESTS.write(request.id.as_bytes(), 0, Some(&request))]).await?;
+        self.context.ledger.tell(written.entries);
+        self.core().put(request);
+        self.decided.send_modify(|count| *count += 1);
+        self.woken.notify_one();
+        Ok(())
+    }
+
+    /// All requests, the oldest first.
+    pub(super) fn list(&self) -> Result<Vec<Request>, ApprovalError> {
+        let mut requests = Vec::new();
+        let listed = self.context.ledger.visit(REQUESTS, |record| requests.push(record.value));
+        listed.map_err(|error| ApprovalError::Disk(error.to_string()))?;
+        requests.sort_by_key(|request| (request.created_ms, request.id));
+        Ok(requests)
+    }
+
+    /// The swarm's policy.
+    pub(super) fn policy(&self) -> Result<Policy, ApprovalError> {
+        let ledger = &self.context.ledger;
+        let found = ledger.get(POLICY, POLICY_ID).map_err(|error| match error.is_damage() {
+            true => ApprovalError::Unreadable,
+            false => ApprovalError::Disk(error.to_string()),
+        })?;
+        // One that is there and says nothing here is not "no policy".
+        let deleted = ledger.latest(&POLICY.key(POLICY_ID)).is_none_or(|(_, deleted)| deleted);
+        match found {
+            Some(found) => Ok(found.value),
+            None if deleted => Ok(Policy::default()),
+            None => Err(ApprovalError::Unreadable),
+        }
+    }
+
+    /// The owner's new policy.
+    pub(super) async fn set_policy(&self, policy: Policy) -> Result<Policy, ApprovalError> {
+        let by = clipped(&policy.changed_by, SAID_BYTES_MAX);
+        let policy = Policy { changed_ms: self.now_ms(), changed_by: by.clone(), ..policy };
+        policy.check().map_err(ApprovalError::Invalid)?;
+        let digest = Digest::of(&wire::encode(&policy));
+        self.note(vec![What::Policy { digest, rules: policy.rules.len() as u32, by }]).await?;
+        self.context.ledger.put(vec![POLICY.write(POLICY_ID, 0, Some(&policy))]).await?;
+        Ok(policy)
+    }
+
+    /// Puts these into the audit; returns when they are on the disk.
+    async fn note(&self, whats: Vec<What>) -> Result<(), ApprovalError> {
+        if whats.is_empty() {
+            return Ok(());
+        }
+        let audit = self.context.directory.here::<audit::Message>(audit::NAME);
+        audit.ask(AUDIT_TIMEOUT, |port| audit::Message::Append(Wire(whats), port)).await??;
+        Ok(())
+    }
+
+    /// Ends what nobody answers in time, and removes what is kept for nobody.
+    async fn watch(self: Arc<Self>, orphans: Vec<Uuid>) {
+        for id in orphans {
+            self.forget(id).await;
+        }
+        loop {
+            let due_ms = self.core().wake_ms();
+            let pause = due_ms.map(|due| Duration::from_millis(due.saturating_sub(self.now_ms())).max(LOOK_PAUSE));
+            tokio::select! {
+                () = self.woken.notified() => continue,
+                () = async { match pause {
+                    Some(pause) => sleep(pause).await,
+                    None => std::future::pending().await,
+                } } => {}
+            }
+            if !self.look().await {
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    /// `false`: the disk did not take it.
+    async fn look(&self) -> bool {
+        let _pen = self.pen.lock().await;
+        let overdue = self.core().overdue(self.now_ms());
+        for request in overdue {
+            let id = request.id;
+            let why = format!("nobody answered within {} s", ANSWER_MS_MAX / 1000);
+            if let Err(error) = self.end(request, (Outcome::TimedOut, "skep", Some(why))).await {
+                tracing::warn!(request = %id, %error, "that nobody answered in time could not be written; it is tried again");
+                return false;
+            }
+        }
+        let forgettable = self.core().forgettable(self.now_ms());
+        for id in forgettable {
+            if !self.forget(id).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn forget(&self, id: Uuid) -> bool {
+        match self.context.ledger.note(vec![REQUESTS.write(id.as_bytes(), 0, None)]).await {
+            Ok(written) => {
+                self.context.ledger.tell(written.entries);
+                self.core().forget(id);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(request = %id, %error, "a request that has ended could not be removed");
+                false
+            }
+        }
+    }
+
+    /// Requests of this node that others kept while its disk had lost what it wrote last: what they have is later.
+    async fn learn(self: Arc<Self>) {
+        let feed = self.context.ledger.feed(REQUESTS);
+        loop {
+            for id in feed.next().await {
+                let _pen = self.pen.lock().await;
+                if let Some(found) = self.context.ledger.get(REQUESTS, &id).ok().flatten() {
+                    self.core().put(found.value);
+                }
+            }
+            self.woken.notify_one();
+        }
+    }
+
+    fn me(&self) -> NodeId {
+        self.context.directory.id()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.context.env.now_ms()
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How long an answer to `Judge` may take: what it waits for, and a disk that is slow with the rest.
+pub(super) const JUDGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same of `Wait`.
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(25 + ASK_TIMEOUT.as_secs());
+
+fn check(answer: &Decide) -> Result<(), ApprovalError> {
+    let long = |text: &str| text.len() > SAID_BYTES_MAX;
+    let mut mistakes = Vec::new();
+    for (field, bad) in [("decided_by", long(&answer.by)), ("because", answer.because.as_deref().is_some_and(long))] {
+        if bad {
+            mistakes.push(Mistake { field: field.into(), reason: format!("may have {SAID_BYTES_MAX} bytes") });
+        }
+    }
+    if mistakes.is_empty() { Ok(()) } else { Err(ApprovalError::Invalid(mistakes)) }
+}
+
+fn judged(call: &Call, verdict: Verdict, rule: Option<String>, reason: Option<String>, request: Option<Uuid>) -> What {
+    What::Judged {
+        call: call.id,
+        who: call.who.clone(),
+        tool: clipped(&call.tool, audit::entry::TEXT_BYTES_MAX),
+        args: call.args.digest(),
+        input: clipped(call.args.text(), COPY_BYTES_MAX),
+        verdict,
+        rule,
+        reason: reason.map(|reason| clipped(&reason, audit::entry::TEXT_BYTES_MAX)),
+        request,
+    }
+}
+
+fn began(call: &Call, request: Option<Uuid>) -> What {
+    What::Began {
+        call: call.id,
+        turn: call.who.turn,
+        tool: clipped(&call.tool, audit::entry::TEXT_BYTES_MAX),
+        args: call.args.digest(),
+        request,
+    }
+}

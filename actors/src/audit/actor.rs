@@ -1,0 +1,170 @@
+//! The actor: turns each message into one call of the log, and asks the other members for theirs.
+
+use super::{
+    NAME,
+    entry::Entry,
+    log::Log,
+    messages::{Message, Report, Verified},
+};
+use crate::{Context, defaults::GATHER_TIMEOUT};
+use futures::{StreamExt, stream::FuturesUnordered};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
+use serde::{Serialize, de::DeserializeOwned};
+use skep_runtime::{NodeId, Reach, Tasks, Wire};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+
+/// Questions that are worked on at once.
+const QUESTIONS_MAX: usize = 256;
+/// How long a node may take to read and check its whole log: fifty thousand entries on a slow disk.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Entries of one list.
+const LIST_MAX: u32 = 1000;
+
+/// What other nodes may ask: to look. What is in the log, this node's own actors say.
+const REMOTE: Reach = Reach::Only(&["OfTurn", "Newest", "At", "Verify"]);
+
+/// The audit log's actor.
+struct AuditActor;
+
+/// An AuditActor's own.
+struct State {
+    context: Context,
+    log: Arc<Log>,
+    tasks: Tasks,
+    places: Arc<Semaphore>,
+}
+
+/// Starts the actor and publishes it.
+///
+/// # Errors
+/// The log could not be read.
+pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
+    let actor = context.directory.spawn_within(REMOTE, NAME, AuditActor, context.clone(), Some(supervisor)).await?;
+    Ok(actor.get_cell())
+}
+
+impl Actor for AuditActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Context;
+
+    async fn pre_start(&self, _: ActorRef<Message>, context: Context) -> Result<State, ActorProcessingErr> {
+        let tasks = context.env.tasks();
+        let log = Log::open(&context, &tasks.spawner())?;
+        Ok(State { context, log, tasks, places: Arc::new(Semaphore::new(QUESTIONS_MAX)) })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (context, log) = (state.context.clone(), state.log.clone());
+        match message {
+            Message::Append(Wire(whats), reply) => state.answer(reply, async move { log.append(whats).await }),
+            Message::Turn(Wire(turn), reply) => state.answer(reply, async move {
+                let own = log.of_turn(turn);
+                let mut entries = with_others(&context, own, |port| Message::OfTurn(Wire(turn), port)).await;
+                entries.sort_by_key(|entry| (entry.at_ms, entry.node, entry.seq));
+                entries
+            }),
+            Message::List(Wire(count), reply) => state.answer(reply, async move {
+                let count = count.min(LIST_MAX);
+                let own = log.newest(count);
+                let mut entries = with_others(&context, own, |port| Message::Newest(Wire(count), port)).await;
+                entries.sort_by_key(|entry| std::cmp::Reverse((entry.at_ms, entry.node, entry.seq)));
+                entries.truncate(count as usize);
+                entries
+            }),
+            Message::VerifyAll(reply) => state.answer(reply, async move { verify_all(&context, &log).await }),
+            Message::OfTurn(Wire(turn), reply) => state.answer(reply, async move { log.of_turn(turn) }),
+            Message::Newest(Wire(count), reply) => {
+                state.answer(reply, async move { log.newest(count.min(LIST_MAX)) });
+            }
+            Message::At(Wire(seq), reply) => drop(reply.send(Wire(log.at(seq)))),
+            Message::Verify(Wire(seen), reply) => state.answer(reply, async move { log.verify(seen).await }),
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Answers from a task. Whoever asked and went away needs no answer.
+    fn answer<T, F>(&self, reply: RpcReplyPort<Wire<T>>, work: F)
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            // Without an answer whoever asked hears at once that there is none.
+            return tracing::warn!("more questions about the audit log than are worked on at once");
+        };
+        self.tasks.spawn(async move {
+            let answer = work.await;
+            drop(place);
+            drop(reply.send(Wire(answer)));
+        });
+    }
+}
+
+/// These entries, and those that everyone else who is up answers with.
+async fn with_others(
+    context: &Context,
+    own: Vec<Entry>,
+    make: impl Fn(RpcReplyPort<Wire<Vec<Entry>>>) -> Message + Copy + Send,
+) -> Vec<Entry> {
+    let ask = |node| {
+        let there = context.directory.at::<Message>(node, NAME);
+        async move { (node, there.ask(GATHER_TIMEOUT, make).await) }
+    };
+    let mut answers: FuturesUnordered<_> = context.members.others_up().into_iter().map(ask).collect();
+    let mut entries = own;
+    while let Some((node, answer)) = answers.next().await {
+        match answer {
+            // A node speaks of its own log alone.
+            Ok(theirs) => entries.extend(theirs.into_iter().filter(|entry| entry.node == node)),
+            Err(error) => tracing::warn!(?node, %error, "a node's part of the audit is left out"),
+        }
+    }
+    entries
+}
+
+/// Has each member that is up check its log, and compares it with what this node has seen.
+async fn verify_all(context: &Context, log: &Arc<Log>) -> Vec<Verified> {
+    let names: BTreeMap<NodeId, String> =
+        context.members.now().values().map(|member| (member.id, member.name.clone())).collect();
+    let me = context.directory.id();
+    let check = |node: NodeId| {
+        let (there, seen) = (context.directory.at::<Message>(node, NAME), log.seen_of(node));
+        async move {
+            let report = match node == me {
+                true => Ok(log.verify(seen).await),
+                false => there.ask(VERIFY_TIMEOUT, |port| Message::Verify(Wire(seen), port)).await,
+            };
+            (node, report.map(|report| compared(report, seen)).map_err(|error| error.to_string()))
+        }
+    };
+    let nodes = context.members.others_up().into_iter().chain([me]);
+    let reports: Vec<_> = nodes.map(check).collect::<FuturesUnordered<_>>().collect().await;
+    let verified = |(node, report): (NodeId, Result<Report, String>)| {
+        let name = names.get(&node).cloned().unwrap_or_else(|| context.name.clone());
+        Verified { node, name, report }
+    };
+    let mut all: Vec<Verified> = reports.into_iter().map(verified).collect();
+    all.sort_by(|a, b| (&a.name, a.node).cmp(&(&b.name, b.node)));
+    all
+}
+
+/// A node checks its log itself; that it is not shorter than it was, this node sees for itself.
+fn compared(report: Report, seen: Option<super::Head>) -> Report {
+    let short = seen.filter(|seen| report.fault.is_none() && seen.seq > report.head.seq);
+    let rewritten = seen.filter(|seen| seen.seq == report.head.seq && seen.hash != report.head.hash);
+    let fault = match (short, rewritten) {
+        (Some(seen), _) => Some(super::Fault::Short { ends: report.head.seq, seen: seen.seq }),
+        (None, Some(seen)) if report.fault.is_none() => Some(super::Fault::Rewritten(seen.seq)),
+        _ => None,
+    };
+    Report { fault: report.fault.clone().or(fault), ..report }
+}

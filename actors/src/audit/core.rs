@@ -1,0 +1,132 @@
+//! What a node's audit log decides: which entry comes next, when the oldest ones go, and which belong to a turn.
+//!
+//! No disk, clock or task: what [`Core::next`] gives counts once it is on the disk and [`Core::flushed`] has said so.
+
+use super::entry::{Head, NOTHING, Row, What};
+use skep_runtime::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// Entries that a log keeps, at 300 bytes to 5 KiB each: months of an agent that works all day.
+pub const ENTRIES_MAX: u64 = 50_000;
+/// Entries that go at once when there are more: one removal is one batch of the store.
+pub const CUT_ENTRIES: u64 = 5_000;
+
+/// Entries to be written, and what goes for them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Next {
+    /// In order.
+    pub rows: Vec<(u64, Row)>,
+    /// These leave the disk in the same batch.
+    pub cut: std::ops::Range<u64>,
+}
+
+/// One node's log, as far as it is in memory.
+#[derive(Debug)]
+pub struct Core {
+    me: NodeId,
+    head: Head,
+    /// The first entry that is kept.
+    first: u64,
+    turns: BTreeMap<Uuid, BTreeSet<u64>>,
+    entries_max: u64,
+    cut_entries: u64,
+}
+
+impl Core {
+    /// The empty log of a node.
+    pub fn new(me: NodeId) -> Core {
+        Core::bounded(me, ENTRIES_MAX, CUT_ENTRIES)
+    }
+
+    /// The same with other bounds.
+    pub fn bounded(me: NodeId, entries_max: u64, cut_entries: u64) -> Core {
+        let head = Head { seq: 0, hash: NOTHING };
+        Core { me, head, first: 1, turns: BTreeMap::new(), entries_max, cut_entries }
+    }
+
+    /// An entry that is on the disk, in order.
+    pub fn load(&mut self, seq: u64, row: &Row) {
+        if self.head.seq == 0 {
+            self.first = seq;
+        }
+        self.head = Head { seq, hash: row.hash };
+        self.note(seq, row);
+    }
+
+    /// The last entry.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// These happened. They are no entries before they are on the disk.
+    pub fn next(&self, whats: impl IntoIterator<Item = What>, now_ms: u64) -> Next {
+        let mut next = Next { rows: Vec::new(), cut: self.first..self.first };
+        self.chain(&mut next, self.head.seq + 1, whats, now_ms);
+        next
+    }
+
+    /// Others have seen more of this log than there is: what comes next is numbered behind what they have seen, so that
+    /// whoever checks finds the hole.
+    pub fn lost(&self, seen: Head, now_ms: u64) -> Next {
+        let mut next = Next { rows: Vec::new(), cut: self.first..self.first };
+        self.chain(&mut next, self.head.seq.max(seen.seq) + 1, [What::Lost(seen)], now_ms);
+        next
+    }
+
+    fn chain(&self, next: &mut Next, from: u64, whats: impl IntoIterator<Item = What>, now_ms: u64) {
+        let mut prev = self.head.hash;
+        for (seq, what) in (from..).zip(whats) {
+            let row = Row::new(self.me, seq, now_ms, &what, prev);
+            prev = row.hash;
+            next.rows.push((seq, row));
+        }
+    }
+
+    /// Which entries have to go, if there are too many: all up to this one, which stays known by its hash.
+    pub fn overdue(&self) -> Option<u64> {
+        let kept = (self.head.seq + 1).saturating_sub(self.first);
+        (kept >= self.entries_max + self.cut_entries).then(|| self.first + self.cut_entries - 1)
+    }
+
+    /// The entry that says that all up to `last` are gone, and their removal, as one.
+    pub fn cut(&self, last: Head, now_ms: u64) -> Next {
+        let mut next = Next { rows: Vec::new(), cut: self.first..last.seq + 1 };
+        self.chain(&mut next, self.head.seq + 1, [What::Cut(last)], now_ms);
+        next
+    }
+
+    /// They are on the disk.
+    pub fn flushed(&mut self, next: &Next) {
+        for (seq, row) in &next.rows {
+            if self.head.seq == 0 {
+                self.first = *seq;
+            }
+            self.head = Head { seq: *seq, hash: row.hash };
+            self.note(*seq, row);
+        }
+        if next.cut.end > self.first {
+            self.first = next.cut.end;
+            self.turns.retain(|_, seqs| {
+                *seqs = seqs.split_off(&next.cut.end);
+                !seqs.is_empty()
+            });
+        }
+    }
+
+    /// The entries of a turn.
+    pub fn of_turn(&self, turn: Uuid) -> Vec<u64> {
+        self.turns.get(&turn).into_iter().flatten().copied().collect()
+    }
+
+    /// The newest entries, at most so many.
+    pub fn newest(&self, count: u64) -> std::ops::RangeInclusive<u64> {
+        (self.head.seq + 1).saturating_sub(count).max(self.first)..=self.head.seq
+    }
+
+    fn note(&mut self, seq: u64, row: &Row) {
+        if let Some(turn) = row.what().and_then(|what| what.turn()) {
+            self.turns.entry(turn).or_default().insert(seq);
+        }
+    }
+}
