@@ -77,6 +77,9 @@ fn goal() -> Goal {
         parent: None,
         documents: Vec::new(),
         folder: None,
+        warrant: Default::default(),
+        seat: None,
+        agent: None,
     }
 }
 
