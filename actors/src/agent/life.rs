@@ -61,7 +61,9 @@ pub(super) enum Action {
     /// Call a tool that is allowed, for this step.
     Call(u32, String, Value),
     /// Ask whether a sub-agent may be sent, for this step.
-    Ask(u32, String, Value),
+    ///
+    /// With `true` it may have been done already: somebody has to be asked.
+    Ask(u32, String, Value, bool),
     /// Start a sub-agent on a node.
     Start(NodeId, Box<Goal>),
     /// End a sub-agent.
@@ -375,23 +377,21 @@ impl Life {
 
     /// A tool call that the model wants: done, or refused as what the tool said.
     fn call(&mut self, tool: String, args: Value, world: &World, actions: &mut Vec<Action>) -> Option<strategy::Event> {
-        let begun = self.done.front().is_some_and(|step| step.tool == tool && step.result.is_none());
+        // A call of which nobody knows whether it was made: those of other tools change nothing, or are known by their step.
+        let begun = !tools::is_repeatable(&tool)
+            && self.done.front().is_some_and(|step| step.tool == tool && step.result.is_none());
         if self.was_done(&tool) {
             return self.replay(world).map(strategy::Event::Observed);
         }
         let step = self.open_step(&bounded(&tool, 64), &args, world);
-        let refused = if begun && !tools::is_repeatable(&tool) {
-            Some(format!(
-                "not done again: the machine that this ran on went down before it ended, so whether {tool} was done is not known"
-            ))
-        } else if !self.run.goal.tools.contains(&tool) {
+        let refused = if !self.run.goal.tools.contains(&tool) {
             let allowed = self.run.goal.tools.join(", ");
             Some(format!("refused: the tool {} is not allowed here; allowed are: {allowed}", bounded(&tool, 64)))
         } else if tool == tools::spawn_sub_agent::NAME {
             match self.errand(&args, world) {
                 Ok(errand) => {
                     self.asked.insert(step, errand);
-                    actions.push(Action::Ask(step, tool, args));
+                    actions.push(Action::Ask(step, tool, args, begun));
                     None
                 }
                 Err(reason) => Some(format!("refused: {reason}")),

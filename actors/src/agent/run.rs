@@ -325,8 +325,9 @@ impl State {
                 };
                 self.context.tasks.spawn(self.calls.track_future(call));
             }
-            Action::Ask(step, tool, args) => {
-                let (context, stop, asked) = (self.context.clone(), self.stop.clone(), self.asked(&tool, &args));
+            Action::Ask(step, tool, args, doubtful) => {
+                let (context, stop, asked) =
+                    (self.context.clone(), self.stop.clone(), Call { doubtful, ..self.asked(&tool, &args) });
                 let ask = async move {
                     let event = match approval::pass(&context, asked, &stop).await {
                         Ok(passed) => {
@@ -364,7 +365,7 @@ impl State {
         let run = self.life.run();
         let agent = run.goal.agent_name().to_owned();
         let who = Who { agent, run: run.id, turn: run.goal.turn(run.id), thread: run.thread };
-        Call { id: self.context.env.id(), who, tool: tool.to_owned(), args: Arguments::of(args) }
+        Call { id: self.context.env.id(), who, tool: tool.to_owned(), args: Arguments::of(args), doubtful: false }
     }
 
     /// Gives up what is under way and settles the budget.

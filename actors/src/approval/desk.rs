@@ -25,6 +25,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+/// Why somebody is asked about a call that the policy allows.
+const DOUBT: &str = "the machine that it ran on went down before it ended: it may have been done";
 /// The one policy.
 const POLICY: Collection<Policy> = Collection::new(31, 1);
 const POLICY_ID: &[u8] = b"policy";
@@ -93,7 +95,14 @@ impl Desk {
         self.ready.get_or_init(|| self.context.ledger.caught_up()).await;
         let policy = self.policy()?;
         let (verdict, rule) = policy.judge(&call);
-        let (name, reason) = (rule.map(|rule| rule.name.clone()), rule.and_then(|rule| rule.reason.clone()));
+        let (mut name, mut reason) = (rule.map(|rule| rule.name.clone()), rule.and_then(|rule| rule.reason.clone()));
+        let verdict = match verdict {
+            Verdict::Allow if call.doubtful => {
+                (name, reason) = (None, Some(DOUBT.into()));
+                Verdict::Ask
+            }
+            verdict => verdict,
+        };
         self.context.metrics.counter("tool_calls_judged", "calls of tools that the policy was asked about").inc();
         match verdict {
             Verdict::Allow => {
