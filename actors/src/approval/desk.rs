@@ -12,6 +12,7 @@ use crate::{
     Context,
     audit::{self, Outcome, Verdict, What, clipped, entry::COPY_BYTES_MAX},
     digest::Digest,
+    event,
     ledger::Collection,
 };
 use skep_runtime::{NodeId, Wire, defaults::ASK_TIMEOUT, store, tasks::Spawner, wire};
@@ -160,7 +161,9 @@ impl Desk {
                 let id = self.context.env.id();
                 let request = self.core().ask(id, call.clone(), rule.clone(), reason.clone(), now_ms)?;
                 self.note(vec![judged(&call, Verdict::Ask, rule, reason, Some(id))]).await?;
+                let until_ms = request.until_ms;
                 self.write(request).await?;
+                self.context.events.publish(|| event::What::PendingApproval(told(id, &call, until_ms)));
                 tracing::info!(request = %id, tool = call.tool, "an agent's call waits for an approval");
                 self.woken.notify_one();
                 Ok(Judged::Waits(id))
@@ -394,6 +397,19 @@ fn check(answer: &Decide) -> Result<(), ApprovalError> {
         }
     }
     if mistakes.is_empty() { Ok(()) } else { Err(ApprovalError::Invalid(mistakes)) }
+}
+
+/// A call that waits, as listeners are told of it.
+fn told(id: Uuid, call: &Call, until_ms: u64) -> event::what::Approval {
+    event::what::Approval {
+        id: id.to_string().into(),
+        tool: call.tool.as_str().into(),
+        agent_id: Some(call.who.agent.as_str()).filter(|name| !name.is_empty()).map(Into::into),
+        thread_id: Some(call.who.thread.to_string().into()),
+        arguments: call.args.text().into(),
+        expires_ms: Some(until_ms),
+        error: None,
+    }
 }
 
 fn judged(call: &Call, verdict: Verdict, rule: Option<String>, reason: Option<String>, request: Option<Uuid>) -> What {

@@ -10,7 +10,10 @@ use super::{
     shown::Shown,
     welcome::welcome,
 };
-use crate::limits::{CLOSE_TIMEOUT, PING_PERIOD, SEND_TIMEOUT, SILENCE_TIMEOUT};
+use crate::{
+    limits::{CLOSE_TIMEOUT, PING_PERIOD, SEND_TIMEOUT, SILENCE_TIMEOUT},
+    threads,
+};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use poem::web::websocket::{CloseCode, Message};
 use serde_json::json;
@@ -145,11 +148,15 @@ pub(super) fn too_slow(count: u64) -> String {
     format!("too slow: {count} events were missed; connect again")
 }
 
-/// Hands a message to an agent. No agent of a node takes messages yet: those who do are to be asked here, and answer with
-/// the message's and the thread's id.
-async fn inject(_: &Context, message: Inject) -> Shown {
-    let to: String = message.to.chars().take(100).collect();
-    Shown::frame("error", json!({ "detail": format!("Unknown target agent: {to}") }))
+/// Hands a message to an agent: it answers with the message's and the thread's id, and the answer is told as any message.
+async fn inject(context: &Context, message: Inject) -> Shown {
+    match threads::messages::inject(context, message.to, message.payload, message.thread_id, None).await {
+        Ok(posted) => Shown::frame(
+            "injected",
+            json!({ "threadId": posted.thread, "messageId": posted.message, "turnId": posted.turn }),
+        ),
+        Err(problem) => Shown::frame("error", json!({ "detail": problem.detail() })),
+    }
 }
 
 /// What a frame that is none, or too large, comes to.
