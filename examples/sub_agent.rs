@@ -30,14 +30,9 @@ async fn main() -> anyhow::Result<()> {
     let goal = Goal {
         goal: "What do these animals make or farm?".into(),
         strategy: Strategy::MapReduce,
-        tools: vec![],
-        model: None,
-        node: None,
         budget: 3000,
-        budget_cost: None,
-        parent: None,
         documents: documents.map(|(name, text)| (name.into(), text.into())).into(),
-        folder: None,
+        ..Goal::default()
     };
     let agents = alder.directory().here::<agent::Message>(agent::NAME);
     let run = agents.ask(PATIENCE, |to| agent::Message::Start(Wire(goal), to)).await??;

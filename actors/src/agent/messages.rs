@@ -50,7 +50,7 @@ pub enum Message {
 }
 
 /// A goal, as it was given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Goal {
     /// What is wanted, in words. At most 32 KiB.
     pub goal: String,
