@@ -30,13 +30,9 @@ async fn main() -> anyhow::Result<()> {
     let goal = Goal {
         goal: "What do these animals make or farm?".into(),
         strategy: Strategy::MapReduce,
-        tools: vec![],
-        model: None,
-        node: None,
         budget: 3000,
-        parent: None,
         documents: documents.map(|(name, text)| (name.into(), text.into())).into(),
-        folder: None,
+        ..Goal::default()
     };
     let agents = alder.directory().here::<agent::Message>(agent::NAME);
     let run = agents.ask(PATIENCE, |to| agent::Message::Start(Wire(goal), to)).await??;
@@ -52,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
                 println!("{:?} on {:?}: {}", run.state, run.node, run.output.unwrap_or_default());
             }
             agent::messages::Event::Budget { spent, max, .. } => println!("{spent} of {max} tokens"),
+            agent::messages::Event::Warning(warning) => println!("{}", warning.message),
             agent::messages::Event::End => break,
             agent::messages::Event::Run(_) => {}
         }

@@ -16,6 +16,7 @@ use ractor::{Actor, ActorRef};
 use skep_actors::{
     Context,
     blob::{self, Blobs},
+    event::Events,
     ledger::Ledger,
     ownership::Ownership,
     runtime::{
@@ -350,6 +351,7 @@ impl Builder {
         let ownership = Ownership::open(&env.base, &store, &directory, &members, &ledger)?;
         let known = ledger.clone();
         let blobs = Blobs::within(home.path(), &env.base, move || blob::needed(&known));
+        let events = Events::new(id, &env.base);
         let context = Context {
             name: config.name.clone(),
             env: env.base.clone(),
@@ -359,6 +361,7 @@ impl Builder {
             store,
             ledger,
             blobs,
+            events,
             ownership,
             metrics,
             tasks: tasks.spawner(),

@@ -116,3 +116,33 @@ async fn a_thread_that_a_goal_has_ended_gets_no_second_budget_elsewhere() {
     let budgets = birch.get("/api/v1/usage/threads").await;
     assert!(budgets["threads"].as_array().unwrap().iter().all(|b| b["thread_id"] != thread), "{budgets}");
 }
+
+#[tokio::test]
+async fn money_is_counted_by_the_swarms_prices_and_refused_before_it_is_spent() {
+    let hive = Hive::new();
+    let model = hive.tiny();
+    let alder = hive.start("alder").await;
+    let birch = hive.join("birch", &alder).await;
+    // Two and four thousand for a million tokens.
+    alder.skep(&["budget", "prices", "set", model, "2000", "4000"]).await;
+    birch.until("the price is known", "/api/prices", |table| table["prices"][0]["model"] == model).await;
+    chat(&birch, model, 20).await.unwrap();
+    let settled = |b: &Value| b["leased_tokens"] == 0 && b["reserved_tokens"] == 0;
+    let budget = birch.until("all is settled", &format!("/api/v1/usage/threads/{THREAD}"), settled).await;
+    let tokens = |name: &str| budget[name].as_f64().unwrap();
+    let cost = (tokens("prompt_tokens") * 2000.0 + tokens("completion_tokens") * 4000.0) / 1e6;
+    assert!((budget["total_cost"].as_f64().unwrap() - cost).abs() < 1e-4 && cost > 0.0, "{cost}: {budget}");
+    let usage = alder.get("/api/v1/usage").await;
+    let of = |node: &Bee| {
+        let nodes = usage["usage"]["by_node"].as_array().unwrap();
+        nodes.iter().find(|n| n["node_id"] == node.id()).unwrap()["total_cost"].clone()
+    };
+    assert_eq!((of(&birch), of(&alder)), (budget["total_cost"].clone(), json!(0.0)), "{usage}");
+    let goal = json!({ "goal": "bees", "model": model, "budget_cost": 0.01 });
+    let (status, run) = alder.call("POST", "/api/agents", Some(goal)).await;
+    assert_eq!(status, 200, "{run}");
+    let path = format!("/api/agents/{}", run["id"].as_str().unwrap());
+    let run = alder.until("it is refused", &path, |run| run["status"] == "failed").await;
+    assert!(run["error"].as_str().unwrap().contains("the call may cost"), "{run}");
+    assert_eq!((&run["tokens"], &run["budget_cost"]), (&json!(0), &json!(0.01)));
+}

@@ -71,7 +71,7 @@ const CASES: &[Case] = &[
         "GET /api/v1/threads",
         "",
         "",
-        "threads[].id threads[].status threads[].participants[] threads[].messageCount threads[].createdAt threads[].lastActivity count total offset limit",
+        "threads[].id threads[].status threads[].participants threads[].messageCount threads[].createdAt threads[].lastActivity count total offset limit",
     ),
     Case(
         "GET /api/v1/threads/{thread_id}",

@@ -2,6 +2,7 @@
 
 use crate::{
     blob::Blobs,
+    event::Events,
     ledger::Ledger,
     ownership::Ownership,
     task::{Fences, kept::Keepers, scratch::Scratches},
@@ -29,6 +30,8 @@ pub struct Context {
     pub ledger: Ledger,
     /// Files that commands are given and leave.
     pub blobs: Blobs,
+    /// What happens: `events.publish(|| What::...)` tells whoever listens, and never waits.
+    pub events: Events,
     /// What only one may do: whether this node may.
     pub ownership: Ownership,
     /// Counters and gauges.

@@ -8,6 +8,7 @@
 //! blob       files that commands are given and leave, by their content
 //! goal       graphs of commands
 //! cron       commands at times: one owner each, which another node takes over
+//! event      what happens, told to whoever listens
 //! worker     jobs for programs outside of the swarm, and who those are
 //! approval   which tools agents may call, and whom they ask        audit     what they wanted, who decided, what was done
 //! agent      goals, their steps and sub-agents                     budget    token budgets and leases
@@ -27,6 +28,7 @@ pub mod context;
 pub mod cron;
 pub mod defaults;
 pub mod digest;
+pub mod event;
 mod flight;
 pub mod goal;
 pub mod ledger;

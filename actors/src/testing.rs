@@ -8,6 +8,7 @@
 use crate::{
     Context,
     blob::{self, Blobs},
+    event::Events,
     ledger::Ledger,
     ownership::Ownership,
     task::{Fences, kept::Keepers, scratch::Scratches},
@@ -18,7 +19,7 @@ use skep_runtime::{
     Carrier, Directory, Env, Envelope, Error, Load, Member, Members, Metrics, NodeId, Stream, Tasks, Ticket,
     directory::Arrived,
     member::State,
-    store::{Medium, Store, Tear},
+    store::{self, Kind, Medium, Store, Tear},
     swarm::{self, Finding, Invite, Waiting},
 };
 use std::{
@@ -42,6 +43,7 @@ pub struct Swarm {
     mesh: Arc<Mesh>,
     nodes: Vec<Node>,
     real: bool,
+    files: bool,
     home: PathBuf,
 }
 
@@ -56,19 +58,25 @@ struct Node {
 impl Swarm {
     /// `n` simulated nodes: seeded, no thread, no process. For paused time.
     pub async fn new(n: usize) -> Swarm {
-        Swarm::build(n, false).await
+        Swarm::build(n, false, false).await
     }
 
     /// `n` nodes that use this machine: threads and processes. For real time.
     pub async fn of_machine(n: usize) -> Swarm {
-        Swarm::build(n, true).await
+        Swarm::build(n, true, false).await
     }
 
-    async fn build(n: usize, real: bool) -> Swarm {
+    /// The same, with stores on this machine's disk: for measurements. [`Swarm::kill`] and [`Swarm::restart`] are not for
+    /// these.
+    pub async fn of_disk(n: usize) -> Swarm {
+        Swarm::build(n, true, true).await
+    }
+
+    async fn build(n: usize, real: bool, files: bool) -> Swarm {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let unique = format!("skep-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let home = std::env::temp_dir().join(unique);
-        let mut swarm = Swarm { mesh: Arc::default(), nodes: Vec::new(), real, home };
+        let mut swarm = Swarm { mesh: Arc::default(), nodes: Vec::new(), real, files, home };
         for i in 0..n {
             let medium = Medium::new();
             let node = swarm.boot(i, medium, (0..n).map(member)).await;
@@ -163,14 +171,19 @@ impl Swarm {
         let home = self.home.join(name(i));
         std::fs::create_dir_all(home.join("models")).expect("the temporary folder can be written");
         let (root, _) = Actor::spawn(None, Root, ()).await.expect("an actor without state starts");
-        let disk = medium.open().expect("a medium is opened once at a time");
-        let store = Store::new(Arc::new(disk)).expect("memory needs no thread");
+        let store = if self.files {
+            store::open(&store::Config::new(Kind::Redb, home.join("store"))).expect("the folder can be written").store
+        } else {
+            let disk = medium.open().expect("a medium is opened once at a time");
+            Store::new(Arc::new(disk)).expect("memory needs no thread")
+        };
         let swarm: Arc<dyn skep_runtime::Swarm> = Arc::new(Door { me, mesh: self.mesh.clone() });
         let ledger =
             Ledger::open(&env, &store, &directory, &members, &swarm, tasks.spawner()).expect("memory can be read");
         let ownership = Ownership::open(&env, &store, &directory, &members, &ledger).expect("memory can be read");
         let known = ledger.clone();
         let blobs = Blobs::within(&home, &env, move || blob::needed(&known));
+        let events = Events::new(me, &env);
         let context = Context {
             name: name(i),
             env,
@@ -180,6 +193,7 @@ impl Swarm {
             store,
             ledger,
             blobs,
+            events,
             ownership,
             metrics: Metrics::default(),
             tasks: tasks.spawner(),
@@ -373,9 +387,29 @@ impl skep_runtime::Swarm for Door {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn sign(&self, context: &str, bytes: &[u8]) -> [u8; 64] {
+        signature(&self.me, context, bytes)
+    }
+
+    fn signed(&self, signer: &NodeId, context: &str, bytes: &[u8], given: &[u8; 64]) -> bool {
+        signature(signer, context, bytes) == *given
+    }
+
     fn diagnose(&self) -> BoxFuture<'_, Vec<Finding>> {
         Box::pin(std::future::ready(Vec::new()))
     }
+}
+
+/// What stands for a signature here: anyone could make it, and nobody in a test does.
+fn signature(signer: &NodeId, context: &str, bytes: &[u8]) -> [u8; 64] {
+    use sha2::{Digest, Sha512};
+    Sha512::new()
+        .chain_update(signer.as_bytes())
+        .chain_update(context)
+        .chain_update([0])
+        .chain_update(bytes)
+        .finalize()
+        .into()
 }
 
 /// Supervises and lets fail.

@@ -4,8 +4,8 @@
 //! task, shard or pipeline are not here: they come and go under the actor that starts them.
 
 use crate::{
-    Context, agent, approval, audit, blob, budget, cron, goal, ledger, model, node, organism, ownership, scheduler,
-    thread, worker,
+    Context, agent, approval, audit, blob, budget, cron, event, goal, ledger, model, node, organism, ownership,
+    scheduler, thread, worker,
 };
 use skep_runtime::supervise::{Children, Start};
 
@@ -25,6 +25,7 @@ pub fn children(context: &Context) -> Children {
         child!(ledger::NAME, ledger::start),
         child!(ownership::NAME, ownership::start),
         child!(node::NAME, node::start),
+        child!(event::NAME, event::start),
         child!(blob::NAME, blob::start),
         child!(scheduler::NAME, scheduler::start),
         child!(goal::NAME, goal::start),

@@ -57,7 +57,7 @@ async fn serve(swarm: &Swarm, i: usize, stages: Option<u16>) -> Result<Served, M
 fn request(text: &str, max_tokens: u32) -> Generate {
     let turns = vec![Turn { role: "user".into(), content: text.into() }];
     let (to, ticket) = (skep_runtime::NodeId::from_bytes([0; 32]), skep_runtime::Ticket([0; 16]));
-    Generate { turns, max_tokens, sampling: Sampling::default(), stop: Vec::new(), to, ticket }
+    Generate { turns, max_tokens, sampling: Sampling::default(), stop: Vec::new(), to, ticket, thread: None }
 }
 
 async fn generate(

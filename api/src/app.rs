@@ -1,8 +1,8 @@
 //! All of it in one endpoint: the documented paths, the documentation, the pages, and the guard in front.
 
 use crate::{
-    Config, agents, approvals, blobs, cluster, cron, goals, guard::Guard, health, llm, openai, organism, pages,
-    problem, session::Sessions, spec, surface::Surface, tasks, threads, usage, workers,
+    Config, agents, approvals, blobs, bus, cluster, cron, goals, guard::Guard, health, llm, openai, organism, pages,
+    problem, room::Room, session::Sessions, spec, surface::Surface, tasks, threads, usage, workers,
 };
 use poem::{
     Endpoint, EndpointExt, Request, Response, Route,
@@ -24,6 +24,7 @@ pub(crate) type Api = Surface<(
     organism::Routes,
     threads::Routes,
     workers::Routes,
+    bus::Routes,
     llm::Routes,
     openai::Routes,
     usage::Routes,
@@ -40,9 +41,14 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
 
 /// The whole API of a node.
 pub fn app(context: &Context, config: &Config) -> impl Endpoint<Output = Response> + use<> {
+    app_in(context, config, &Room::default())
+}
+
+/// The same, over the connections of a server.
+pub(crate) fn app_in(context: &Context, config: &Config, room: &Room) -> impl Endpoint<Output = Response> + use<> {
     let sessions = Sessions::new(context.env.clone());
     let guard = Guard::new(config, sessions.clone());
-    let service = OpenApiService::new(api(context, config, &sessions), spec::TITLE, spec::VERSION);
+    let service = OpenApiService::new(api(context, config, &sessions, room), spec::TITLE, spec::VERSION);
     let env = context.env.clone();
     Route::new()
         .at("/openapi.json", spec::endpoint())
@@ -58,7 +64,7 @@ pub fn app(context: &Context, config: &Config) -> impl Endpoint<Output = Respons
         .around(answer)
 }
 
-fn api(context: &Context, config: &Config, sessions: &Sessions) -> Api {
+fn api(context: &Context, config: &Config, sessions: &Sessions, room: &Room) -> Api {
     Surface((
         cluster::routes(context),
         tasks::routes(context),
@@ -70,6 +76,7 @@ fn api(context: &Context, config: &Config, sessions: &Sessions) -> Api {
         organism::routes(context, config.bind.port()),
         threads::routes(context),
         workers::routes(context),
+        bus::routes(context, sessions, room),
         llm::routes(context),
         openai::routes(context),
         usage::routes(context),

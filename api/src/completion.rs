@@ -16,7 +16,7 @@ use crate::{
 use futures::{StreamExt, stream, stream::BoxStream};
 use skep_actors::{
     Context,
-    budget::{Purse, Spent},
+    budget::{Call, Metered, Purse, Spent},
     model::{
         self,
         messages::{Serve, Served},
@@ -80,9 +80,10 @@ async fn prepare(context: &Context, wanted: Wanted, teller: &oneshot::Sender<Rep
     if teller.is_closed() {
         return Err(Problem::bad("the caller went away"));
     }
-    let tokens = prompt + u64::from(wanted.max_tokens).min(room);
-    let purse = Purse::open(context, wanted.thread, tokens).await?;
-    let bill = Bill { purse, agent: wanted.agent, model: served.model.clone(), since: Instant::now() };
+    let completion = u64::from(wanted.max_tokens).min(room);
+    let purse = Purse::open(context, wanted.thread, Call::new(&served.model, prompt, completion)).await?;
+    let metered = Metered::new(prompt, completion);
+    let bill = Bill { purse, agent: wanted.agent, model: served.model.clone(), metered, since: Instant::now() };
     match generate(context, &pipeline, wanted).await {
         Ok((accepted, frames)) => Ok(running(context, served, accepted, frames, bill)),
         Err(problem) => {
@@ -109,8 +110,8 @@ async fn generate(
     wanted: Wanted,
 ) -> Reply<(Accepted, Frames<Chunk>)> {
     let stream = await_from(context, pipeline.node())?;
-    let Wanted { turns, max_tokens, sampling, stop, .. } = wanted;
-    let request = Generate { turns, max_tokens, sampling, stop, to: stream.me, ticket: stream.ticket };
+    let Wanted { turns, max_tokens, sampling, stop, thread, .. } = wanted;
+    let request = Generate { turns, max_tokens, sampling, stop, to: stream.me, ticket: stream.ticket, thread };
     let accepted = pipeline.ask(ASK_TIMEOUT, |port| pipeline::Message::Generate(Wire(request), port)).await??;
     Ok((accepted, stream.frames().await?))
 }
@@ -118,7 +119,7 @@ async fn generate(
 fn running(context: &Context, served: Served, accepted: Accepted, frames: Frames<Chunk>, bill: Bill) -> Running {
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
     // A task of the node, not of the connection: what was generated is settled even when the caller went away.
-    context.tasks.spawn(pump(frames, sender, bill, accepted.prompt_tokens));
+    context.tasks.spawn(pump(frames, sender, bill));
     Running {
         id: accepted.id,
         model: served.model,
@@ -140,9 +141,9 @@ fn to_the_end(receiver: mpsc::Receiver<Chunk>) -> BoxStream<'static, Chunk> {
     stream::unfold(Some(receiver), next).boxed()
 }
 
-async fn pump(mut frames: Frames<Chunk>, sender: mpsc::Sender<Chunk>, bill: Bill, prompt_tokens: u64) {
+async fn pump(mut frames: Frames<Chunk>, sender: mpsc::Sender<Chunk>, mut bill: Bill) {
     // Until the end tells the true number: each text is at least a token.
-    let (mut prompt, mut completion) = (prompt_tokens, 0);
+    let mut completion = 0;
     loop {
         let frame = tokio::select! {
             frame = frames.next() => frame,
@@ -150,15 +151,14 @@ async fn pump(mut frames: Frames<Chunk>, sender: mpsc::Sender<Chunk>, bill: Bill
         };
         let chunk = match frame {
             Some(Ok(chunk)) => chunk,
-            Some(Err(e)) => broken(e.to_string(), completion),
-            None => broken("the stream ended early".into(), completion),
+            Some(Err(e)) => broken(e.to_string(), bill.metered.pieces),
+            None => broken("the stream ended early".into(), bill.metered.pieces),
         };
         match &chunk {
-            Chunk::Text(_) => completion += 1,
-            Chunk::End { prompt_tokens, completion_tokens, .. } => {
-                (prompt, completion) = (*prompt_tokens, *completion_tokens)
+            Chunk::Text(text) => bill.metered.came(text),
+            Chunk::End { completion_tokens, .. } | Chunk::Failed { completion_tokens, .. } => {
+                completion = *completion_tokens;
             }
-            Chunk::Failed { completion_tokens, .. } => completion = *completion_tokens,
         }
         let last = !matches!(chunk, Chunk::Text(_));
         if sender.send(chunk).await.is_err() || last {
@@ -167,7 +167,7 @@ async fn pump(mut frames: Frames<Chunk>, sender: mpsc::Sender<Chunk>, bill: Bill
     }
     // Closing the stream is what cancels the generation; it must not wait for the budget's disk.
     drop(frames);
-    bill.settle(prompt, completion).await;
+    bill.settle(completion).await;
 }
 
 fn broken(reason: String, completion_tokens: u64) -> Chunk {
@@ -179,11 +179,14 @@ struct Bill {
     purse: Purse,
     agent: &'static str,
     model: String,
+    metered: Metered,
     since: Instant,
 }
 
 impl Bill {
-    async fn settle(self, prompt: u64, completion: u64) {
+    /// The server says that the completion has so many tokens.
+    async fn settle(self, claimed: u64) {
+        let (prompt, completion) = (self.metered.prompt, self.metered.completion(claimed));
         let latency_ms = self.since.elapsed().as_millis() as u64;
         let spent = Spent { prompt, completion, agent: self.agent.into(), model: self.model, latency_ms };
         self.purse.settle(spent).await;

@@ -4,7 +4,10 @@
 //! The server below has none of these: it spins when descriptors run out, waits for ever for half a head, and leaves
 //! its connections behind.
 
-use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HEAD_TIMEOUT};
+use crate::{
+    limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HEAD_TIMEOUT},
+    room::{Entry, Room},
+};
 use poem::{
     http::uri::Scheme,
     listener::Acceptor,
@@ -33,12 +36,13 @@ pub(crate) struct Door {
     listener: TcpListener,
     seats: Arc<Semaphore>,
     closed: CancellationToken,
+    room: Room,
 }
 
 impl Door {
-    /// Every connection that comes in here breaks when `closed` is cancelled.
-    pub(crate) fn new(listener: TcpListener, closed: CancellationToken) -> Door {
-        Door { listener, seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)), closed }
+    /// Every connection that comes in here breaks when `closed` is cancelled, or when it is cut in the `room`.
+    pub(crate) fn new(listener: TcpListener, closed: CancellationToken, room: Room) -> Door {
+        Door { listener, seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)), closed, room }
     }
 }
 
@@ -54,7 +58,9 @@ impl Acceptor for Door {
         let accepted = self.listener.accept().await;
         match accepted.and_then(|(stream, peer)| Ok((stream.local_addr()?, stream.set_nodelay(true), stream, peer))) {
             Ok((local, _, stream, peer)) => {
-                let connection = Connection::new(stream, seat, self.closed.clone());
+                let cut = self.closed.child_token();
+                let entry = self.room.enter(peer, cut.clone());
+                let connection = Connection::new(stream, seat, cut, Some(entry));
                 Ok((connection, LocalAddr(local.into()), RemoteAddr(peer.into()), Scheme::HTTP))
             }
             Err(error) => {
@@ -73,15 +79,16 @@ pub(crate) struct Connection<S> {
     head: Option<(usize, Pin<Box<Sleep>>)>,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
     _seat: OwnedSemaphorePermit,
+    _entry: Option<Entry>,
 }
 
 impl<S> Connection<S> {
-    fn new(stream: S, seat: OwnedSemaphorePermit, closed: CancellationToken) -> Connection<S> {
-        let closed = Box::pin(closed.cancelled_owned());
-        Connection { stream, head: Some((0, Box::pin(sleep(HEAD_TIMEOUT)))), closed, _seat: seat }
+    fn new(stream: S, seat: OwnedSemaphorePermit, cut: CancellationToken, entry: Option<Entry>) -> Connection<S> {
+        let closed = Box::pin(cut.cancelled_owned());
+        Connection { stream, head: Some((0, Box::pin(sleep(HEAD_TIMEOUT)))), closed, _seat: seat, _entry: entry }
     }
 
-    /// Whether the server is gone. If not, the task is woken when it goes.
+    /// Whether the server is gone, or this connection was cut. If not, the task is woken when it is.
     fn orphaned(&mut self, cx: &mut Context<'_>) -> bool {
         self.closed.as_mut().poll(cx).is_ready()
     }
@@ -134,7 +141,7 @@ mod tests {
     async fn connection() -> (Connection<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
         let (near, far) = duplex(1024);
         let seat = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        (Connection::new(near, seat, CancellationToken::new()), far)
+        (Connection::new(near, seat, CancellationToken::new(), None), far)
     }
 
     #[tokio::test(start_paused = true)]

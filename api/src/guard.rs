@@ -12,6 +12,15 @@ use poem::{
 const OPEN: [&str; 6] = ["/", "/health", "/openapi.json", "/docs", "/docs/", "/docs/oauth-receiver.html"];
 const OPEN_BELOW: [&str; 3] = ["/join/", "/login/", "/ui/"];
 
+/// What a secret would be called in a URL, where logs, histories and other sites' `Referer` keep it.
+const SECRETS: [&str; 7] = ["token", "access_token", "auth_token", "api_key", "apikey", "bearer", "authorization"];
+/// The other header that the documented APIs send the token in.
+const API_KEY: &str = "x-api-key";
+/// The one path that takes a ticket.
+const SOCKET: &str = "/ws";
+/// A ticket's name there.
+const TICKET: &str = "ticket";
+
 /// The guard of one server. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Guard {
@@ -30,7 +39,12 @@ impl Guard {
         // HTTP/2 puts the host into the target, HTTP/1.1 into a header.
         let host = request.header(header::HOST).or_else(|| request.uri().authority().map(|a| a.as_str()));
         self.hosts.check(host, request.header(header::ORIGIN))?;
-        if self.knows(&request) {
+        let asked = query(&request);
+        if let Some((name, _)) = asked.iter().find(|(name, _)| SECRETS.contains(&name.to_ascii_lowercase().as_str())) {
+            return Err(secret_in_url(name));
+        }
+        let ticket = asked.iter().find(|(name, _)| name == TICKET && request.uri().path() == SOCKET);
+        if self.knows(&request) || ticket.is_some_and(|(_, ticket)| self.redeems(ticket, &request)) {
             request.set_data(Caller);
         } else if !is_open(request.uri().path()) {
             let text = "this needs the node's token (`skep token`) as `authorization: Bearer ...`";
@@ -44,12 +58,38 @@ impl Guard {
         match bearer {
             Some((scheme, token)) => scheme.eq_ignore_ascii_case("bearer") && self.token.is(token.trim()),
             // A cookie speaks for our own pages only: to browsers, other ports of this machine are the same site.
+            // Documented beside the bearer.
+            None if request.headers().contains_key(API_KEY) => {
+                request.header(API_KEY).is_some_and(|token| self.token.is(token.trim()))
+            }
             None => {
                 let ours = request.header("sec-fetch-site").is_none_or(|from| ["same-origin", "none"].contains(&from));
-                ours && request.header(header::COOKIE).is_some_and(|cookies| self.sessions.holds(cookies))
+                // A socket's answers are not kept from a page by its browser, so that the page must have said that it is ours.
+                let told = request.header(header::ORIGIN).is_some() || !request.headers().contains_key(header::UPGRADE);
+                let cookies = request.header(header::COOKIE);
+                ours && told && cookies.is_some_and(|cookies| self.sessions.holds(cookies))
             }
         }
     }
+
+    /// Whether the request shows a ticket that works, which it no longer does from here on.
+    fn redeems(&self, ticket: &str, request: &Request) -> bool {
+        self.sessions.redeem(ticket, request.header(header::COOKIE))
+    }
+}
+
+/// What stands behind the `?`.
+fn query(request: &Request) -> Vec<(String, String)> {
+    // Whatever stands there is a list of pairs; a piece that is none has no value.
+    request.params().unwrap_or_default()
+}
+
+fn secret_in_url(name: &str) -> Problem {
+    let text = format!(
+        "`{name}` has no place in a URL, which logs and histories keep: send the token as `authorization: Bearer ...`, \
+         and take this one as known to whoever reads those"
+    );
+    Problem::new(StatusCode::BAD_REQUEST, "secret_in_url", text)
 }
 
 /// Whether a path needs no token.

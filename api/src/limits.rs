@@ -88,6 +88,45 @@ pub const SESSIONS_MAX: usize = 64;
 /// How long a one-time link works: from a terminal to the browser beside it.
 pub const LINK_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long a ticket for a WebSocket works: from the answer that gave it to the next request of the same script.
+pub const TICKET_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Clients that listen over `/ws` at a time, and as many to `/api/events`: the documented number.
+pub const LISTENERS_MAX: usize = 50;
+
+/// Those of one address among them, as documented: one broken client must not take everybody's seats.
+pub const LISTENERS_PER_ADDRESS_MAX: usize = 10;
+
+/// How long a client that begins to listen waits for the other machines' events to come in: a round trip and a stream.
+pub const REACH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long one frame may take to a client that listens: past that it doesn't read.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Events on their way into one event stream, beside the connection's own buffer.
+pub const LISTENER_FRAMES_MAX: usize = 64;
+
+/// Names that a client's filter may hold: a page of threads, and not a table of them.
+pub const FILTER_NAMES_MAX: usize = 256;
+
+/// Bytes of a frame that a client sends: a message for an agent, with room.
+pub const SOCKET_FRAME_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes that a socket reads, and gathers to write, at a time: 50 of the library's 128 KiB would be 13 MB.
+pub const SOCKET_BUFFER_BYTES: usize = 8 << 10;
+
+/// Bytes that a socket holds while its client takes none: the largest frame of ours, and a pong.
+pub const SOCKET_UNSENT_BYTES_MAX: usize = 256 << 10;
+
+/// How often a client is pinged, as documented.
+pub const PING_PERIOD: Duration = Duration::from_secs(30);
+
+/// How long a client may say nothing, not even a pong, as documented: three pings.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How long a client may take to close its side after it was told why ours is.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long a browser stays signed in.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 

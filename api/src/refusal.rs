@@ -197,7 +197,7 @@ impl From<AgentError> for Problem {
             E::Ambiguous(_) => return Problem::new(S::CONFLICT, "ambiguous", text).in_field("node_id"),
             E::NoSuchRun(_) => (S::NOT_FOUND, "no_such_agent"),
             E::Limit(_) => (S::CONFLICT, "limit"),
-            E::Rights(_) => (S::FORBIDDEN, "rights"),
+            E::Rights(_) | E::Warrant(_) => (S::FORBIDDEN, "rights"),
             _ => (S::INTERNAL_SERVER_ERROR, "store"),
         };
         Problem::new(status, code, text)
@@ -254,7 +254,8 @@ impl From<BudgetError> for Problem {
             E::NoSuchThread(_) => (S::NOT_FOUND, "no_such_thread"),
             E::Exists(_) => (S::CONFLICT, "exists"),
             // 402 and not 429: clients retry a 429 by themselves, and waiting brings no tokens.
-            E::Exhausted { .. } => (S::PAYMENT_REQUIRED, "insufficient_quota"),
+            E::Exhausted { .. } | E::ExhaustedCost { .. } => (S::PAYMENT_REQUIRED, "insufficient_quota"),
+            E::Invalid { field, reason } => return Problem::invalid(field.clone(), reason.clone()),
             E::Ended(_) => (S::CONFLICT, "thread_ended"),
             E::TooMany(_) => (S::SERVICE_UNAVAILABLE, "busy"),
             E::OwnerUnreachable(_) | E::Unsure { .. } => (S::BAD_GATEWAY, "owner_unreachable"),

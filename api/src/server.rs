@@ -1,9 +1,11 @@
 //! The server: one listener, one app, an end with a deadline.
 
 use crate::{
-    Config, app,
+    Config,
+    app::app_in,
     door::Door,
-    limits::{IDLE_TIMEOUT, SHUTDOWN_TIMEOUT},
+    limits::{CLOSE_TIMEOUT, IDLE_TIMEOUT, SHUTDOWN_TIMEOUT},
+    room::Room,
 };
 use skep_actors::Context;
 use std::{future::Future, io};
@@ -32,13 +34,23 @@ impl Server {
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         // Names are checked against the address that was really bound.
         let config = Config { bind: listener.local_addr()?, ..self.config };
-        let app = app(&self.context, &config);
+        let room = Room::default();
+        let app = app_in(&self.context, &config, &room);
+        let closing = room.closing();
+        let shutdown = async move {
+            shutdown.await;
+            // Answers without end would take the whole of that time.
+            closing.cancel();
+        };
         let closed = CancellationToken::new();
         let _all = closed.clone().drop_guard();
-        poem::Server::new_with_acceptor(Door::new(listener, closed))
+        let served = poem::Server::new_with_acceptor(Door::new(listener, closed, room.clone()))
             .name("api")
             .idle_timeout(IDLE_TIMEOUT)
             .run_with_graceful_shutdown(app, shutdown, Some(SHUTDOWN_TIMEOUT))
-            .await
+            .await;
+        // Sockets are told why they are closed.
+        room.emptied(CLOSE_TIMEOUT).await;
+        served
     }
 }

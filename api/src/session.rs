@@ -1,8 +1,9 @@
 //! Browsers that are signed in: a one-time link from `skep open` becomes a cookie that scripts can't read.
 //!
-//! Both live in memory only: a restart signs everyone out, and the token itself never enters a browser.
+//! Both live in memory only: a restart signs everyone out, and the token itself never enters a browser. So do tickets: one
+//! opens one WebSocket within seconds, and what asked for it with a cookie has to show that cookie again.
 
-use crate::limits::{LINK_TIMEOUT, SESSION_TIMEOUT, SESSIONS_MAX};
+use crate::limits::{LINK_TIMEOUT, SESSION_TIMEOUT, SESSIONS_MAX, TICKET_TIMEOUT};
 use skep_actors::runtime::Env;
 use std::{
     collections::BTreeMap,
@@ -27,6 +28,9 @@ struct Inner {
     /// Until when, by secret. The map's order by secret tells an attacker nothing that 128 bits don't outweigh.
     links: BTreeMap<String, Instant>,
     sessions: BTreeMap<String, Instant>,
+    tickets: BTreeMap<String, Instant>,
+    /// The sessions that asked for tickets, by ticket.
+    bound: BTreeMap<String, String>,
 }
 
 impl Sessions {
@@ -56,9 +60,34 @@ impl Sessions {
 
     /// Whether this `Cookie` header belongs to a browser that is signed in.
     pub(crate) fn holds(&self, cookies: &str) -> bool {
+        self.whose(cookies).is_some()
+    }
+
+    /// A secret for one WebSocket within [`TICKET_TIMEOUT`], for the browser of this `Cookie` header if it is one's.
+    pub(crate) fn ticket(&self, cookies: Option<&str>) -> String {
+        let (ticket, session) = (self.secret(), cookies.and_then(|cookies| self.whose(cookies)));
+        let mut inner = self.lock();
+        let Inner { tickets, bound, .. } = &mut *inner;
+        insert(tickets, ticket.clone(), TICKET_TIMEOUT);
+        bound.retain(|ticket, _| tickets.contains_key(ticket));
+        bound.extend(session.map(|session| (ticket.clone(), session)));
+        ticket
+    }
+
+    /// Whether this ticket opens a WebSocket for whoever shows these cookies. It doesn't do so again.
+    pub(crate) fn redeem(&self, ticket: &str, cookies: Option<&str>) -> bool {
+        let session = cookies.and_then(|cookies| self.whose(cookies));
+        let mut inner = self.lock();
+        let (until, bound) = (inner.tickets.remove(ticket), inner.bound.remove(ticket));
+        until.is_some_and(|until| until > Instant::now()) && (bound.is_none() || bound == session)
+    }
+
+    /// The session of a `Cookie` header, if it is a browser's that is signed in.
+    fn whose(&self, cookies: &str) -> Option<String> {
         let own = |pair: &str| pair.trim().strip_prefix(COOKIE)?.strip_prefix('=').map(str::to_owned);
-        let Some(secret) = cookies.split(';').find_map(own) else { return false };
-        self.lock().sessions.get(&secret).is_some_and(|until| *until > Instant::now())
+        let secret = cookies.split(';').find_map(own)?;
+        let lasts = self.lock().sessions.get(&secret).is_some_and(|until| *until > Instant::now());
+        lasts.then_some(secret)
     }
 
     fn secret(&self) -> String {
@@ -113,6 +142,34 @@ mod tests {
         assert!(sessions.enter(&late).is_none());
         tokio::time::advance(SESSION_TIMEOUT).await;
         assert!(!sessions.holds(&cookie));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_opens_one_socket_within_seconds() {
+        let sessions = sessions();
+        let (used, late) = (sessions.ticket(None), sessions.ticket(None));
+        assert!(sessions.redeem(&used, None));
+        assert!(!sessions.redeem(&used, None), "once");
+        tokio::time::advance(TICKET_TIMEOUT + Duration::from_secs(1)).await;
+        assert!(!sessions.redeem(&late, None) && !sessions.redeem("", None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_browsers_ticket_is_that_browsers_alone() {
+        let sessions = sessions();
+        let enter = || sessions.enter(&sessions.link()).unwrap().split(';').next().unwrap().to_owned();
+        let (mine, other) = (enter(), enter());
+        let stolen = sessions.ticket(Some(&mine));
+        assert!(!sessions.redeem(&stolen, Some(&other)));
+        assert!(!sessions.redeem(&stolen, Some(&mine)), "whoever tried has used it up");
+        let ticket = sessions.ticket(Some(&mine));
+        assert!(!sessions.redeem(&ticket, None));
+        let ticket = sessions.ticket(Some(&mine));
+        assert!(sessions.redeem(&ticket, Some(&mine)));
+        let late = sessions.ticket(Some(&mine));
+        sessions.lock().sessions.clear();
+        assert!(!sessions.redeem(&late, Some(&mine)), "the session has ended");
+        assert!(sessions.lock().bound.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,8 @@ pub enum Tag {
     Organism,
     /// What is said to agents and what they answer
     Threads,
+    /// What happens, told as it happens
+    Events,
     /// Language models: on disk, planned, served
     Llm,
     /// What OpenAI's clients expect

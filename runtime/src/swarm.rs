@@ -135,6 +135,12 @@ pub trait Swarm: Send + Sync + 'static {
     /// takes itself off the roster and becomes a swarm of one.
     fn leave(&self, forget: bool) -> BoxFuture<'_, Result<(), Error>>;
 
+    /// Signs bytes with this node's key, for one purpose, which `context` names.
+    fn sign(&self, context: &str, bytes: &[u8]) -> [u8; 64];
+
+    /// Whether `signer` signed these bytes for this purpose.
+    fn signed(&self, signer: &NodeId, context: &str, bytes: &[u8], signature: &[u8; 64]) -> bool;
+
     /// Looks at everything between this node and its peers.
     fn diagnose(&self) -> BoxFuture<'_, Vec<Finding>>;
 }

@@ -10,6 +10,7 @@ use ractor::{Actor, ActorRef};
 use skep_actors::{
     Context,
     blob::{self, Blobs},
+    event::Events,
     ledger::Ledger,
     ownership::Ownership,
     runtime::{
@@ -89,6 +90,7 @@ impl Node {
         let ownership = Ownership::open(&base, &store, &directory, &members, &ledger)?;
         let known = ledger.clone();
         let blobs = Blobs::within(&parts.home.join(&parts.name), &base, move || blob::needed(&known));
+        let events = Events::new(id, &base);
         let context = Context {
             name: parts.name,
             env: base,
@@ -98,6 +100,7 @@ impl Node {
             store,
             ledger,
             blobs,
+            events,
             ownership,
             metrics,
             tasks: tasks.spawner(),

@@ -33,6 +33,9 @@ pub(crate) struct Agent {
     /// Tokens that it and its sub-agents may spend in all.
     #[arg(long, value_name = "TOKENS")]
     budget: Option<u64>,
+    /// Money that it and its sub-agents may spend in all, by `skep budget prices`.
+    #[arg(long, value_name = "MONEY")]
+    budget_cost: Option<f64>,
     /// The model; the default one if absent.
     #[arg(long)]
     model: Option<String>,
@@ -54,6 +57,7 @@ impl Agent {
             "tools": self.tools,
             "folder": folder,
             "budget": self.budget,
+            "budget_cost": self.budget_cost,
             "model": self.model,
             "node_id": self.on,
         });
@@ -110,6 +114,7 @@ pub(crate) async fn follow(client: &Client, id: &str, show: bool) -> anyhow::Res
         match event.name.as_str() {
             "run" if show => tree.run(&event.data),
             "budget" => tree.budget = Some((number(&event.data, "spent"), number(&event.data, "max"))),
+            "warning" if show => screen::note!("{}", screen::text(&event.data["message"]).yellow()),
             "failed" => anyhow::bail!("{}", screen::text(&event.data["error"])),
             _ => {}
         }

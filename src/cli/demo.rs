@@ -306,6 +306,7 @@ impl Swarm {
             stop: Vec::new(),
             to: self.node.id(),
             ticket: expected.ticket(),
+            thread: None,
         };
         let pipeline = directory.at::<Pipeline>(served.node, served.actor.clone());
         pipeline.ask(SERVE_TIMEOUT, |to| Pipeline::Generate(Wire(generate), to)).await??;

@@ -17,6 +17,7 @@ mod cron;
 mod demo;
 mod doctor;
 mod drain;
+mod events;
 mod evict;
 mod fetch;
 mod files;
@@ -34,6 +35,7 @@ mod policy;
 mod pull;
 mod run;
 mod screen;
+mod spawn;
 mod status;
 mod tasks;
 mod threads;
@@ -115,6 +117,8 @@ enum Command {
     Agent(agent::Agent),
     /// The agents of the swarm.
     Agents(agents::Agents),
+    /// Start a sub-agent of one that is at work.
+    Spawn(spawn::Spawn),
     /// Calls of agents that wait for your word: list, allow and deny them.
     Approvals(approvals::Approvals),
     /// The rules about what agents may do without asking.
@@ -127,6 +131,8 @@ enum Command {
     Models(models::Models),
     /// Fetch a model.
     Pull(pull::Pull),
+    /// What happens in the swarm, as it happens.
+    Events(events::Events),
     /// Token budgets of threads, or one of them.
     Budget(budget::Budget),
     /// The external workers that take tasks from the swarm.
@@ -182,12 +188,14 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Organism(c) => c.run(&here).await,
         Command::Agent(c) => c.run(&here).await,
         Command::Agents(c) => c.run(&here).await,
+        Command::Spawn(c) => c.run(&here).await,
         Command::Approvals(c) => c.run(&here).await,
         Command::Policy(c) => c.run(&here).await,
         Command::Audit(c) => c.run(&here).await,
         Command::Chat(c) => c.run(&here).await,
         Command::Models(c) => c.run(&here).await,
         Command::Pull(c) => c.run(&here).await,
+        Command::Events(c) => c.run(&here).await,
         Command::Budget(c) => c.run(&here).await,
         Command::Workers(c) => c.run(&here).await,
         Command::Token(c) => c.run(&here),

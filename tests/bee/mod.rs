@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::{
     io::AsyncReadExt,
     process::{Child, Command},
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 
@@ -31,6 +32,8 @@ pub struct Bee {
     pub token: String,
     child: Child,
     http: reqwest::Client,
+    /// What it says on standard error, whole when it has ended.
+    said: JoinHandle<String>,
 }
 
 /// The folders of a test's nodes, and the models' folder that they share.
@@ -127,7 +130,7 @@ impl Hive {
         };
         let token = std::fs::read_to_string(home.join("token")).expect("a token");
         let stderr = child.stderr.take().expect("piped");
-        forward(name.to_string(), stderr);
+        let said = forward(name.to_string(), stderr);
         Ok(Bee {
             name: name.into(),
             home,
@@ -135,6 +138,7 @@ impl Hive {
             token: token.trim().into(),
             child,
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            said,
         })
     }
 }
@@ -223,9 +227,15 @@ impl Bee {
     }
 
     /// Ends it in the polite way.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
+        self.last_words().await;
+    }
+
+    /// The same; all that it said on standard error.
+    pub async fn last_words(mut self) -> String {
         drop(self.child.stdin.take());
         timeout(PATIENCE, self.child.wait()).await.expect("it stops in time").expect("it ran");
+        timeout(PATIENCE, self.said).await.expect("its output ends").expect("it was read")
     }
 }
 
@@ -267,13 +277,15 @@ pub fn program() -> &'static Path {
 }
 
 /// What a node says goes to the test's own output, marked with its name.
-fn forward(name: String, mut stderr: tokio::process::ChildStderr) {
+fn forward(name: String, mut stderr: tokio::process::ChildStderr) -> JoinHandle<String> {
     #[expect(clippy::disallowed_methods, reason = "it ends when the node's standard error does")]
     tokio::spawn(async move {
         let mut text = Vec::new();
         let _ = stderr.read_to_end(&mut text).await;
-        for line in String::from_utf8_lossy(&text).lines() {
+        let text = String::from_utf8_lossy(&text).into_owned();
+        for line in text.lines() {
             eprintln!("[{name}] {line}");
         }
-    });
+        text
+    })
 }

@@ -8,11 +8,12 @@ use super::{
     children::RESTARTED,
     documents::{self, DOCUMENTS_BYTES_MAX, Document},
     life::DEPTH_MAX,
+    messages::Spawned,
     records, run, tools,
 };
 use crate::{
     Context,
-    budget::{self, BudgetError},
+    budget::{self, BudgetError, Limit},
     defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
     node::{NodeError, lookup},
 };
@@ -110,6 +111,9 @@ impl Actor for Agents {
             Message::Own(Wire(count), reply) => state.answer(reply, async move { newest(&context, count) }),
             Message::List(Wire(count), reply) => state.answer(reply, async move { list(&context, count).await }),
             Message::Cancel(Wire(id), reply) => state.answer(reply, async move { cancel(&context, id).await }),
+            Message::Spawn(Wire((id, args)), reply) => {
+                state.answer(reply, async move { spawn(&context, id, args).await });
+            }
             Message::Follow(Wire((id, node, ticket)), reply) => {
                 state.answer(reply, async move { follow(&context, id, node, ticket).await });
             }
@@ -201,6 +205,9 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
     let id = goal.parent.map(|parent| parent.child).or(seated).unwrap_or_else(|| context.env.id());
     if let Some(run) = read(context, id)? {
         return Ok(run);
+    }
+    if let Some(parent) = &goal.parent {
+        goal.warrant.check(&*context.swarm, context.directory.id(), &goal, parent)?;
     }
     if goal.budget == 0 && goal.parent.is_some() {
         // Its parent has nothing left to give.
@@ -331,7 +338,7 @@ async fn open_budget(context: &Context, goal: &Goal, thread: Uuid) -> Result<(),
         let adopt = Wire((thread, goal.budget_owner(context.directory.id())));
         return Ok(budget.ask(ASK_TIMEOUT, |reply| budget::Message::Adopt(adopt, reply)).await?);
     }
-    let open = Wire((thread, goal.budget));
+    let open = Wire((thread, Limit { tokens: goal.budget, cost: goal.budget_cost }));
     let opened = budget.ask(ASK_TIMEOUT, |reply| budget::Message::Open(open, reply)).await?;
     Ok(opened.map(drop)?)
 }
@@ -404,6 +411,27 @@ async fn cancel(context: &Context, id: Uuid) -> Result<Run, AgentError> {
     }
     let there = context.directory.at::<Message>(run.node, NAME);
     there.ask(CANCEL_TIMEOUT, |reply| Message::Cancel(Wire(id), reply)).await?
+}
+
+/// Starts a sub-agent of a run, wherever that lives.
+async fn spawn(context: &Context, id: Uuid, args: String) -> Result<Spawned, AgentError> {
+    if args.len() > GOAL_BYTES_MAX {
+        return Err(AgentError::Invalid {
+            field: "goal".into(),
+            reason: format!("it has 1 to {GOAL_BYTES_MAX} bytes"),
+        });
+    }
+    let here = context.directory.here::<run::Message>(run::name(id));
+    match here.ask(ASK_TIMEOUT, |reply| run::Message::Spawn(args.clone(), reply)).await {
+        Err(Error::NoSuchActor(_) | Error::NoReply) => {}
+        answer => return answer?,
+    }
+    let run = find(context, id).await?;
+    if run.node == context.directory.id() || run.state.ended() {
+        return Err(AgentError::Limit("the run has ended".into()));
+    }
+    let there = context.directory.at::<Message>(run.node, NAME);
+    there.ask(ASK_TIMEOUT, |reply| Message::Spawn(Wire((id, args)), reply)).await?
 }
 
 async fn follow(context: &Context, id: Uuid, node: NodeId, ticket: Ticket) -> Result<(), AgentError> {

@@ -130,6 +130,19 @@ impl Children {
         starts
     }
 
+    /// Where the sub-agent of an errand is, if it is out.
+    pub(super) fn place_of(&self, number: usize) -> Option<(Uuid, NodeId)> {
+        match self.slots.get(number)?.stand {
+            Stand::Out { id, node } => Some((id, node)),
+            _ => None,
+        }
+    }
+
+    /// Whether one more can be out.
+    pub(super) fn has_room(&self) -> bool {
+        self.out().count() < AT_ONCE_MAX
+    }
+
     /// Those that are out: id and node.
     pub(super) fn out(&self) -> impl Iterator<Item = (Uuid, NodeId)> {
         self.slots.iter().filter_map(|slot| match slot.stand {

@@ -12,10 +12,10 @@ use super::{
     thinking::{Thought, Unthought},
     tools,
 };
-use crate::{budget::BudgetError, pipeline::Turn};
+use crate::pipeline::Turn;
 use serde_json::Value;
 use skep_runtime::NodeId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
 /// How deep sub-agents may nest: the goal that a person gave is 0.
@@ -61,7 +61,9 @@ pub(super) enum Action {
     /// Call a tool that is allowed, for this step.
     Call(u32, String, Value),
     /// Ask whether a sub-agent may be sent, for this step.
-    Ask(u32, String, Value),
+    ///
+    /// With `true` it may have been done already: somebody has to be asked.
+    Ask(u32, String, Value, bool),
     /// Start a sub-agent on a node.
     Start(NodeId, Box<Goal>),
     /// End a sub-agent.
@@ -73,6 +75,8 @@ pub(super) struct Life {
     run: Run,
     plan: Plan,
     children: Children,
+    /// Errands that the run's owner gave, and not its strategy: that one isn't told of their ends.
+    outside: BTreeSet<usize>,
     /// Errands of which it is not known yet whether they may be sent, by step.
     asked: BTreeMap<u32, Errand>,
     /// The step of each sub-agent that is out.
@@ -97,6 +101,7 @@ impl Life {
             done: done.into(),
             run,
             children: Children::default(),
+            outside: BTreeSet::new(),
             asked: BTreeMap::new(),
             child_steps: BTreeMap::new(),
             below: BTreeMap::new(),
@@ -170,6 +175,30 @@ impl Life {
         actions
     }
 
+    /// Starts a sub-agent that the run's owner asks for, with the rights that the run's own would have: what to do, and
+    /// which sub-agent it is.
+    pub(super) fn spawn(&mut self, args: &Value, world: &World) -> Result<(Vec<Action>, Uuid, NodeId), AgentError> {
+        if self.run.state.ended() {
+            return Err(AgentError::Limit("the run has ended".into()));
+        }
+        if !self.children.has_room() {
+            return Err(AgentError::Limit("as many of this run's are at work as may be at once".into()));
+        }
+        let invalid = |reason| AgentError::Invalid { field: "goal".into(), reason };
+        let errand = match tools::spawn_sub_agent::beyond(args, &self.run.goal.tools) {
+            Some(tool) => return Err(AgentError::Rights(bounded(&tool, 64))),
+            None => self.errand(args, world).map_err(invalid)?,
+        };
+        let number = self.children.send(vec![errand]);
+        self.outside.insert(number);
+        let mut actions = Vec::new();
+        self.start_due(world, &mut actions);
+        match self.children.place_of(number) {
+            Some((id, node)) => Ok((actions, id, node)),
+            None => Err(AgentError::Limit("others wait before it".into())),
+        }
+    }
+
     fn thought(&mut self, thought: Result<Thought, Unthought>, world: &World, actions: &mut Vec<Action>) {
         let step = self.thinking.take();
         let tokens = spent(&thought);
@@ -224,11 +253,13 @@ impl Life {
         let reason = error.to_string();
         // It may have started all the same, its answer lost.
         actions.extend(self.children.out().filter(|(out, _)| *out == id).map(|(id, node)| Action::Stop(id, node)));
-        let exhausted = matches!(error, AgentError::Budget(BudgetError::Exhausted { .. }));
+        let exhausted = matches!(&error, AgentError::Budget(error) if error.is_exhausted());
         let gone = match error {
-            AgentError::Invalid { .. } | AgentError::Rights(_) | AgentError::Limit(_) | AgentError::Budget(_) => {
-                self.children.refused(id, Failure { reason: reason.clone(), exhausted })
-            }
+            AgentError::Invalid { .. }
+            | AgentError::Rights(_)
+            | AgentError::Warrant(_)
+            | AgentError::Limit(_)
+            | AgentError::Budget(_) => self.children.refused(id, Failure { reason: reason.clone(), exhausted }),
             _ => self.children.lost(id, &reason),
         };
         if let Some(gone) = gone {
@@ -261,8 +292,10 @@ impl Life {
                 let state = if outcome.failure.is_some() { RunState::Failed } else { RunState::Completed };
                 let text = outcome.failure.as_ref().map(|f| f.reason.clone()).or_else(|| outcome.output.clone());
                 step.into_iter().for_each(|n| self.close_step(n, state, text.as_deref(), world));
-                let event = self.as_told(number, outcome);
-                self.drive(event, world, actions);
+                if !self.outside.remove(&number) {
+                    let event = self.as_told(number, outcome);
+                    self.drive(event, world, actions);
+                }
             }
         }
     }
@@ -344,23 +377,21 @@ impl Life {
 
     /// A tool call that the model wants: done, or refused as what the tool said.
     fn call(&mut self, tool: String, args: Value, world: &World, actions: &mut Vec<Action>) -> Option<strategy::Event> {
-        let begun = self.done.front().is_some_and(|step| step.tool == tool && step.result.is_none());
+        // A call of which nobody knows whether it was made: those of other tools change nothing, or are known by their step.
+        let begun = !tools::is_repeatable(&tool)
+            && self.done.front().is_some_and(|step| step.tool == tool && step.result.is_none());
         if self.was_done(&tool) {
             return self.replay(world).map(strategy::Event::Observed);
         }
         let step = self.open_step(&bounded(&tool, 64), &args, world);
-        let refused = if begun && !tools::is_repeatable(&tool) {
-            Some(format!(
-                "not done again: the machine that this ran on went down before it ended, so whether {tool} was done is not known"
-            ))
-        } else if !self.run.goal.tools.contains(&tool) {
+        let refused = if !self.run.goal.tools.contains(&tool) {
             let allowed = self.run.goal.tools.join(", ");
             Some(format!("refused: the tool {} is not allowed here; allowed are: {allowed}", bounded(&tool, 64)))
         } else if tool == tools::spawn_sub_agent::NAME {
             match self.errand(&args, world) {
                 Ok(errand) => {
                     self.asked.insert(step, errand);
-                    actions.push(Action::Ask(step, tool, args));
+                    actions.push(Action::Ask(step, tool, args, begun));
                     None
                 }
                 Err(reason) => Some(format!("refused: {reason}")),
@@ -416,9 +447,11 @@ impl Life {
                 model: self.run.goal.model.clone(),
                 node: None,
                 budget: self.share(),
+                budget_cost: None,
                 parent: Some(parent),
                 documents: errand.documents,
                 folder: None,
+                warrant: Default::default(),
                 seat: None,
                 agent: Some(self.run.goal.agent_name().to_owned()).filter(|name| !name.is_empty()),
             };
@@ -534,9 +567,11 @@ mod tests {
             model: None,
             node: None,
             budget: 1000,
+            budget_cost: None,
             parent,
             documents: Vec::new(),
             folder: None,
+            warrant: Default::default(),
             seat: None,
             agent: None,
         };

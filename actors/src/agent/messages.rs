@@ -1,6 +1,10 @@
 //! What a node's AgentsActor can be told and asked, and the record of a run.
 
-use crate::{budget::BudgetError, pipeline::Turn};
+use super::Warrant;
+use crate::{
+    budget::{BudgetError, Warning},
+    pipeline::Turn,
+};
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
@@ -26,6 +30,10 @@ pub enum Message {
     /// End a run and its sub-agents; what it has so far is kept.
     #[rpc]
     Cancel(Wire<Uuid>, RpcReplyPort<Wire<Result<Run, AgentError>>>),
+    /// Start a sub-agent of a run, as if the run had: which run, and the arguments of its tool as JSON text. It may have what
+    /// the run has, and ends with it. Answered when it is on its way.
+    #[rpc]
+    Spawn(Wire<(Uuid, String)>, RpcReplyPort<Wire<Result<Spawned, AgentError>>>),
     /// Follow a run and its sub-agents: [`Event`] frames on the stream of this ticket until the run has ended.
     /// `NodeId` is who expects the stream.
     #[rpc]
@@ -42,7 +50,7 @@ pub enum Message {
 }
 
 /// A goal, as it was given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Goal {
     /// What is wanted, in words. At most 32 KiB.
     pub goal: String,
@@ -56,12 +64,17 @@ pub struct Goal {
     pub node: Option<String>,
     /// The tokens that it and its sub-agents may spend in all. For a sub-agent: the most it may lease.
     pub budget: u64,
+    /// The money that it and its sub-agents may spend in all, in millionths; `None` is as much as the tokens cost. Of the
+    /// thread alone: a sub-agent has none of its own.
+    pub budget_cost: Option<u64>,
     /// Whose sub-agent it is; `None` for a goal that a person or a client gave.
     pub parent: Option<Parent>,
     /// Documents for `map_reduce`: name and text. 4 MiB in all; larger goes by `folder`.
     pub documents: Vec<(String, String)>,
     /// A folder on the node that it starts on, whose text files are its documents.
     pub folder: Option<String>,
+    /// What gives a sub-agent its rights; empty for a goal that a person or a client gave.
+    pub warrant: Warrant,
     /// The turn of a thread that this is; `None` for a goal that is a thread of its own.
     pub seat: Option<Box<Seat>>,
     /// Of a sub-agent: the agent that the swarm has defined and that its whole tree works for, if it is one. Rules about that
@@ -90,6 +103,15 @@ pub struct Seat {
     pub history: Vec<Turn>,
     /// What an earlier attempt had come to, on a node that is gone: done steps are not done again.
     pub done: Vec<Step>,
+}
+
+/// A sub-agent that is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawned {
+    /// Its run.
+    pub id: Uuid,
+    /// Where it shall live.
+    pub node: NodeId,
 }
 
 /// Whose sub-agent a run is.
@@ -293,6 +315,8 @@ pub enum Event {
         /// The budget.
         max: u64,
     },
+    /// The thread's budget has passed a threshold: each is sent once to whoever follows, those passed before too.
+    Warning(Warning),
     /// The run has ended; nothing follows.
     End,
 }
@@ -318,8 +342,11 @@ pub enum AgentError {
     /// The tree of sub-agents is as deep, or as large, as it may be.
     #[error("no more sub-agents: {0}")]
     Limit(String),
+    /// What a sub-agent shows for its rights doesn't hold.
+    #[error("a sub-agent's warrant is refused: {0}")]
+    Warrant(String),
     /// A sub-agent asked for a tool that its parent does not have.
-    #[error("a sub-agent can't have the tool {0}: its parent doesn't")]
+    #[error("a sub-agent can't have {0}: its parent doesn't")]
     Rights(String),
     /// Its budget could not be opened.
     #[error(transparent)]

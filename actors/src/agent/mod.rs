@@ -10,7 +10,10 @@
 //! AgentActor <--Action-- Life:  think, call a tool, start or stop a sub-agent, save
 //! ```
 //!
-//! Invariant: a sub-agent has at most its parent's tools; what tools, documents and models said is data in every prompt.
+//! A run may be a turn of a thread ([`Seat`]): then it is told who it is and what was said before, spends the thread's budget,
+//! and tells the thread's node of each step.
+//!
+//! Invariant: a sub-agent has at most its parent's rights, which its host checks (`warrant`); what tools, documents and models said is data in every prompt.
 //! Not here: budgets (`budget`), text generation (`pipeline`), where commands run (`scheduler`).
 
 mod actor;
@@ -22,6 +25,7 @@ mod family;
 mod judged;
 mod life;
 pub mod messages;
+mod news;
 mod records;
 mod repetition;
 mod run;
@@ -32,10 +36,12 @@ mod strategy;
 mod tests;
 mod thinking;
 pub mod tools;
+mod warrant;
 
 pub use actor::{LIVE_MAX, start};
 pub(crate) use data::bounded;
-pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Snapshot, Step, Strategy};
+pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Snapshot, Spawned, Step, Strategy};
+pub use warrant::{Grant, Rights, Warrant};
 
 /// The published name of a node's AgentsActor.
 pub const NAME: &str = "agents";

@@ -9,7 +9,7 @@ use super::{
     documents::Document,
     family::Family,
     life::{Action, Event, Life},
-    messages, records,
+    messages, news, records,
     thinking::Thinking,
     tools::{self, Bench},
 };
@@ -19,6 +19,7 @@ use crate::{
     audit::Who,
     budget,
     defaults::GATHER_TIMEOUT,
+    event::What,
     pipeline::Turn,
     thread,
 };
@@ -76,6 +77,8 @@ pub(super) enum Message {
     Moved(Box<Run>, RpcReplyPort<Wire<()>>),
     /// End it; answered with its record when it has ended.
     Cancel(RpcReplyPort<Wire<Result<Run, AgentError>>>),
+    /// Start a sub-agent of it, of these arguments in JSON; answered when it is on its way.
+    Spawn(String, RpcReplyPort<Wire<Result<messages::Spawned, AgentError>>>),
     /// Follow it.
     Follow(NodeId, Ticket, RpcReplyPort<Wire<Result<(), AgentError>>>),
     /// It has ended, and its budget is settled.
@@ -157,6 +160,8 @@ impl Actor for Agent {
     async fn post_start(&self, me: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
         me.send_after(RUN_TIME_MAX, || Message::Happened(Event::Overdue));
         let run = state.life.run();
+        state.context.events.publish(|| What::AgentStarted(news::told(run)));
+        state.context.events.publish(|| What::AgentWorking(news::told(run)));
         let whom = match (&run.goal.seat, run.goal.parent) {
             (Some(seat), _) => Some((Whom::Thread, seat.owner)),
             (None, parent) => parent.map(|parent| (Whom::Parent(parent.run), parent.node)),
@@ -167,21 +172,21 @@ impl Actor for Agent {
         }
         // Before it says who is up: a parent's node may have died while the run was on its way here.
         let (watcher, mut changes) = (me.clone(), state.context.members.changes());
-        state.tasks.spawn(async move {
+        state.tasks.spawn(Box::pin(async move {
             loop {
                 changes.borrow_and_update();
                 if watcher.cast(Message::Happened(Event::Picture)).is_err() || changes.changed().await.is_err() {
                     return;
                 }
             }
-        });
+        }));
         let (thinking, goal, sample) =
             (state.thinking.clone(), state.life.run().goal.goal.clone(), std::mem::take(&mut state.sample));
-        state.tasks.spawn(async move {
+        state.tasks.spawn(Box::pin(async move {
             let room = thinking.room(&goal, &sample).await;
             // The actor that would take it owns this task.
             let _ = me.cast(Message::Happened(Event::Ready(room)));
-        });
+        }));
         Ok(())
     }
 
@@ -192,15 +197,20 @@ impl Actor for Agent {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Happened(event) => state.happened(&me, event).await,
+            // Boxed, here and below: an agent that waits would keep room for all that it may ever do, several times.
+            Message::Happened(event) => Box::pin(state.happened(&me, event)).await,
             Message::Moved(run, reply) => {
                 state.family.send_modify(|family| family.put((*run).clone()));
-                state.happened(&me, Event::Moved(run)).await;
+                Box::pin(state.happened(&me, Event::Moved(run))).await;
                 drop(reply.send(Wire(())));
             }
             Message::Cancel(reply) => {
                 state.cancelled.push(reply);
-                state.happened(&me, Event::Cancel).await;
+                Box::pin(state.happened(&me, Event::Cancel)).await;
+            }
+            Message::Spawn(args, reply) => {
+                let spawned = state.spawn(&me, &args).await;
+                drop(reply.send(Wire(spawned)));
             }
             Message::Follow(node, ticket, reply) => {
                 let follow = follow(
@@ -220,6 +230,9 @@ impl Actor for Agent {
                     family.over = true;
                 });
                 state.cancelled.drain(..).for_each(|reply| drop(reply.send(Wire(Ok(run.clone())))));
+                for kind in [What::AgentUpdated, What::AgentIdle, What::AgentStopped] {
+                    state.context.events.publish(|| kind(news::told(&run)));
+                }
                 me.stop(None);
             }
         }
@@ -234,12 +247,27 @@ impl Actor for Agent {
 
 impl State {
     async fn happened(&mut self, me: &ActorRef<Message>, event: Event) {
-        let actions = {
-            let (env, places) = (&self.context.env, places(&self.context));
-            let fresh = || env.id();
-            let me = self.context.directory.id();
-            self.life.on(event, &World { now_ms: env.now_ms(), me, places: &places, fresh: &fresh })
-        };
+        let actions = self.in_world(|life, world| life.on(event, world));
+        self.after(me, actions).await;
+    }
+
+    async fn spawn(&mut self, me: &ActorRef<Message>, args: &str) -> Result<messages::Spawned, AgentError> {
+        let invalid = |e: serde_json::Error| AgentError::Invalid { field: "goal".into(), reason: e.to_string() };
+        let args = serde_json::from_str(args).map_err(invalid)?;
+        let (actions, id, node) = self.in_world(|life, world| life.spawn(&args, world))?;
+        self.after(me, actions).await;
+        Ok(messages::Spawned { id, node })
+    }
+
+    fn in_world<T>(&mut self, work: impl FnOnce(&mut Life, &World) -> T) -> T {
+        let (env, places) = (&self.context.env, places(&self.context));
+        let fresh = || env.id();
+        let me = self.context.directory.id();
+        work(&mut self.life, &World { now_ms: env.now_ms(), me, places: &places, fresh: &fresh })
+    }
+
+    /// Writes down what has changed, and does what is to be done.
+    async fn after(&mut self, me: &ActorRef<Message>, actions: Vec<Action>) {
         if self.life.take_changed() {
             let run = self.life.run();
             let saved = records::save(&self.context.store, run).await;
@@ -250,6 +278,7 @@ impl State {
             self.saved = saved.is_ok();
             if !run.state.ended() {
                 self.family.send_modify(|family| family.put(run.clone()));
+                self.context.events.publish(|| What::AgentUpdated(news::told(run)));
             }
         }
         for action in actions {
@@ -296,8 +325,9 @@ impl State {
                 };
                 self.context.tasks.spawn(self.calls.track_future(call));
             }
-            Action::Ask(step, tool, args) => {
-                let (context, stop, asked) = (self.context.clone(), self.stop.clone(), self.asked(&tool, &args));
+            Action::Ask(step, tool, args, doubtful) => {
+                let (context, stop, asked) =
+                    (self.context.clone(), self.stop.clone(), Call { doubtful, ..self.asked(&tool, &args) });
                 let ask = async move {
                     let event = match approval::pass(&context, asked, &stop).await {
                         Ok(passed) => {
@@ -311,8 +341,12 @@ impl State {
                 };
                 self.context.tasks.spawn(self.calls.track_future(ask));
             }
-            Action::Start(node, goal) => {
+            Action::Start(node, mut goal) => {
                 let context = self.context.clone();
+                if let Some(parent) = goal.parent {
+                    let own = &self.life.run().goal.warrant;
+                    goal.warrant = own.extended(&*context.swarm, context.directory.id(), node, &goal, &parent);
+                }
                 self.tasks.spawn(async move {
                     let child = goal.parent.map(|parent| parent.child).unwrap_or_default();
                     let started = start_child(&context, node, *goal).await;
@@ -331,7 +365,7 @@ impl State {
         let run = self.life.run();
         let agent = run.goal.agent_name().to_owned();
         let who = Who { agent, run: run.id, turn: run.goal.turn(run.id), thread: run.thread };
-        Call { id: self.context.env.id(), who, tool: tool.to_owned(), args: Arguments::of(args) }
+        Call { id: self.context.env.id(), who, tool: tool.to_owned(), args: Arguments::of(args), doubtful: false }
     }
 
     /// Gives up what is under way and settles the budget.
@@ -485,7 +519,7 @@ async fn follow(
         Err(error) => return drop(reply.send(Wire(Err(error.into())))),
     };
     drop(reply.send(Wire(Ok(()))));
-    let mut version = 0;
+    let (mut version, mut warned) = (0, None);
     loop {
         let (runs, now, over) = {
             let family = family.borrow_and_update();
@@ -498,10 +532,10 @@ async fn follow(
                 return;
             }
         }
-        if let Some(event) = budget_event(&context, thread).await
-            && write(&mut stream, &event).await.is_err()
-        {
-            return;
+        for event in budget_events(&context, thread, &mut warned).await {
+            if write(&mut stream, &event).await.is_err() {
+                return;
+            }
         }
         // An actor that failed leaves its picture as it was; the end is the end.
         if over || family.changed().await.is_err() {
@@ -516,11 +550,12 @@ async fn follow(
 /// Writes what there is of a run that is not at work.
 pub(super) async fn replay(context: &Context, node: NodeId, ticket: Ticket, run: Run) -> Result<(), AgentError> {
     let mut stream = context.directory.open(node, ticket).await?;
-    let budget = budget_event(context, run.thread).await;
-    let events = [Some(messages::Event::Run(Box::new(run))), budget, Some(messages::Event::End)];
+    let budget = budget_events(context, run.thread, &mut None).await;
+    let events = std::iter::once(messages::Event::Run(Box::new(run))).chain(budget).chain([messages::Event::End]);
+    let events: Vec<messages::Event> = events.collect();
     let context = context.clone();
     context.tasks.spawn(async move {
-        for event in events.into_iter().flatten() {
+        for event in events {
             if write(&mut stream, &event).await.is_err() {
                 return;
             }
@@ -530,10 +565,15 @@ pub(super) async fn replay(context: &Context, node: NodeId, ticket: Ticket, run:
     Ok(())
 }
 
-async fn budget_event(context: &Context, thread: Uuid) -> Option<messages::Event> {
+/// Where the thread's budget stands, and the thresholds that it has passed since it was last looked at.
+async fn budget_events(context: &Context, thread: Uuid, warned: &mut Option<budget::Severity>) -> Vec<messages::Event> {
     let budget = context.directory.here::<budget::Message>(budget::NAME);
-    let known = budget.ask(GATHER_TIMEOUT, |reply| budget::Message::Get(Wire(thread), reply)).await.ok()?.ok()?;
-    Some(messages::Event::Budget { spent: known.spent(), held: known.reserved + known.leased, max: known.max })
+    let known = budget.ask(GATHER_TIMEOUT, |reply| budget::Message::Get(Wire(thread), reply)).await;
+    let Ok(Ok(known)) = known else { return Vec::new() };
+    let stands = messages::Event::Budget { spent: known.spent(), held: known.reserved + known.leased, max: known.max };
+    let warnings = budget::Warning::since(*warned, &known).into_iter().map(messages::Event::Warning);
+    *warned = known.warned.max(*warned);
+    std::iter::once(stands).chain(warnings).collect()
 }
 
 async fn write(stream: &mut Stream, event: &messages::Event) -> Result<(), Error> {

@@ -34,6 +34,9 @@ pub(crate) type Script = Arc<dyn Fn(&Generate) -> BoxFuture<'static, String> + S
 
 /// Tokens of the scripted model's context.
 pub(crate) const CONTEXT_TOKENS: u32 = 800;
+/// Answers that begin so are said to have cost nothing, and everything.
+pub(crate) const FREE: &str = "FREE";
+pub(crate) const DEAR: &str = "DEAR";
 const PIPELINE: &str = "pipeline/test";
 
 /// Nodes with agents and a scripted model that lives on node 0.
@@ -133,7 +136,7 @@ impl Stage {
     /// Tries to set a token of the thread aside on node 0.
     pub(crate) async fn reserve(&self, thread: Uuid) -> Result<budget::Reservation, BudgetError> {
         let budget = self.swarm.context(0).directory.here::<budget::Message>(budget::NAME);
-        budget.ask(Duration::from_secs(5), |r| budget::Message::Reserve(Wire((thread, 1)), r)).await.unwrap()
+        budget.ask(Duration::from_secs(5), |r| budget::Message::Reserve(Wire((thread, 1.into())), r)).await.unwrap()
     }
 
     pub(crate) async fn budget(&self, thread: Uuid) -> budget::Budget {
@@ -152,9 +155,11 @@ pub(crate) fn goal(strategy: Strategy, tools: &[&str], documents: usize) -> Goal
         model: None,
         node: None,
         budget: 100_000,
+        budget_cost: None,
         parent: None,
         documents: (0..documents).map(|i| (format!("d{i}"), text(i))).collect(),
         folder: None,
+        warrant: Default::default(),
         seat: None,
         agent: None,
     }
@@ -249,6 +254,11 @@ impl Actor for Pipeline {
                     let completion_tokens = words(&kept.concat());
                     generated.fetch_add(completion_tokens, Ordering::SeqCst);
                     let _ = frames::write(&mut stream.writer, &Chunk::Text(kept.concat())).await;
+                    let (prompt_tokens, completion_tokens) = match text.split(' ').next() {
+                        Some(FREE) => (0, 0),
+                        Some(DEAR) => (u64::MAX, u64::MAX),
+                        _ => (prompt_tokens, completion_tokens),
+                    };
                     let _ = frames::write(&mut stream.writer, &Chunk::End { reason, prompt_tokens, completion_tokens })
                         .await;
                 });

@@ -1,14 +1,15 @@
 //! Runs over several nodes, from the outside: real agents and budgets, a scripted model.
 
 use super::{
-    AgentError, Event, Goal, Message, Parent, Run, RunState, Strategy,
+    AgentError, Event, Goal, Message, Parent, Run, RunState, Strategy, Warrant,
     children::RESTARTED,
     run::RUN_TIME_MAX,
-    stage::{Stage, goal},
+    stage::{CONTEXT_TOKENS, DEAR, FREE, Stage, goal},
     tools::{list_cluster_nodes, read_file, run_task, spawn_sub_agent},
 };
 use crate::{
-    budget::BudgetError,
+    budget::{BudgetError, Severity},
+    event::Heard,
     pipeline::Generate,
     scheduler::{
         self, Record, Spec, State,
@@ -80,6 +81,22 @@ async fn documents_are_worked_on_by_the_two_other_nodes_within_the_budget() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn listeners_are_told_how_a_run_goes() {
+    let stage = Stage::new(1, |_| say("done")).await;
+    let mut events = stage.swarm.context(0).events.subscribe();
+    let run = stage.run(goal(Strategy::Answer, &[], 0)).await;
+    stage.end(run.id).await;
+    let mut told = Vec::new();
+    while let Some(Heard::Event(event)) = events.next().now_or_never() {
+        assert!(event.what.fields()["thread_id"] == run.thread.to_string(), "{event:?}");
+        told.push(event.what.name());
+    }
+    assert_eq!(told[..2], ["agent_started", "agent_working"], "{told:?}");
+    assert!(told.contains(&"stream_chunk"), "{told:?}");
+    assert_eq!(told[told.len() - 3..], ["agent_updated", "agent_idle", "agent_stopped"], "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_swarm_of_one_reduces_after_its_own_sub_agents_have_ended() {
     let stage = Stage::new(1, |request| say(if reduces(request) { "all of it" } else { "a part" })).await;
     let run = stage.run(Goal { budget: 5000, ..goal(Strategy::MapReduce, &[], 12) }).await;
@@ -111,6 +128,40 @@ async fn a_sub_agent_whose_node_dies_is_started_elsewhere_and_the_answer_still_c
     assert_eq!(run.children.len(), 3);
     let budget = stage.budget(run.id).await;
     assert!(budget.spent() >= stage.generated(), "what the dead node held counts as spent: {budget:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lies_about_what_an_answer_cost_is_charged_within_what_is_known() {
+    let gratis = |request: &Generate| request.turns.iter().any(|turn| turn.content.contains("gratis"));
+    let stage = Stage::new(1, move |request| say(if gratis(request) { FREE } else { DEAR })).await;
+    let spent = async |words: &str| {
+        let run = stage.run(Goal { goal: words.into(), budget: 5000, ..goal(Strategy::Answer, &[], 0) }).await;
+        let (run, _) = stage.end(run.id).await;
+        assert_eq!(run.state, RunState::Completed, "{run:?}");
+        (stage.budget(run.id).await.spent(), run.tokens)
+    };
+    let before = stage.generated();
+    let (spent_free, tokens) = spent("gratis").await;
+    assert_eq!((spent_free, tokens), (stage.generated() - before, stage.generated() - before), "cached is not free");
+    let (spent_dear, _) = spent("what it takes").await;
+    assert!(spent_dear < u64::from(CONTEXT_TOKENS), "no more is charged than was asked for: {spent_dear}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_a_run_is_warned_of_each_threshold_once() {
+    // As long as it may be: 200 tokens and the prompt's of 280.
+    let long = |_: &Generate| say((0..300).map(|i| format!("w{i}")).collect::<Vec<_>>().join(" "));
+    let stage = Stage::new(1, long).await;
+    let run = stage.run(Goal { budget: 280, ..goal(Strategy::Answer, &[], 0) }).await;
+    let (ended, events) = stage.end(run.id).await;
+    assert_eq!(ended.state, RunState::Completed, "{ended:?}");
+    let warned = events.iter().filter_map(|event| match event {
+        Event::Warning(warning) => Some((warning.severity, warning.thread, warning.max_tokens)),
+        _ => None,
+    });
+    let warned: Vec<_> = warned.collect();
+    assert_eq!(warned.first(), Some(&(Severity::Warning, run.thread, 280)));
+    assert!(warned.windows(2).all(|pair| pair[0].0 < pair[1].0), "{warned:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,7 +218,7 @@ async fn a_tool_that_is_not_allowed_is_refused_as_what_the_model_sees() {
     let refused: Vec<&str> =
         run.steps.iter().filter(|s| s.state == RunState::Failed).map(|s| s.result.as_deref().unwrap()).collect();
     assert!(refused[0].starts_with("refused: the tool run_task is not allowed here"), "{refused:?}");
-    assert!(refused[1].contains("a sub-agent can't have the tool run_task"), "{refused:?}");
+    assert!(refused[1].contains("a sub-agent can't have run_task"), "{refused:?}");
     assert!(refused[2].contains("only paths inside this agent's folder"), "{refused:?}");
     assert!(run.children.is_empty());
 }
@@ -333,8 +384,51 @@ async fn a_sub_agent_with_nothing_left_to_spend_is_refused() {
         child: Uuid::from_u128(3),
     };
     let child = Goal { budget: 0, parent: Some(parent), ..goal(Strategy::Answer, &[], 0) };
+    let bare = stage.ask(0, |r| Message::Start(Wire(child.clone()), r)).await;
+    assert!(matches!(bare, Err(AgentError::Warrant(_))), "{bare:?}");
+    let (swarm, me) = (&*stage.swarm.context(0).swarm, stage.swarm.id(0));
+    let warrant = Warrant::default().extended(swarm, me, me, &child, &parent);
+    let child = Goal { warrant, ..child };
     let refused = stage.ask(0, |r| Message::Start(Wire(child), r)).await;
     assert!(matches!(refused, Err(AgentError::Budget(BudgetError::Exhausted { .. }))), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sub_agent_that_the_owner_starts_has_no_more_than_its_parent_and_does_not_disturb_it() {
+    let go = Arc::new(Notify::new());
+    let wait = go.clone();
+    let stage = Stage::new(2, move |request| {
+        if last(request).contains("count") {
+            return say("seven");
+        }
+        let wait = wait.clone();
+        async move {
+            wait.notified().await;
+            "done".to_owned()
+        }
+        .boxed()
+    })
+    .await;
+    let run = stage.run(goal(Strategy::Answer, &[], 0)).await;
+    let spawn = |args: serde_json::Value| {
+        let args = Wire((run.id, args.to_string()));
+        stage.ask(1, move |r| Message::Spawn(args, r))
+    };
+    let more = spawn(serde_json::json!({ "goal": "count", "tools": ["run_task"] })).await;
+    assert!(matches!(more, Err(AgentError::Rights(_))), "{more:?}");
+    let spawned = spawn(serde_json::json!({ "goal": "count" })).await.unwrap();
+    let child = loop {
+        match stage.get(0, spawned.id).await {
+            Ok(child) if child.state.ended() => break child,
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    assert_eq!((child.state, child.output.as_deref(), child.thread), (RunState::Completed, Some("seven"), run.id));
+    go.notify_one();
+    let (run, _) = stage.end(run.id).await;
+    assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("done")));
+    assert!(run.children.contains(&(spawned.id, spawned.node)));
+    assert_eq!(stage.budget(run.id).await.spent(), stage.generated());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 //! models: Serve -> pipeline: Count -> budget: Reserve -> pipeline: Generate -> Chunk ... End -> budget: Settle
 //! ```
 //!
-//! Tokens are charged as the server counted them. When it can't say any more (its node died, the stream broke), the
+//! Tokens are charged as the server counted them, within what the payer knows (`budget::metered`). When it can't say any more (its node died, the stream broke), the
 //! whole reservation is charged: a budget may be spent too early, never twice.
 
 use super::{
@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     Context,
-    budget::{self, BudgetError, Reservation, Spent},
+    budget::{self, BudgetError, Call, Metered, Reservation, Spent},
+    event::{self, What},
     model::{
         self,
         messages::{Serve, Served},
@@ -57,8 +58,6 @@ const SAMPLE_BYTES: usize = 2048;
 const TOKEN_MILLIBYTES: u64 = 3000;
 /// How much less likely a token gets by having occurred: small models go round in circles without.
 const REPEAT_PENALTY: f32 = 1.1;
-/// The most tokens that a call is believed to have cost: sums of these can't overflow.
-const COST_TOKENS_MAX: u64 = 1 << 40;
 /// Completions shorter than this aren't worth asking for.
 const COMPLETION_TOKENS_MIN: u64 = 16;
 
@@ -111,8 +110,7 @@ impl Attempt {
     }
 
     fn budget(error: &BudgetError) -> Attempt {
-        let exhausted = matches!(error, BudgetError::Exhausted { .. });
-        let failure = Failure { reason: error.to_string(), exhausted };
+        let failure = Failure { reason: error.to_string(), exhausted: error.is_exhausted() };
         Attempt { failure, partial: String::new(), tokens: 0, prompt: 0, again: false }
     }
 }
@@ -186,7 +184,7 @@ impl Thinking {
             return Err(Attempt::budget(&error));
         }
         // Not given up half-way: whoever stops waiting for a reservation doesn't learn its id, and can't release it.
-        let reservation = self.reserve(wanted).await?;
+        let reservation = self.reserve(Call::new(&served.model, count, max_tokens)).await?;
         if stop.is_cancelled() {
             self.release(reservation).await;
             return Err(Attempt::ended());
@@ -254,6 +252,7 @@ impl Thinking {
                 stop: Vec::new(),
                 to: me,
                 ticket: expected.ticket(),
+                thread: Some(self.thread),
             };
             tries += 1;
             match pipeline.ask(ASK_TIMEOUT, |reply| Pipeline::Generate(Wire(request), reply)).await {
@@ -274,7 +273,17 @@ impl Thinking {
         };
         let opened = expected.opened().await;
         let stream = opened.map_err(|e| Broken::new(Attempt::free(e, true), Cost::Known(count, 0)))?;
-        read(stream, count, u64::from(max_tokens), stop).await.map(Some)
+        let told = |delta: &str| {
+            self.context.events.publish(|| {
+                let thread_id = self.thread.to_string().into();
+                What::StreamChunk(event::what::Chunk {
+                    thread_id,
+                    agent_id: self.agent.as_str().into(),
+                    delta: delta.into(),
+                })
+            });
+        };
+        read(stream, Metered::new(count, u64::from(max_tokens)), stop, told).await.map(Some)
     }
 
     async fn served(&self) -> Result<(Served, u64), Attempt> {
@@ -301,8 +310,8 @@ impl Thinking {
         self.context.directory.here(budget::NAME)
     }
 
-    async fn reserve(&self, tokens: u64) -> Result<Reservation, Attempt> {
-        let wanted = Wire((self.thread, tokens));
+    async fn reserve(&self, call: Call) -> Result<Reservation, Attempt> {
+        let wanted = Wire((self.thread, call));
         // The owner may be asked several times behind this.
         let reserved = self.budget().ask(ASK_TIMEOUT * 4, |reply| budget::Message::Reserve(wanted, reply)).await;
         reserved.map_err(|e| Attempt::free(e, false))?.map_err(|e| Attempt::budget(&e))
@@ -348,42 +357,45 @@ enum Cost {
 }
 
 /// Reads the text to its end, or to where it begins to repeat itself: text, tokens of the prompt, tokens of the
-/// completion, of which there are `most`.
+/// completion. Each piece is `told` as it comes.
 async fn read(
     mut stream: Stream,
-    count: u64,
-    most: u64,
+    mut metered: Metered,
     stop: &CancellationToken,
+    told: impl Fn(&str),
 ) -> Result<(String, u64, u64), Broken> {
+    let count = metered.prompt;
     let (mut text, mut repetition) = (String::new(), Repetition::default());
     loop {
         let next = tokio::select! {
             next = timeout(CHUNK_TIMEOUT, frames::read::<Chunk>(&mut stream.reader)) => next,
             () = stop.cancelled() => {
-                let cost = last_word(stream, count).await;
+                let cost = last_word(stream, metered).await;
                 let attempt = Attempt { partial: text, ..Attempt::ended() };
                 return Err(Broken { attempt, cost });
             }
         };
         let (reason, again, cost) = match next {
             Ok(Ok(Some(Chunk::Text(more)))) if text.len() + more.len() <= TEXT_BYTES_MAX => {
+                metered.came(&more);
+                told(&more);
                 text.push_str(&more);
                 let Some(own) = repetition.own(&text) else { continue };
                 // The rest would be more of the same: what it said once is its answer.
                 text.truncate(own);
-                let (prompt, completion) = match last_word(stream, count).await {
+                let (prompt, completion) = match last_word(stream, metered).await {
                     Cost::Known(prompt, completion) => (prompt, completion),
-                    _ => (count, most),
+                    _ => (count, metered.completion_max),
                 };
                 return Ok((text, prompt, completion));
             }
-            Ok(Ok(Some(Chunk::End { prompt_tokens, completion_tokens, .. }))) => {
-                return Ok((text, prompt_tokens.min(COST_TOKENS_MAX), completion_tokens.min(COST_TOKENS_MAX)));
+            Ok(Ok(Some(Chunk::End { completion_tokens, .. }))) => {
+                return Ok((text, count, metered.completion(completion_tokens)));
             }
             Ok(Ok(Some(Chunk::Text(_)))) => ("the model's answer has no end".to_owned(), false, Cost::Unknown),
             Ok(Ok(Some(Chunk::Failed { error, completion_tokens }))) => {
                 let again = matches!(error, GenerateError::StageLost { .. } | GenerateError::Ended);
-                (error.to_string(), again, Cost::Known(count, completion_tokens.min(COST_TOKENS_MAX)))
+                (error.to_string(), again, Cost::Known(count, metered.completion(completion_tokens)))
             }
             Ok(Ok(None)) => ("the model's node went away in the middle of its answer".to_owned(), true, Cost::Unknown),
             Ok(Err(error)) => (error.to_string(), true, Cost::Unknown),
@@ -395,20 +407,14 @@ async fn read(
 }
 
 /// Ends our direction, which cancels, and waits a moment for what it cost.
-async fn last_word(mut stream: Stream, count: u64) -> Cost {
+async fn last_word(mut stream: Stream, mut metered: Metered) -> Cost {
     let wait = async {
         stream.writer.shutdown().await.ok()?;
         loop {
             match frames::read::<Chunk>(&mut stream.reader).await {
-                Ok(Some(Chunk::Text(_))) => {}
-                Ok(Some(Chunk::End { prompt_tokens, completion_tokens, .. })) => {
-                    return Some(Cost::Known(
-                        prompt_tokens.min(COST_TOKENS_MAX),
-                        completion_tokens.min(COST_TOKENS_MAX),
-                    ));
-                }
-                Ok(Some(Chunk::Failed { completion_tokens, .. })) => {
-                    return Some(Cost::Known(count, completion_tokens.min(COST_TOKENS_MAX)));
+                Ok(Some(Chunk::Text(more))) => metered.came(&more),
+                Ok(Some(Chunk::End { completion_tokens, .. } | Chunk::Failed { completion_tokens, .. })) => {
+                    return Some(Cost::Known(metered.prompt, metered.completion(completion_tokens)));
                 }
                 Ok(None) | Err(_) => return None,
             }

@@ -12,6 +12,7 @@ use crate::{
     Context,
     audit::{self, Outcome, Verdict, What, clipped, entry::COPY_BYTES_MAX},
     digest::Digest,
+    event,
     ledger::Collection,
 };
 use skep_runtime::{NodeId, Wire, defaults::ASK_TIMEOUT, store, tasks::Spawner, wire};
@@ -25,6 +26,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+/// Why somebody is asked about a call that the policy allows.
+const DOUBT: &str = "the machine that it ran on went down before it ended: it may have been done";
 /// The one policy.
 const POLICY: Collection<Policy> = Collection::new(31, 1);
 const POLICY_ID: &[u8] = b"policy";
@@ -95,7 +98,14 @@ impl Desk {
         self.ready.get_or_init(|| self.context.ledger.caught_up()).await;
         let policy = self.policy()?;
         let (verdict, rule) = policy.judge(&call);
-        let (name, reason) = (rule.map(|rule| rule.name.clone()), rule.and_then(|rule| rule.reason.clone()));
+        let (mut name, mut reason) = (rule.map(|rule| rule.name.clone()), rule.and_then(|rule| rule.reason.clone()));
+        let verdict = match verdict {
+            Verdict::Allow if call.doubtful => {
+                (name, reason) = (None, Some(DOUBT.into()));
+                Verdict::Ask
+            }
+            verdict => verdict,
+        };
         self.context.metrics.counter("tool_calls_judged", "calls of tools that the policy was asked about").inc();
         match verdict {
             Verdict::Allow => {
@@ -155,7 +165,9 @@ impl Desk {
                 let id = fresh.take(IDS_MAX).find(|id| self.core().get(*id).is_none()).unwrap_or_default();
                 let request = self.core().ask(id, call.clone(), rule.clone(), reason.clone(), now_ms)?;
                 self.note(vec![judged(&call, Verdict::Ask, rule, reason, Some(id))]).await?;
+                let until_ms = request.until_ms;
                 self.write(request).await?;
+                self.context.events.publish(|| event::What::PendingApproval(told(id, &call, until_ms)));
                 tracing::info!(request = %id, tool = call.tool, "an agent's call waits for an approval");
                 self.woken.notify_one();
                 Ok(Judged::Waits(id))
@@ -389,6 +401,19 @@ fn check(answer: &Decide) -> Result<(), ApprovalError> {
         }
     }
     if mistakes.is_empty() { Ok(()) } else { Err(ApprovalError::Invalid(mistakes)) }
+}
+
+/// A call that waits, as listeners are told of it.
+fn told(id: Uuid, call: &Call, until_ms: u64) -> event::what::Approval {
+    event::what::Approval {
+        id: id.to_string().into(),
+        tool: call.tool.as_str().into(),
+        agent_id: Some(call.who.agent.as_str()).filter(|name| !name.is_empty()).map(Into::into),
+        thread_id: Some(call.who.thread.to_string().into()),
+        arguments: call.args.text().into(),
+        expires_ms: Some(until_ms),
+        error: None,
+    }
 }
 
 fn judged(call: &Call, verdict: Verdict, rule: Option<String>, reason: Option<String>, request: Option<Uuid>) -> What {

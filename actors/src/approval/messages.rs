@@ -55,6 +55,9 @@ pub struct Call {
     pub tool: String,
     /// With what.
     pub args: Arguments,
+    /// It may have been made before, by a run whose machine went down, and making it again may do harm: a person is asked,
+    /// whatever the policy allows.
+    pub doubtful: bool,
 }
 
 impl Call {
@@ -66,6 +69,7 @@ impl Call {
             && self.who.agent == other.who.agent
             && self.tool == other.tool
             && self.args == other.args
+            && self.doubtful == other.doubtful
     }
 }
 

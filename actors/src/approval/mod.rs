@@ -25,11 +25,11 @@ pub mod policy;
 #[cfg(test)]
 mod tests;
 
+pub use crate::audit::Verdict;
 pub use actor::start;
 pub use arguments::Arguments;
 pub use messages::{ApprovalError, Call, Decide, Judged, Message, Request, State};
 pub(crate) use pass::{pass, withdraw};
-pub use crate::audit::Verdict;
 pub use policy::{Mistake, Policy, Rule};
 
 /// The published name of a node's ApprovalActor.

@@ -109,7 +109,7 @@ fn rule(tool: &str, verdict: Verdict) -> Rule {
 
 fn call(id: u128, args: &serde_json::Value) -> Call {
     let who = Who { agent: "scout".into(), run: Uuid::from_u128(id), turn: TURN, thread: TURN };
-    Call { id: Uuid::from_u128(id), who, tool: "run_task".into(), args: Arguments::of(args) }
+    Call { id: Uuid::from_u128(id), who, tool: "run_task".into(), args: Arguments::of(args), doubtful: false }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,56 +1,116 @@
-//! ThreadBudgetActor: owns this node's accounts and its meter, writes down each change before it answers.
+//! ThreadBudgetActor: owns this node's accounts and its meter. What it answers is on disk (`pen`), but for reservations
+//! below a line that is (`tally`).
 //!
-//! Decides nothing: what may be spent is decided in `thread` (on the owner) and `held` (elsewhere). Questions to
-//! other nodes are asked by tasks, whose answers come back as messages.
+//! Decides nothing: what may be spent is decided in `thread` (on the owner) and `held` (elsewhere). What is asked of other
+//! nodes is `borrow`'s; tasks ask it, and their answers come back as messages.
 
 use super::{
     Local, Message, NAME, Reservation,
-    held::Held,
-    messages::{Budget, BudgetError, Estate, Granted, Lease, LeaseReport, Spent, Want},
+    amount::{Amount, TOKENS_MAX},
+    borrow::{Borrowing, Want},
+    held::{Fit, Held},
+    messages::{Budget, BudgetError, Call, Estate, Lease, LeaseReport, Limit, Served, Spent, Sum},
     meter::{Count, Meter, Row},
+    pen::Pen,
+    prices::{PRICES, Price, Prices, TABLE},
+    tally::Hold,
     thread::Thread,
+    warning::Warning,
 };
 use crate::{Context, defaults::GATHER_TIMEOUT};
 use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 use serde::{Deserialize, Serialize};
-use skep_runtime::{
-    NodeId, Reach, Tasks, Wire,
-    defaults::ASK_TIMEOUT,
-    member::State as Standing,
-    store::{Batch, Table},
+use skep_runtime::{Error, NodeId, Reach, Tasks, Wire, store::Table};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
-use std::{collections::BTreeMap, time::Duration};
-use tokio::time::{sleep, timeout};
+use tokio::{sync::mpsc, time::sleep};
 use uuid::Uuid;
 
-/// Accounts of this node. With more, the oldest that nothing is set aside of is forgotten.
-const ACCOUNTS_MAX: usize = 4096;
-/// The most tokens that any one number may say: sums of these can't overflow.
-const TOKENS_MAX: u64 = 1 << 48;
-/// How often one reservation asks the owner: reservations that ask at once take each other's tokens, but one of
-/// them succeeds each time.
-const ROUNDS_MAX: u32 = 64;
-/// How often a request for a lease is sent before the owner counts as unreachable: a call may be lost.
-const LEASE_TRIES: u32 = 3;
-/// The pause before a closed lease is offered again to an owner that didn't answer, and its longest.
-const RETURN_PAUSE: Duration = Duration::from_secs(1);
-const RETURN_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Accounts of this node: ten thousand threads and room. With more, the oldest that nothing is set aside of is forgotten.
+const ACCOUNTS_MAX: usize = 16_384;
+/// After so long without a reservation a thread counts as quiet: its line is drawn in.
+const REST_PERIOD: Duration = Duration::from_secs(1);
+/// Readers of thresholds: parts of this node.
+const WATCHERS_MAX: usize = 16;
+/// Thresholds that a reader may be behind: as many threads at once as a busy node has, and then some.
+const WATCHED_MAX: usize = 1024;
 
-const ACCOUNTS: Table<[u8; 16], Account> = Table::new("budget_accounts");
-const METER: Table<Row, Count> = Table::new("budget_meter");
+// Other names than those that records of tokens alone had: a record's layout is told by its table.
+pub(super) const ACCOUNTS: Table<[u8; 16], Account> = Table::new("budget_threads");
+pub(super) const METER: Table<Row, Count> = Table::new("budget_counts");
 
 /// What this node knows of one thread.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Account {
+pub(super) enum Account {
     /// It is the owner.
     Owned(Thread),
     /// Another node is.
     Held(Held),
 }
 
+impl Account {
+    pub(super) fn write(&mut self) {
+        match self {
+            Account::Owned(thread) => thread.write(),
+            Account::Held(held) => held.write(),
+        }
+    }
+
+    pub(super) fn written(&mut self) {
+        match self {
+            Account::Owned(thread) => thread.written(),
+            Account::Held(held) => held.written(),
+        }
+    }
+
+    pub(super) fn rest(&mut self) -> bool {
+        match self {
+            Account::Owned(thread) => thread.rest(),
+            Account::Held(held) => held.rest(),
+        }
+    }
+
+    fn restless(&self) -> bool {
+        match self {
+            Account::Owned(thread) => thread.restless(),
+            Account::Held(held) => held.restless(),
+        }
+    }
+
+    fn near(&self) -> bool {
+        match self {
+            Account::Owned(thread) => thread.near(),
+            Account::Held(held) => held.near(),
+        }
+    }
+
+    fn restart(&mut self) {
+        match self {
+            Account::Owned(thread) => thread.restart(),
+            Account::Held(held) => held.restart(),
+        }
+    }
+
+    fn settle(&mut self, id: Uuid, prompt: u64, completion: u64) -> Result<u64, BudgetError> {
+        match self {
+            Account::Owned(thread) => thread.settle(id, prompt, completion),
+            Account::Held(held) => held.settle(id, prompt, completion),
+        }
+    }
+
+    fn release(&mut self, id: Uuid) -> Result<(), BudgetError> {
+        match self {
+            Account::Owned(thread) => thread.release(id),
+            Account::Held(held) => held.release(id),
+        }
+    }
+}
+
 /// What other nodes may say to this one: leases and what became of them. A thread is opened and spent where it is used.
-const REMOTE: Reach = Reach::Only(&["Lease", "Report", "Look", "Get"]);
+const REMOTE: Reach = Reach::Only(&["Lease", "Report", "Look", "Get", "Total"]);
 
 /// Starts the actor and publishes it.
 pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell, SpawnErr> {
@@ -58,13 +118,36 @@ pub async fn start(context: &Context, supervisor: ActorCell) -> Result<ActorCell
     Ok(actor.get_cell())
 }
 
+/// The thresholds that threads of this node pass from now on, each once, as soon as they are on disk: for whoever puts
+/// them into the thread, in which its agents and its people read them.
+///
+/// A reader that doesn't keep up finds its stream ended, as does everyone when the actor starts anew. It then asks again,
+/// and finds what it missed in [`Budget::warned`] of [`Message::List`]; [`Warning::since`] makes the words. What it told
+/// already it knows by thread and severity.
+///
+/// # Errors
+/// The actor doesn't run.
+pub async fn watch(context: &Context) -> Result<mpsc::Receiver<Warning>, Error> {
+    let (sender, receiver) = mpsc::channel(WATCHED_MAX);
+    context.directory.here::<Message>(NAME).tell(Message::Watch(Local(sender))).await?;
+    Ok(receiver)
+}
+
 struct ThreadBudget;
 
-struct State {
-    context: Context,
-    accounts: BTreeMap<Uuid, Account>,
-    meter: Meter,
-    tasks: Tasks,
+pub(super) struct State {
+    pub(super) context: Context,
+    pub(super) accounts: BTreeMap<Uuid, Account>,
+    pub(super) meter: Meter,
+    pub(super) pen: Pen,
+    pub(super) borrowing: Borrowing,
+    prices: Prices,
+    /// Accounts whose line may have to be drawn in.
+    restless: BTreeSet<Uuid>,
+    /// Whether [`Message::Rest`] is on its way.
+    resting: bool,
+    watchers: Vec<mpsc::Sender<Warning>>,
+    pub(super) tasks: Tasks,
 }
 
 impl Actor for ThreadBudget {
@@ -74,24 +157,23 @@ impl Actor for ThreadBudget {
 
     async fn pre_start(&self, _: ActorRef<Message>, context: Context) -> Result<State, ActorProcessingErr> {
         let mut state = State::read(context)?;
-        let threads: Vec<Uuid> = state.accounts.keys().copied().collect();
-        for thread in threads {
-            let restart = |account: &mut Account| match account {
-                Account::Owned(thread) => thread.restart(),
-                Account::Held(held) => held.restart(),
-            };
-            let restart = |account: &mut Account| {
-                restart(account);
-                Ok(())
-            };
-            state.change(thread, restart).await?;
-        }
+        // What is on disk says the same in other words, so nothing is written.
+        state.accounts.values_mut().for_each(Account::restart);
         Ok(state)
     }
 
     async fn post_start(&self, me: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        let threads: Vec<Uuid> = state.accounts.keys().copied().collect();
-        threads.into_iter().for_each(|thread| state.give_back(&me, thread, None));
+        let held = state.accounts.iter().filter(|(_, account)| matches!(account, Account::Held(_)));
+        held.for_each(|(thread, _)| state.give_back(&me, *thread, None));
+        let feed = state.context.ledger.feed(PRICES);
+        state.tasks.spawn(async move {
+            loop {
+                feed.next().await;
+                if me.cast(Message::Priced(Local(()))).is_err() {
+                    return;
+                }
+            }
+        });
         Ok(())
     }
 
@@ -101,62 +183,15 @@ impl Actor for ThreadBudget {
         message: Message,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        // Whoever asked and went away needs no answer, hence the results of `send` are dropped.
-        match message {
-            Message::Open(Wire((thread, max)), reply) => drop(reply.send(Wire(state.open(thread, max).await))),
-            Message::Reserve(Wire((thread, tokens)), reply) => {
-                state.reserve(&me, Want { thread, tokens: tokens.min(TOKENS_MAX), rounds: 0, reply }).await;
-            }
-            Message::Granted(Local(granted)) => state.granted(&me, granted).await,
-            Message::Settle(Wire((reservation, spent)), reply) => {
-                drop(reply.send(Wire(state.settle(reservation, spent).await)));
-            }
-            Message::Release(Wire(reservation), reply) => {
-                state.release(reservation).await;
-                drop(reply.send(Wire(())));
-            }
-            Message::Get(Wire(thread), reply) => state.get(thread, reply),
-            Message::Look(Wire(thread), reply) => drop(reply.send(Wire(state.look(thread)))),
-            Message::List(reply) => drop(reply.send(Wire(state.list()))),
-            Message::Adopt(Wire((thread, owner)), reply) => {
-                state.adopt(thread, owner);
-                drop(reply.send(Wire(())));
-            }
-            Message::Done(Wire((thread, work)), reply) => state.done(&me, thread, work, reply).await,
-            Message::Usage(reply) => {
-                let active = |b: &Budget| b.remaining() > 0;
-                let threads = state.list().iter().filter(|b| active(b)).count();
-                drop(reply.send(Wire(state.meter.usage(threads as u32))));
-            }
-            Message::ResetUsage(reply) => {
-                let rows = state.meter.marked();
-                let reset = state.write(None, &rows).await;
-                if reset.is_ok() {
-                    state.meter.put(rows);
-                }
-                drop(reply.send(Wire(reset)));
-            }
-            Message::Lease(Wire(lease), reply) => drop(reply.send(Wire(state.lease(lease).await))),
-            Message::Report(Wire(report), reply) => drop(reply.send(Wire(state.report(report).await))),
-            Message::Inherit(Wire(estate), reply) => drop(reply.send(Wire(state.inherit(estate).await))),
-            Message::Yield(Wire(thread), reply) => {
-                if matches!(state.accounts.get(&thread), Some(Account::Owned(_))) {
-                    // Unwritten, it is told again when its new owner is heard of after the next start.
-                    let _ = state.write(Some((thread, None)), &[]).await;
-                    state.accounts.remove(&thread);
-                }
-                drop(reply.send(Wire(())));
-            }
-            Message::Returned(Local((thread, lease))) => {
-                let returned = |account: &mut Account| {
-                    if let Account::Held(held) = account {
-                        held.returned(lease);
-                    }
-                    Ok(())
-                };
-                // Unwritten, it is offered again after the next start, and the owner knows it by its id.
-                let _ = state.change(thread, returned).await;
-            }
+        state.take(&me, message);
+        state.write(&me);
+        state.rest_soon(&me);
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        if let Err(error) = state.last_page().await {
+            tracing::warn!(%error, "budgets could not be written: the next start charges what calls may have cost");
         }
         Ok(())
     }
@@ -168,211 +203,289 @@ impl State {
         let accounts = accounts.into_iter().map(|(id, account)| (Uuid::from_bytes(id), account)).collect();
         let meter = Meter::from_rows(context.store.all(METER)?);
         let tasks = context.env.tasks();
-        Ok(State { context, accounts, meter, tasks })
+        let mut state = State {
+            context,
+            accounts,
+            meter,
+            pen: Pen::default(),
+            borrowing: Borrowing::default(),
+            prices: Prices::default(),
+            restless: BTreeSet::new(),
+            resting: false,
+            watchers: Vec::new(),
+            tasks,
+        };
+        state.priced();
+        Ok(state)
     }
 
-    fn me(&self) -> NodeId {
+    pub(super) fn me(&self) -> NodeId {
         self.context.directory.id()
     }
 
-    /// Applies `work` to a copy of the account, writes the copy down, then takes it over.
-    async fn change<T>(
-        &mut self,
-        thread: Uuid,
-        work: impl FnOnce(&mut Account) -> Result<T, BudgetError>,
-    ) -> Result<T, BudgetError> {
-        let account = self.accounts.get(&thread).ok_or(BudgetError::NoSuchThread(thread))?;
-        let mut next = account.clone();
-        let answer = work(&mut next)?;
-        if next != *account {
-            self.put(thread, next, &[]).await?;
+    // Whoever asked and went away needs no answer, hence the results of `send` are dropped.
+    fn take(&mut self, me: &ActorRef<Message>, message: Message) {
+        match message {
+            Message::Open(Wire((thread, limit)), reply) => self.open(thread, limit, reply),
+            Message::Reserve(Wire((thread, call)), reply) => self.reserve(me, thread, &call, reply),
+            Message::Settle(Wire((reservation, spent)), reply) => self.settle(reservation, spent, reply),
+            Message::Release(Wire(reservation), reply) => {
+                self.release(reservation.thread, reservation.id);
+                drop(reply.send(Wire(())));
+            }
+            Message::Get(Wire(thread), reply) => self.get(thread, reply),
+            Message::Look(Wire(thread), reply) => drop(reply.send(Wire(self.look(thread)))),
+            Message::List(reply) => drop(reply.send(Wire(self.list()))),
+            Message::Adopt(Wire((thread, owner)), reply) => {
+                self.adopt(thread, owner);
+                drop(reply.send(Wire(())));
+            }
+            Message::Done(Wire((thread, work)), reply) => self.done(thread, work, reply),
+            Message::Usage(reply) => {
+                let active = |account: &&Account| matches!(account, Account::Owned(owned) if !owned.is_exhausted());
+                let threads = self.accounts.values().filter(active).count();
+                drop(reply.send(Wire(self.meter.usage(threads as u32))));
+            }
+            Message::Total(reply) => drop(reply.send(Wire(self.meter.total()))),
+            Message::ByNode(reply) => self.by_node(reply),
+            Message::ResetUsage(reply) => {
+                let before = self.meter.mark();
+                self.pen.rows(self.meter.names());
+                self.pen.after(move |state, _, written| {
+                    if written.is_err() {
+                        state.meter.unmark(before);
+                    }
+                    drop(reply.send(Wire(written)));
+                });
+            }
+            Message::Prices(reply) => drop(reply.send(Wire(self.prices.all().to_vec()))),
+            Message::SetPrices(Wire(prices), reply) => self.set_prices(me, prices, reply),
+            Message::Priced(Local(())) => self.priced(),
+            Message::Watch(Local(watcher)) => {
+                self.watchers.retain(|watcher| !watcher.is_closed());
+                if self.watchers.len() < WATCHERS_MAX {
+                    self.watchers.push(watcher);
+                }
+            }
+            Message::Lease(Wire(lease), reply) => self.lease(lease, reply),
+            Message::Report(Wire(report), reply) => self.report(report, reply),
+            Message::Served(Wire(served)) => self.served(&served),
+            Message::Flushed(Local(written)) => self.flushed(me, written),
+            Message::Granted(Local(granted)) => self.granted(me, granted),
+            Message::Told(Local(thread)) => self.told(me, thread),
+            Message::Returned(Local((thread, lease))) => {
+                if let Some(Account::Held(held)) = self.accounts.get_mut(&thread) {
+                    held.returned(lease);
+                    // Unwritten, it is offered again after the next start, and the owner knows it by its id.
+                    self.pen.account(thread);
+                }
+            }
+            Message::Rest(Local(())) => self.rest(),
+            Message::Inherit(Wire(estate), reply) => self.inherit(&estate, reply),
+            Message::Yield(Wire(thread), reply) => {
+                if matches!(self.accounts.get(&thread), Some(Account::Owned(_))) {
+                    self.accounts.remove(&thread);
+                    // Unwritten, it is told again when its new owner is heard of after the next start.
+                    self.pen.account(thread);
+                }
+                drop(reply.send(Wire(())));
+            }
         }
-        Ok(answer)
     }
 
-    /// Writes an account down, with rows of the meter, and takes it over. One of which nothing is left is deleted.
-    async fn put(&mut self, thread: Uuid, account: Account, rows: &[(Row, Count)]) -> Result<(), BudgetError> {
-        let over = matches!(&account, Account::Held(held) if held.idle());
-        self.write(Some((thread, (!over).then_some(&account))), rows).await?;
-        if over {
-            self.accounts.remove(&thread);
-        } else {
-            self.accounts.insert(thread, account);
+    /// The account has changed: it is to be written, and its line looked at when it is quiet.
+    pub(super) fn touch(&mut self, thread: Uuid) {
+        self.pen.account(thread);
+        self.restless.insert(thread);
+    }
+
+    fn rest_soon(&mut self, me: &ActorRef<Message>) {
+        if self.resting || (self.restless.is_empty() && !self.pen.paused()) {
+            return;
         }
-        Ok(())
+        self.resting = true;
+        let me = me.clone();
+        self.tasks.spawn(async move {
+            sleep(REST_PERIOD).await;
+            let _ = me.cast(Message::Rest(Local(())));
+        });
     }
 
-    async fn write(&self, account: Option<(Uuid, Option<&Account>)>, rows: &[(Row, Count)]) -> Result<(), BudgetError> {
-        let mut batch = Batch::new();
-        let put = match account {
-            Some((thread, Some(account))) => batch.put(ACCOUNTS, thread.as_bytes(), account),
-            Some((thread, None)) => batch.delete(ACCOUNTS, thread.as_bytes()),
-            None => Ok(()),
-        };
-        let put = rows.iter().fold(put, |put, (row, count)| put.and_then(|()| batch.put(METER, row, count)));
-        put.map_err(unwritten)?;
-        self.context.store.commit(batch).await.map_err(unwritten)
+    fn rest(&mut self) {
+        self.resting = false;
+        self.pen.resume();
+        for thread in std::mem::take(&mut self.restless) {
+            let Some(account) = self.accounts.get_mut(&thread) else { continue };
+            if account.rest() {
+                self.pen.account(thread);
+            }
+            if account.restless() {
+                self.restless.insert(thread);
+            }
+        }
     }
 
-    async fn open(&mut self, thread: Uuid, max: u64) -> Result<Budget, BudgetError> {
+    fn open(&mut self, thread: Uuid, limit: Limit, reply: RpcReplyPort<Wire<Result<Budget, BudgetError>>>) {
         if self.accounts.contains_key(&thread) {
-            return Err(BudgetError::Exists(thread));
+            return drop(reply.send(Wire(Err(BudgetError::Exists(thread)))));
         }
-        if self.accounts.len() >= ACCOUNTS_MAX {
-            self.forget_one().await?;
+        if self.accounts.len() >= ACCOUNTS_MAX
+            && let Err(full) = self.forget_one()
+        {
+            return drop(reply.send(Wire(Err(full))));
         }
-        let account = Thread::open(max.min(TOKENS_MAX), self.context.env.now_ms());
-        self.put(thread, Account::Owned(account), &[]).await?;
-        self.look(thread)
+        let account = Thread::open(limit, self.context.env.now_ms());
+        let budget = account.budget(thread, self.me());
+        self.accounts.insert(thread, Account::Owned(account));
+        self.pen.account(thread);
+        self.pen.after(move |state, _, written| {
+            let untouched = |account: &Account| matches!(account, Account::Owned(owned) if owned.untouched());
+            if written.is_err() && state.accounts.get(&thread).is_some_and(untouched) {
+                // As if it had not been asked for, also if it came onto the disk after all.
+                state.accounts.remove(&thread);
+                state.pen.account(thread);
+            }
+            drop(reply.send(Wire(written.map(|()| budget))));
+        });
     }
 
-    async fn inherit(&mut self, mut estate: Estate) -> Result<Budget, BudgetError> {
+    fn inherit(&mut self, estate: &Estate, reply: RpcReplyPort<Wire<Result<Budget, BudgetError>>>) {
         let thread = estate.thread;
         if matches!(self.accounts.get(&thread), Some(Account::Owned(_))) {
-            return self.look(thread);
+            return drop(reply.send(Wire(self.look(thread))));
         }
-        estate.out.iter_mut().for_each(|(_, _, tokens)| *tokens = (*tokens).min(TOKENS_MAX));
-        for tokens in [&mut estate.max, &mut estate.prompt, &mut estate.completion] {
-            *tokens = (*tokens).min(TOKENS_MAX);
+        if !self.accounts.contains_key(&thread)
+            && self.accounts.len() >= ACCOUNTS_MAX
+            && let Err(full) = self.forget_one()
+        {
+            return drop(reply.send(Wire(Err(full))));
         }
-        if !self.accounts.contains_key(&thread) && self.accounts.len() >= ACCOUNTS_MAX {
-            self.forget_one().await?;
-        }
-        let account = Thread::inherited(&estate, self.context.env.now_ms());
-        self.put(thread, Account::Owned(account), &[]).await?;
-        self.look(thread)
+        let account = Thread::inherited(estate, self.context.env.now_ms());
+        let budget = account.budget(thread, self.me());
+        self.accounts.insert(thread, Account::Owned(account));
+        self.pen.account(thread);
+        self.pen.after(move |_, _, written| drop(reply.send(Wire(written.map(|()| budget)))));
     }
 
-    async fn forget_one(&mut self) -> Result<(), BudgetError> {
+    fn forget_one(&mut self) -> Result<(), BudgetError> {
         let idle = self.accounts.iter().filter_map(|(id, account)| match account {
             Account::Owned(thread) if thread.idle() => Some((thread.opened_ms(), *id)),
             _ => None,
         });
         let (_, oldest) = idle.min().ok_or(BudgetError::TooMany(ACCOUNTS_MAX))?;
-        self.write(Some((oldest, None)), &[]).await?;
         self.accounts.remove(&oldest);
+        self.pen.account(oldest);
         Ok(())
     }
 
-    async fn reserve(&mut self, me: &ActorRef<Message>, want: Want) {
-        let (thread, tokens, node) = (want.thread, want.tokens, self.me());
-        let (id, fresh) = (self.context.env.id(), self.context.env.id());
-        let reserve = |account: &mut Account| match account {
-            Account::Owned(owned) => owned.reserve(thread, id, tokens).map(|()| None),
-            Account::Held(held) if held.left() => Err(BudgetError::Ended(thread)),
-            Account::Held(held) => match held.reserve(id, tokens) {
-                true => Ok(None),
-                false => Ok(Some((held.owner(), held.want(thread, node, tokens, fresh)?))),
-            },
-        };
-        match self.change(thread, reserve).await {
-            Ok(None) => {
-                // Nobody is left who could settle it: what stays set aside would be lost to the thread.
-                if want.reply.send(Wire(Ok(Reservation { id, thread, tokens }))).is_err() {
-                    self.release(Reservation { id, thread, tokens }).await;
-                }
-            }
-            Ok(Some((owner, lease))) => self.ask_lease(me, owner, lease, want),
-            Err(error) => drop(want.reply.send(Wire(Err(error)))),
+    fn reserve(
+        &mut self,
+        me: &ActorRef<Message>,
+        thread: Uuid,
+        call: &Call,
+        reply: RpcReplyPort<Wire<Result<Reservation, BudgetError>>>,
+    ) {
+        if reply.is_closed() {
+            return;
         }
-    }
-
-    async fn release(&mut self, reservation: Reservation) {
-        let release = |account: &mut Account| match account {
-            Account::Owned(thread) => thread.release(reservation.id),
-            Account::Held(held) => held.release(reservation.id),
-        };
-        // Unknown is settled or charged already; unwritten stays set aside, which errs on the safe side.
-        let _ = self.change(reservation.thread, release).await;
-    }
-
-    /// Asks the owner; its answer comes back as [`Message::Granted`].
-    fn ask_lease(&self, me: &ActorRef<Message>, owner: NodeId, lease: Lease, want: Want) {
-        let (me, handle) = (me.clone(), self.context.directory.at::<Message>(owner, NAME));
-        self.tasks.spawn(async move {
-            let mut tries = 0;
-            let answer = loop {
-                tries += 1;
-                match handle.ask(ASK_TIMEOUT, |reply| Message::Lease(Wire(lease), reply)).await {
-                    Ok(answer) => break answer,
-                    Err(error) if tries >= LEASE_TRIES => break Err(BudgetError::OwnerUnreachable(error)),
-                    Err(_) => {}
-                }
-            };
-            let granted = Granted { lease: lease.id, answer, want };
-            // The actor that would take it is the one that owns this task.
-            let _ = me.cast(Message::Granted(Local(granted)));
-        });
-    }
-
-    async fn granted(&mut self, me: &ActorRef<Message>, granted: Granted) {
-        let Granted { lease, answer, mut want } = granted;
-        let noted = match answer {
-            Ok(total) => {
-                let note = |account: &mut Account| {
-                    if let Account::Held(held) = account {
-                        held.granted(lease, total.min(TOKENS_MAX));
-                    }
-                    Ok(())
-                };
-                self.change(want.thread, note).await
-            }
-            Err(error) => Err(error),
-        };
-        want.rounds += 1;
-        match noted {
-            Ok(()) if want.rounds < ROUNDS_MAX => self.reserve(me, want).await,
-            Ok(()) => drop(want.reply.send(Wire(Err(BudgetError::TooMany(ROUNDS_MAX as usize))))),
-            Err(error) => drop(want.reply.send(Wire(Err(error)))),
-        }
-    }
-
-    async fn settle(&mut self, reservation: Reservation, mut spent: Spent) -> Result<Budget, BudgetError> {
-        let thread = reservation.thread;
-        (spent.prompt, spent.completion) = (spent.prompt.min(TOKENS_MAX), spent.completion.min(TOKENS_MAX));
-        let rows = self.meter.counted(&spent);
-        let settled = match self.accounts.get(&thread).cloned() {
-            Some(Account::Owned(mut owned)) => {
-                let settled = owned.settle(reservation.id, spent.prompt, spent.completion);
-                settled.map(|()| (Account::Owned(owned), None))
-            }
-            Some(Account::Held(mut held)) => {
-                let report = held.settle(thread, reservation.id, spent.prompt, spent.completion);
-                report.map(|report| (Account::Held(held), Some(report)))
-            }
+        let (amount, rate) = self.prices.estimate(call);
+        let want = Want { id: self.context.env.id(), thread, hold: Hold { amount, rate }, rounds: 0, reply };
+        let fit = match self.accounts.get_mut(&thread) {
             None => Err(BudgetError::NoSuchThread(thread)),
-        };
-        if spent.prompt + spent.completion > reservation.tokens {
-            tracing::warn!(%thread, reserved = reservation.tokens, ?spent, "a call cost more than was reserved for it");
-        }
-        // The call was made, so it is metered even if nobody knows its reservation any more.
-        let (account, report) = match settled {
-            Ok(settled) => settled,
-            Err(error) => {
-                self.write(None, &rows).await?;
-                self.meter.put(rows);
-                return Err(error);
+            Some(Account::Owned(owned)) => {
+                owned.reserve(thread, want.id, want.hold).map(|now| if now { Fit::Now } else { Fit::Written })
             }
+            Some(Account::Held(held)) if held.left() => Err(BudgetError::Ended(thread)),
+            // Not past those who wait.
+            Some(Account::Held(_)) if self.borrowing.waits(thread) => Ok(Fit::Short),
+            Some(Account::Held(held)) => Ok(held.reserve(want.id, want.hold)),
         };
-        let budget = match &account {
-            Account::Owned(owned) => owned.budget(thread, self.me()),
-            Account::Held(held) => held.budget(thread),
-        };
-        self.put(thread, account, &rows).await?;
-        self.meter.put(rows);
-        if let Some(report) = report {
-            self.tell_owner(budget.owner, report);
+        match fit {
+            Ok(Fit::Now) => self.reserved(me, want),
+            Ok(Fit::Written) => self.reserved_once_written(want),
+            Ok(Fit::Short) => self.queue(me, want),
+            Err(error) => want.refuse(error),
         }
-        Ok(budget)
     }
 
-    /// Tells the owner what was spent so far, once: the next total, or the last, says it again.
-    fn tell_owner(&self, owner: NodeId, report: LeaseReport) {
-        let handle = self.context.directory.at::<Message>(owner, NAME);
-        self.tasks.spawn(async move {
-            let told = handle.ask(ASK_TIMEOUT, |reply| Message::Report(Wire(report), reply)).await;
-            tracing::trace!(?told, "told a budget's owner what was spent");
+    /// What was wanted is set aside, and a crash would charge it.
+    pub(super) fn reserved(&mut self, me: &ActorRef<Message>, want: Want) {
+        let Want { id, thread, hold, reply, .. } = want;
+        if reply.send(Wire(Ok(Reservation { id, thread, tokens: hold.amount.tokens }))).is_err() {
+            // Nobody is left who could settle it: what stays set aside would be lost to the thread.
+            return self.release(thread, id);
+        }
+        // Before the next ones reach the line, or the lease's end.
+        let Some(account) = self.accounts.get(&thread) else { return };
+        let low = matches!(account, Account::Held(held) if held.low());
+        if account.near() {
+            self.touch(thread);
+        }
+        if low {
+            self.borrow(me, thread);
+        }
+    }
+
+    /// What was wanted is set aside in memory: a crash has to charge it first.
+    pub(super) fn reserved_once_written(&mut self, want: Want) {
+        self.touch(want.thread);
+        self.pen.after(move |state, me, written| match written {
+            Ok(()) => state.reserved(me, want),
+            Err(error) => {
+                state.release(want.thread, want.id);
+                want.refuse(error);
+            }
         });
+    }
+
+    fn release(&mut self, thread: Uuid, id: Uuid) {
+        // Unknown is settled or charged already.
+        if self.accounts.get_mut(&thread).is_some_and(|account| account.release(id).is_ok()) {
+            self.touch(thread);
+        }
+    }
+
+    fn settle(
+        &mut self,
+        reservation: Reservation,
+        mut spent: Spent,
+        reply: RpcReplyPort<Wire<Result<Budget, BudgetError>>>,
+    ) {
+        let Reservation { id, thread, .. } = reservation;
+        (spent.prompt, spent.completion) = (spent.prompt.min(TOKENS_MAX), spent.completion.min(TOKENS_MAX));
+        let account = self.accounts.get_mut(&thread).ok_or(BudgetError::NoSuchThread(thread));
+        let cost = match account.and_then(|account| account.settle(id, spent.prompt, spent.completion)) {
+            Ok(cost) => cost,
+            Err(error) => return drop(reply.send(Wire(Err(error)))),
+        };
+        let rows = self.meter.count(&spent, cost);
+        self.pen.rows(rows);
+        self.touch(thread);
+        self.warn(thread);
+        let budget = match self.accounts.get(&thread) {
+            Some(Account::Held(held)) => Ok(held.budget(thread)),
+            _ => self.look(thread),
+        };
+        self.pen.after(move |state, me, written| {
+            drop(reply.send(Wire(written.and(budget))));
+            state.tell_owner(me, thread);
+        });
+    }
+
+    /// Has the thread's thresholds told that it has passed.
+    fn warn(&mut self, thread: Uuid) {
+        let me = self.me();
+        if let Some(Account::Owned(owned)) = self.accounts.get_mut(&thread) {
+            self.pen.news(owned.warnings(thread, me));
+        }
+    }
+
+    /// Tells whoever watches. Who doesn't keep up is left.
+    pub(super) fn announce(&mut self, news: &[Warning]) {
+        for warning in news {
+            tracing::debug!(thread = %warning.thread, severity = warning.severity.word(), "{}", warning.message);
+            self.watchers.retain(|watcher| watcher.try_send(warning.clone()).is_ok());
+        }
     }
 
     fn adopt(&mut self, thread: Uuid, owner: NodeId) {
@@ -382,85 +495,59 @@ impl State {
         }
     }
 
-    async fn done(
-        &mut self,
-        me: &ActorRef<Message>,
-        thread: Uuid,
-        work: Uuid,
-        reply: RpcReplyPort<Wire<Result<(), BudgetError>>>,
-    ) {
-        let done = |account: &mut Account| {
-            match account {
-                Account::Owned(owned) if work == thread => owned.end(),
-                // A part of the work that is done where the thread lives took no lease.
-                Account::Owned(_) => {}
-                Account::Held(held) => held.done(),
-            }
-            Ok(())
+    fn done(&mut self, thread: Uuid, work: Uuid, reply: RpcReplyPort<Wire<Result<(), BudgetError>>>) {
+        match self.accounts.get_mut(&thread) {
+            None => return drop(reply.send(Wire(Err(BudgetError::NoSuchThread(thread))))),
+            Some(Account::Owned(owned)) if work == thread => owned.end(),
+            // A part of the work that is done where the thread lives took no lease.
+            Some(Account::Owned(_)) => return drop(reply.send(Wire(Ok(())))),
+            Some(Account::Held(held)) => held.done(),
+        }
+        self.touch(thread);
+        self.pen.after(move |state, me, written| match written {
+            Ok(()) => state.give_back(me, thread, Some(reply)),
+            Err(error) => drop(reply.send(Wire(Err(error)))),
+        });
+    }
+
+    fn lease(&mut self, lease: Lease, reply: RpcReplyPort<Wire<Result<Amount, BudgetError>>>) {
+        let lease = Lease { need: lease.need.bounded(), wish: lease.wish.bounded(), ..lease };
+        let granted = match self.accounts.get_mut(&lease.thread) {
+            Some(Account::Owned(owned)) => owned.lease(lease),
+            _ => Err(BudgetError::NoSuchThread(lease.thread)),
         };
-        match self.change(thread, done).await {
-            Ok(()) => self.give_back(me, thread, Some(reply)),
+        match granted {
+            Ok(total) => {
+                self.touch(lease.thread);
+                self.pen.after(move |_, _, written| drop(reply.send(Wire(written.map(|()| total)))));
+            }
             Err(error) => drop(reply.send(Wire(Err(error)))),
         }
     }
 
-    /// Offers closed leases to their owner until it has them, or until it is no longer of the swarm. Who asked for
-    /// it is answered after the first try: what it left is written down and goes on.
-    fn give_back(
-        &self,
-        me: &ActorRef<Message>,
-        thread: Uuid,
-        reply: Option<RpcReplyPort<Wire<Result<(), BudgetError>>>>,
-    ) {
-        let (owner, mut reports) = match self.accounts.get(&thread) {
-            Some(Account::Held(held)) => (held.owner(), held.returning(thread)),
-            _ => (self.me(), Vec::new()),
+    fn report(&mut self, report: LeaseReport, reply: RpcReplyPort<Wire<Result<Budget, BudgetError>>>) {
+        let noted = match self.accounts.get_mut(&report.thread) {
+            Some(Account::Owned(owned)) => owned.report(report),
+            _ => Err(BudgetError::NoSuchThread(report.thread)),
         };
-        let (me, handle) = (me.clone(), self.context.directory.at::<Message>(owner, NAME));
-        let (members, mut reply, mut pause) = (self.context.members.clone(), reply, RETURN_PAUSE);
-        self.tasks.spawn(async move {
-            loop {
-                let mut left = Vec::new();
-                for report in reports {
-                    let answer = handle.ask(ASK_TIMEOUT, |port| Message::Report(Wire(report), port)).await;
-                    match answer {
-                        Err(_) | Ok(Err(BudgetError::Store(_))) if members.get(&owner).is_some() => left.push(report),
-                        _ => drop(me.cast(Message::Returned(Local((thread, report.id))))),
-                    }
-                }
-                if let Some(reply) = reply.take() {
-                    drop(reply.send(Wire(Ok(()))));
-                }
-                if left.is_empty() {
-                    return;
-                }
-                reports = left;
-                // Time passes, or the picture changes: perhaps the owner is back.
-                let _ = timeout(pause, seen_up(&members, owner)).await;
-                sleep(RETURN_PAUSE).await;
-                pause = (pause * 2).min(RETURN_PAUSE_MAX);
-            }
+        if let Err(error) = noted {
+            return drop(reply.send(Wire(Err(error))));
+        }
+        self.touch(report.thread);
+        self.warn(report.thread);
+        self.pen.after(move |state, _, written| {
+            drop(reply.send(Wire(written.and_then(|()| state.look(report.thread)))));
         });
     }
 
-    async fn lease(&mut self, lease: Lease) -> Result<u64, BudgetError> {
-        let lease = Lease { tokens: lease.tokens.min(TOKENS_MAX), ..lease };
-        let grant = |account: &mut Account| match account {
-            Account::Owned(owned) => owned.lease(lease),
-            Account::Held(_) => Err(BudgetError::NoSuchThread(lease.thread)),
-        };
-        self.change(lease.thread, grant).await
-    }
-
-    async fn report(&mut self, report: LeaseReport) -> Result<Budget, BudgetError> {
-        let (prompt, completion) = (report.prompt.min(TOKENS_MAX), report.completion.min(TOKENS_MAX));
-        let report = LeaseReport { prompt, completion, ..report };
-        let note = |account: &mut Account| match account {
-            Account::Owned(owned) => owned.report(report),
-            Account::Held(_) => Err(BudgetError::NoSuchThread(report.thread)),
-        };
-        self.change(report.thread, note).await?;
-        self.look(report.thread)
+    fn served(&mut self, served: &Served) {
+        let cost = self.prices.of(&served.model).map_or(0, |rate| rate.cost(served.prompt, served.completion));
+        let amount = Amount::new(served.prompt.saturating_add(served.completion), cost).bounded();
+        if let Some(Account::Owned(owned)) = self.accounts.get_mut(&served.thread) {
+            owned.served(served.holder, amount);
+            self.touch(served.thread);
+            self.warn(served.thread);
+        }
     }
 
     fn look(&self, thread: Uuid) -> Result<Budget, BudgetError> {
@@ -503,18 +590,54 @@ impl State {
             drop(reply.send(Wire(Err(error))));
         });
     }
-}
 
-/// Ready when `node` is up in a picture that is newer than this call.
-async fn seen_up(members: &skep_runtime::Members, node: NodeId) {
-    let mut changes = members.changes();
-    while changes.changed().await.is_ok() {
-        if changes.borrow_and_update().get(&node).is_some_and(|m| m.state == Standing::Up) {
-            return;
+    /// Asks everyone who is up. A node that doesn't answer is left out: a sum that lacks it beats none.
+    fn by_node(&self, reply: RpcReplyPort<Wire<Vec<(NodeId, Sum)>>>) {
+        let mut sums = vec![(self.me(), self.meter.total())];
+        let (directory, nodes) = (self.context.directory.clone(), self.context.members.others_up());
+        self.tasks.spawn(async move {
+            let ask = |node| {
+                let handle = directory.at::<Message>(node, NAME);
+                async move { (node, handle.ask(GATHER_TIMEOUT, Message::Total).await) }
+            };
+            let mut answers: FuturesUnordered<_> = nodes.into_iter().map(ask).collect();
+            while let Some((node, answer)) = answers.next().await {
+                sums.extend(answer.ok().map(|sum| (node, sum)));
+            }
+            sums.sort_by_key(|(node, _)| *node);
+            drop(reply.send(Wire(sums)));
+        });
+    }
+
+    /// Reads the prices anew.
+    fn priced(&mut self) {
+        let known = self.context.ledger.get(PRICES, TABLE);
+        let prices = match known {
+            Ok(record) => record.map(|record| record.value).unwrap_or_default(),
+            Err(error) => return tracing::error!(%error, "the prices can't be read, those before count"),
+        };
+        match Prices::new(prices) {
+            Ok(prices) => self.prices = prices,
+            Err(error) => tracing::warn!(%error, "another node's prices make no sense, those before count"),
         }
     }
-}
 
-fn unwritten(error: skep_runtime::store::Error) -> BudgetError {
-    BudgetError::Store(error.to_string())
+    fn set_prices(
+        &self,
+        me: &ActorRef<Message>,
+        prices: Vec<Price>,
+        reply: RpcReplyPort<Wire<Result<(), BudgetError>>>,
+    ) {
+        let prices = match Prices::new(prices) {
+            Ok(prices) => prices.all().to_vec(),
+            Err(error) => return drop(reply.send(Wire(Err(error)))),
+        };
+        let (me, ledger) = (me.clone(), self.context.ledger.clone());
+        self.tasks.spawn(async move {
+            let put = ledger.put(vec![PRICES.write(TABLE, 0, Some(&prices))]).await;
+            // What is on this disk counts here, whoever else has it.
+            let _ = me.cast(Message::Priced(Local(())));
+            drop(reply.send(Wire(put.map_err(|error| BudgetError::Store(error.to_string())))));
+        });
+    }
 }

@@ -1,52 +1,86 @@
 //! What a node holds of a thread that another node owns: one open lease, and those that wait to be given back.
 //!
 //! A lease's id is written down before the owner is asked for it, so that after a crash the owner can be told that
-//! it is closed. The holder believes the largest total that the owner ever granted, and spends no more.
+//! it is closed. The holder believes the largest total that the owner ever granted, and spends no more; of that, a crash
+//! charges what lies below the line (`tally`), and the rest goes back.
 
-use super::messages::{Budget, BudgetError, Lease, LeaseReport};
+use super::{
+    amount::{Amount, COST_MAX},
+    messages::{Budget, BudgetError, Lease, LeaseReport},
+    tally::{Hold, Tally},
+};
 use serde::{Deserialize, Serialize};
 use skep_runtime::NodeId;
-use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// Closed leases of one thread that may wait for their owner: with so many it hasn't answered for long, and
 /// wouldn't grant another.
 const RETURNING_MAX: usize = 64;
+/// How many times as much as one stays ahead of the disk is asked for: the owner is further away than the disk.
+const WISH_TIMES: u64 = 8;
+/// Money that a lease is to hold beyond need, in calls like the one that needs it.
+const WISH_CALLS: u64 = 2;
 
 /// A thread, as seen by a node that works for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Held {
     owner: NodeId,
-    /// Runs on this node that work for it.
-    users: u32,
     lease: Option<Part>,
     returning: Vec<Part>,
+    /// Runs on this node that work for it. They end with the process.
+    #[serde(skip)]
+    users: u32,
 }
 
 /// One lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Part {
     id: Uuid,
-    granted: u64,
-    prompt: u64,
-    completion: u64,
-    reserved: BTreeMap<Uuid, u64>,
+    granted: Amount,
+    tally: Tally,
+    /// Whether its id is on disk.
+    #[serde(skip)]
+    noted: Noted,
+    /// The owner was asked for more than was needed, and had nothing to give.
+    #[serde(skip)]
+    dry: bool,
+}
+
+/// How far the writing of a new lease's id is: a write that began before it was made says nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Noted {
+    #[default]
+    Not,
+    UnderWay,
+    OnDisk,
 }
 
 impl Part {
-    fn used(&self) -> u64 {
-        self.prompt + self.completion + self.reserved.values().sum::<u64>()
+    fn new(id: Uuid) -> Part {
+        Part { id, granted: Amount::NONE, tally: Tally::default(), noted: Noted::Not, dry: false }
     }
 
     fn report(&self, thread: Uuid, closed: bool) -> LeaseReport {
-        LeaseReport { thread, id: self.id, prompt: self.prompt, completion: self.completion, closed }
+        let (prompt, completion, cost) = self.tally.counts();
+        LeaseReport { thread, id: self.id, prompt, completion, cost, closed }
     }
+}
+
+/// Whether a reservation fits a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// It does: the call may be made.
+    Now,
+    /// It does: the call may be made once the next write is on disk.
+    Written,
+    /// It does not: the owner is to be asked.
+    Short,
 }
 
 impl Held {
     /// A thread of `owner`, of which nothing is held yet.
     pub(super) fn new(owner: NodeId) -> Held {
-        Held { owner, users: 0, lease: None, returning: Vec::new() }
+        Held { owner, lease: None, returning: Vec::new(), users: 0 }
     }
 
     /// Who keeps the truth.
@@ -56,7 +90,7 @@ impl Held {
 
     /// One more run works for it here.
     pub(super) fn join(&mut self) {
-        self.users += 1;
+        self.users = self.users.saturating_add(1);
     }
 
     /// Whether no run here works for it: what still asks comes too late, and nobody would give its lease back.
@@ -66,74 +100,111 @@ impl Held {
 
     /// The part that this node sees: its lease.
     pub(super) fn budget(&self, thread: Uuid) -> Budget {
-        let empty = Part { id: Uuid::nil(), granted: 0, prompt: 0, completion: 0, reserved: BTreeMap::new() };
+        let empty = Part::new(Uuid::nil());
         let part = self.lease.as_ref().unwrap_or(&empty);
-        let reserved = part.reserved.values().sum();
-        let (prompt, completion) = (part.prompt, part.completion);
-        Budget { thread, owner: self.owner, max: part.granted, prompt, completion, reserved, leased: 0 }
-    }
-
-    /// Sets `tokens` aside as `id` if the lease has them.
-    pub(super) fn reserve(&mut self, id: Uuid, tokens: u64) -> bool {
-        let Some(part) = &mut self.lease else { return false };
-        let fits = part.used().saturating_add(tokens) <= part.granted;
-        if fits {
-            part.reserved.insert(id, tokens);
+        let ((prompt, completion, cost), held) = (part.tally.counts(), part.tally.held());
+        Budget {
+            thread,
+            owner: self.owner,
+            max: part.granted.tokens,
+            prompt,
+            completion,
+            reserved: held.tokens,
+            leased: 0,
+            max_cost: (part.granted.cost < COST_MAX).then_some(part.granted.cost),
+            cost,
+            reserved_cost: held.cost,
+            leased_cost: 0,
+            warned: None,
         }
-        fits
     }
 
-    /// What to ask the owner for, so that `tokens` more fit. `fresh` becomes the lease's id if there is none; it
-    /// is to be written down before it is sent.
-    pub(super) fn want(&mut self, thread: Uuid, me: NodeId, tokens: u64, fresh: Uuid) -> Result<Lease, BudgetError> {
+    /// Sets a call's tokens aside as `id` if the lease has them.
+    pub(super) fn reserve(&mut self, id: Uuid, hold: Hold) -> Fit {
+        let Some(part) = &mut self.lease else { return Fit::Short };
+        if !part.tally.drawn().plus(hold.amount).within(part.granted) {
+            return Fit::Short;
+        }
+        if part.tally.reserve(id, hold) { Fit::Now } else { Fit::Written }
+    }
+
+    /// What to ask the owner for, so that `amount` more fits. `fresh` becomes the lease's id if there is none; it
+    /// is to be written down ([`Held::noted`]) before it is sent.
+    pub(super) fn want(&mut self, thread: Uuid, me: NodeId, amount: Amount, fresh: Uuid) -> Result<Lease, BudgetError> {
         if self.lease.is_none() && self.returning.len() >= RETURNING_MAX {
             return Err(BudgetError::OwnerUnreachable(skep_runtime::Error::LinkDown(self.owner)));
         }
-        let new = Part { id: fresh, granted: 0, prompt: 0, completion: 0, reserved: BTreeMap::new() };
-        let part = self.lease.get_or_insert(new);
-        Ok(Lease { thread, id: part.id, holder: me, tokens: part.used().saturating_add(tokens) })
+        let part = self.lease.get_or_insert_with(|| Part::new(fresh));
+        if !amount.is_none() {
+            part.tally.hurry(amount);
+        }
+        let need = part.tally.drawn().plus(amount);
+        let ahead = part.tally.ahead().times(WISH_TIMES);
+        let wish = need.plus(ahead.most(Amount::new(0, amount.cost.saturating_mul(WISH_CALLS))));
+        let need = if amount.is_none() { part.granted } else { need };
+        Ok(Lease { thread, id: part.id, holder: me, need: need.bounded(), wish: wish.bounded() })
+    }
+
+    /// Whether the id of the open lease is on disk.
+    pub(super) fn noted(&self) -> bool {
+        self.lease.as_ref().is_some_and(|part| part.noted == Noted::OnDisk)
+    }
+
+    /// Whether the owner had better be asked for more before it is needed.
+    pub(super) fn low(&self) -> bool {
+        self.lease.as_ref().is_some_and(|part| {
+            let margin = part.tally.ahead().times(WISH_TIMES / 4);
+            !part.dry && !margin.is_none() && !part.tally.drawn().plus(margin).within(part.granted)
+        })
+    }
+
+    /// Whether the line had better be written further ahead before it is reached.
+    pub(super) fn near(&self) -> bool {
+        self.lease.as_ref().is_some_and(|part| part.tally.near())
     }
 
     /// The owner says that the lease holds this much in all. Says nothing about one that was closed meanwhile.
-    pub(super) fn granted(&mut self, lease: Uuid, total: u64) {
+    pub(super) fn granted(&mut self, lease: Uuid, total: Amount) {
         if let Some(part) = self.lease.as_mut().filter(|p| p.id == lease) {
-            part.granted = part.granted.max(total);
+            part.dry = total.within(part.granted);
+            part.granted = part.granted.most(total);
         }
     }
 
-    /// Replaces a reservation by what was spent; answers what to tell the owner, at leisure.
-    pub(super) fn settle(
-        &mut self,
-        thread: Uuid,
-        id: Uuid,
-        prompt: u64,
-        completion: u64,
-    ) -> Result<LeaseReport, BudgetError> {
-        self.release(id)?;
-        let part = self.lease.as_mut().ok_or(BudgetError::Unknown)?;
-        part.prompt = part.prompt.saturating_add(prompt);
-        part.completion = part.completion.saturating_add(completion);
-        Ok(part.report(thread, false))
+    /// Replaces a reservation by what was spent; says what that cost.
+    pub(super) fn settle(&mut self, id: Uuid, prompt: u64, completion: u64) -> Result<u64, BudgetError> {
+        self.lease.as_mut().ok_or(BudgetError::Unknown)?.tally.settle(id, prompt, completion)
+    }
+
+    /// What to tell the owner of the open lease, at leisure.
+    pub(super) fn report(&self, thread: Uuid) -> Option<LeaseReport> {
+        self.lease.as_ref().map(|part| part.report(thread, false))
     }
 
     /// Takes a reservation back.
-    pub(super) fn release(&mut self, id: Uuid) -> Result<u64, BudgetError> {
-        self.lease.as_mut().and_then(|p| p.reserved.remove(&id)).ok_or(BudgetError::Unknown)
+    pub(super) fn release(&mut self, id: Uuid) -> Result<(), BudgetError> {
+        self.lease.as_mut().ok_or(BudgetError::Unknown)?.tally.release(id).map(drop)
     }
 
     /// One run's work is over; with the last one the lease is closed. What was reserved and not settled by then
     /// is charged in full.
     pub(super) fn done(&mut self) {
         self.users = self.users.saturating_sub(1);
-        if self.users == 0 {
-            self.close();
+        if self.users == 0
+            && let Some(mut part) = self.lease.take()
+        {
+            part.tally.close();
+            self.returning.push(part);
         }
     }
 
     /// The process is gone that reserved and worked: all is closed, what wasn't settled is charged in full.
     pub(super) fn restart(&mut self) {
         self.users = 0;
-        self.close();
+        if let Some(mut part) = self.lease.take() {
+            part.tally.restart();
+            self.returning.push(part);
+        }
     }
 
     /// What the owner has to be told until it answers.
@@ -151,11 +222,36 @@ impl Held {
         self.users == 0 && self.lease.is_none() && self.returning.is_empty()
     }
 
-    fn close(&mut self) {
-        if let Some(mut part) = self.lease.take() {
-            part.completion += part.reserved.values().sum::<u64>();
-            part.reserved.clear();
-            self.returning.push(part);
+    /// It is written now.
+    pub(super) fn write(&mut self) {
+        if let Some(part) = &mut self.lease {
+            part.tally.write(part.granted.minus(part.tally.drawn()));
+            if part.noted == Noted::Not {
+                part.noted = Noted::UnderWay;
+            }
         }
+    }
+
+    /// That write is on disk.
+    pub(super) fn written(&mut self) {
+        if let Some(part) = &mut self.lease {
+            part.tally.written();
+            if part.noted == Noted::UnderWay {
+                part.noted = Noted::OnDisk;
+            }
+        }
+    }
+
+    /// Called now and then. Whether it is to be written, because it is quiet.
+    pub(super) fn rest(&mut self) -> bool {
+        self.lease.as_mut().is_some_and(|part| {
+            part.dry = false;
+            part.tally.rest()
+        })
+    }
+
+    /// Whether [`Held::rest`] has to look again.
+    pub(super) fn restless(&self) -> bool {
+        self.lease.as_ref().is_some_and(|part| part.dry || part.tally.restless())
     }
 }

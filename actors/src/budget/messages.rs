@@ -1,23 +1,31 @@
 //! What the ThreadBudgetActor can be told and asked.
 
-use super::local::Local;
+use super::{
+    amount::{Amount, money},
+    local::Local,
+    prices::Price,
+    warning::{Severity, Warning},
+};
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
 use serde::{Deserialize, Serialize};
 use skep_runtime::{NodeId, Wire};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// What the ThreadBudgetActor understands.
 #[derive(RactorClusterMessage)]
 pub enum Message {
-    /// Make a thread with this budget of tokens; its owner is this node. Answered when it is on disk.
+    /// Make a thread with this budget; its owner is this node. Answered when it is on disk.
     #[rpc]
-    Open(Wire<(Uuid, u64)>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
-    /// Set tokens aside for a call that is about to be made, from what this node holds of the thread (all of it
-    /// on the owner; a lease elsewhere, which is fetched or enlarged from the owner when it is too small).
+    Open(Wire<(Uuid, Limit)>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
+    /// Set the tokens of a call aside that is about to be made, and what they may cost, from what this node holds of the
+    /// thread (all of it on the owner; a lease elsewhere, which is fetched or enlarged from the owner when it is too
+    /// small).
     #[rpc]
-    Reserve(Wire<(Uuid, u64)>, RpcReplyPort<Wire<Result<Reservation, BudgetError>>>),
-    /// The call was made and cost this. More than was reserved is charged too, and said so in the thread.
+    Reserve(Wire<(Uuid, Call)>, RpcReplyPort<Wire<Result<Reservation, BudgetError>>>),
+    /// The call was made and cost this. More than was reserved is charged too, and said so in the thread. Answered when it
+    /// is on disk.
     #[rpc]
     Settle(Wire<(Reservation, Spent)>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
     /// The call was not made.
@@ -26,7 +34,7 @@ pub enum Message {
     /// Where a thread stands, asked of any node.
     #[rpc]
     Get(Wire<Uuid>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
-    /// All threads that this node knows, hottest first.
+    /// All threads that this node owns, hottest first.
     #[rpc]
     List(RpcReplyPort<Wire<Vec<Budget>>>),
     /// This node will do a piece of work for a thread that lives on another: remember its owner.
@@ -38,19 +46,36 @@ pub enum Message {
     /// to be returned later.
     #[rpc]
     Done(Wire<(Uuid, Uuid)>, RpcReplyPort<Wire<Result<(), BudgetError>>>),
-    /// Totals of what was metered on this node, since the last reset.
+    /// Totals of what was metered on this node, since its last reset.
     #[rpc]
     Usage(RpcReplyPort<Wire<Usage>>),
-    /// Start counting anew: a mark, nothing is deleted.
+    /// What each node that answers metered in all, since its own last reset.
+    #[rpc]
+    ByNode(RpcReplyPort<Wire<Vec<(NodeId, Sum)>>>),
+    /// Start counting anew: a mark, nothing is deleted. Answered when it is on disk.
     #[rpc]
     ResetUsage(RpcReplyPort<Wire<Result<(), BudgetError>>>),
+    /// What models' tokens cost, by the beginnings of their names.
+    #[rpc]
+    Prices(RpcReplyPort<Wire<Vec<Price>>>),
+    /// Have these prices in the whole swarm, and no others. Calls that are reserved keep theirs.
+    #[rpc]
+    SetPrices(Wire<Vec<Price>>, RpcReplyPort<Wire<Result<(), BudgetError>>>),
+    /// Tell this reader of every threshold that a thread of this node passes: see [`super::watch`].
+    Watch(Local<mpsc::Sender<Warning>>),
+    /// A pipeline of this node served a call of another node's, of a thread that may be kept here: its lease costs no less,
+    /// whatever its holder reports.
+    Served(Wire<Served>),
     /// Between nodes: where a thread stands that this node owns; nobody else is asked.
     #[rpc]
     Look(Wire<Uuid>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
-    /// Between nodes, to the owner: a lease of this many tokens for (thread, lease id, tokens). The id makes a
-    /// repeated request the same request.
+    /// Between nodes: what the node that is asked metered in all, since its last reset.
     #[rpc]
-    Lease(Wire<Lease>, RpcReplyPort<Wire<Result<u64, BudgetError>>>),
+    Total(RpcReplyPort<Wire<Sum>>),
+    /// Between nodes, to the owner: a lease; answered with what it holds in all. The id makes a repeated request the same
+    /// request.
+    #[rpc]
+    Lease(Wire<Lease>, RpcReplyPort<Wire<Result<Amount, BudgetError>>>),
     /// Between nodes, to the owner: of this lease so much was spent in all; with `closed`, the rest is returned.
     /// Repeatable: amounts are totals of the lease, not differences.
     #[rpc]
@@ -61,28 +86,69 @@ pub enum Message {
     /// Another node keeps a thread's budget from now on: what is known of it here is forgotten.
     #[rpc]
     Yield(Wire<Uuid>, RpcReplyPort<Wire<()>>),
+    /// From this actor's own tasks: the write that was under way has ended.
+    Flushed(Local<Result<(), BudgetError>>),
     /// From this actor's own tasks: the owner answered a request for a lease.
     Granted(Local<Granted>),
+    /// From this actor's own tasks: the owner of this thread was told what was spent, or was not.
+    Told(Local<Uuid>),
     /// From this actor's own tasks: the owner of this thread has this lease back.
     Returned(Local<(Uuid, Uuid)>),
+    /// From this actor's own tasks: time has passed in which threads may have become quiet.
+    Rest(Local<()>),
+    /// From this actor's own tasks: the prices may have changed.
+    Priced(Local<()>),
 }
 
-/// What the owner said to a request for a lease, and for whom it was made.
+/// What the owner said to a request for a lease.
 pub struct Granted {
-    pub(super) lease: Uuid,
-    pub(super) answer: Result<u64, BudgetError>,
-    pub(super) want: Want,
-}
-
-/// Somebody waits for a reservation.
-pub(super) struct Want {
     pub(super) thread: Uuid,
-    pub(super) tokens: u64,
-    pub(super) rounds: u32,
-    pub(super) reply: RpcReplyPort<Wire<Result<Reservation, BudgetError>>>,
+    pub(super) lease: Uuid,
+    pub(super) answer: Result<Amount, BudgetError>,
 }
 
-/// A thread's budget, as one node sees it. All amounts in tokens.
+/// What a thread may spend in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Tokens.
+    pub tokens: u64,
+    /// Money, in millionths; `None` is as much as the tokens cost.
+    pub cost: Option<u64>,
+}
+
+impl From<u64> for Limit {
+    /// So many tokens, whatever they cost.
+    fn from(tokens: u64) -> Limit {
+        Limit { tokens, cost: None }
+    }
+}
+
+/// A call that is about to be made: the most that it can take.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Call {
+    /// The model that is asked, which says what its tokens cost.
+    pub model: String,
+    /// Tokens of the prompt.
+    pub prompt: u64,
+    /// Tokens of the completion, at most.
+    pub completion: u64,
+}
+
+impl Call {
+    /// A prompt of so many tokens for this model, and an answer of at most so many.
+    pub fn new(model: impl Into<String>, prompt: u64, completion: u64) -> Call {
+        Call { model: model.into(), prompt, completion }
+    }
+}
+
+impl From<u64> for Call {
+    /// So many tokens that cost nothing.
+    fn from(tokens: u64) -> Call {
+        Call::new("", 0, tokens)
+    }
+}
+
+/// A thread's budget, as one node sees it. Amounts are tokens unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// The thread.
@@ -99,9 +165,37 @@ pub struct Budget {
     pub reserved: u64,
     /// Out on leases and not known to be spent.
     pub leased: u64,
+    /// What may be spent in money, in millionths; `None` is as much as the tokens cost.
+    pub max_cost: Option<u64>,
+    /// Spent, in millionths of money.
+    pub cost: u64,
+    /// Set aside for calls in flight here, in millionths.
+    pub reserved_cost: u64,
+    /// Out on leases and not known to be spent, in millionths.
+    pub leased_cost: u64,
+    /// The last threshold that it has passed.
+    pub warned: Option<Severity>,
 }
 
 impl Budget {
+    /// A budget of so many tokens of which nothing is spent.
+    pub fn new(thread: Uuid, owner: NodeId, max: u64) -> Budget {
+        Budget {
+            thread,
+            owner,
+            max,
+            prompt: 0,
+            completion: 0,
+            reserved: 0,
+            leased: 0,
+            max_cost: None,
+            cost: 0,
+            reserved_cost: 0,
+            leased_cost: 0,
+            warned: None,
+        }
+    }
+
     /// Tokens spent.
     pub fn spent(&self) -> u64 {
         self.prompt.saturating_add(self.completion)
@@ -110,6 +204,26 @@ impl Budget {
     /// Tokens that can still be reserved or leased.
     pub fn remaining(&self) -> u64 {
         self.max.saturating_sub(self.spent()).saturating_sub(self.reserved).saturating_sub(self.leased)
+    }
+
+    /// Money that can still be reserved or leased, in millionths; `None` is no limit.
+    pub fn remaining_cost(&self) -> Option<u64> {
+        let out = self.cost.saturating_add(self.reserved_cost).saturating_add(self.leased_cost);
+        self.max_cost.map(|max| max.saturating_sub(out))
+    }
+
+    /// Whether no call can be paid for any more.
+    pub fn is_exhausted(&self) -> bool {
+        self.remaining() == 0 || self.remaining_cost() == Some(0)
+    }
+
+    /// Thousandths that are spent, of tokens or of money, whichever is more.
+    pub fn per_mille(&self) -> u32 {
+        let of = |spent: u64, max: u64| match max {
+            0 => 1000,
+            max => u32::try_from(u128::from(spent) * 1000 / u128::from(max)).unwrap_or(u32::MAX),
+        };
+        of(self.spent(), self.max).max(self.max_cost.map_or(0, |max| of(self.cost, max)))
     }
 }
 
@@ -148,8 +262,25 @@ pub struct Lease {
     pub id: Uuid,
     /// Who asks: the node that will spend it.
     pub holder: NodeId,
-    /// What the lease shall hold in all; asking again with more enlarges it.
-    pub tokens: u64,
+    /// What the lease has to hold in all; asking again with more enlarges it.
+    pub need: Amount,
+    /// What it had better hold in all, so that not each call asks: given as far as others have enough.
+    pub wish: Amount,
+}
+
+/// What a pipeline served to another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The thread that pays.
+    pub thread: Uuid,
+    /// The node that has the text.
+    pub holder: NodeId,
+    /// The model that answered.
+    pub model: String,
+    /// Tokens of the prompt.
+    pub prompt: u64,
+    /// Tokens of the completion.
+    pub completion: u64,
 }
 
 /// A budget as its heir knows it: what was spent at least, and what may have been spent beyond that.
@@ -158,12 +289,12 @@ pub struct Estate {
     /// The thread.
     pub thread: Uuid,
     /// What may be spent in all.
-    pub max: u64,
-    /// Known to be spent on prompts.
+    pub max: Limit,
+    /// Tokens known to be spent on prompts.
     pub prompt: u64,
-    /// Known to be spent on completions.
+    /// Tokens known to be spent on completions.
     pub completion: u64,
-    /// Work under way: its id, where it is done, and what it may spend beyond what is known. It counts as spent.
+    /// Work under way: its id, where it is done, and the tokens that it may spend beyond what is known. They count as spent.
     pub out: Vec<(Uuid, NodeId, u64)>,
 }
 
@@ -178,12 +309,14 @@ pub struct LeaseReport {
     pub prompt: u64,
     /// Spent of it on completions, in all.
     pub completion: u64,
+    /// What those tokens cost, in millionths.
+    pub cost: u64,
     /// Nothing more will be spent of it.
     pub closed: bool,
 }
 
 /// Sums over calls.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sum {
     /// Tokens of prompts.
     pub prompt: u64,
@@ -193,10 +326,12 @@ pub struct Sum {
     pub requests: u64,
     /// Milliseconds of all calls together.
     pub latency_ms: u64,
+    /// What they cost, in millionths of money: by the prices of the moment in which each was reserved.
+    pub cost: u64,
 }
 
 /// What was metered on one node since its last reset.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// All calls.
     pub total: Sum,
@@ -234,6 +369,27 @@ pub enum BudgetError {
         /// The whole budget.
         max: u64,
     },
+    /// Enough tokens are left, but not the money that they may cost.
+    #[error(
+        "the budget is exhausted: the call may cost {}, {} of {} remain",
+        money(*.wanted), money(*.remaining), money(*.max)
+    )]
+    ExhaustedCost {
+        /// What the call may cost, in millionths.
+        wanted: u64,
+        /// What is left.
+        remaining: u64,
+        /// The whole budget.
+        max: u64,
+    },
+    /// A field is out of its bounds.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field's name.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The reservation or lease is not known: settled already, or from before a restart.
     #[error("no such reservation or lease")]
     Unknown,
@@ -253,4 +409,11 @@ pub enum BudgetError {
         /// The name of the member that could not be asked.
         away: String,
     },
+}
+
+impl BudgetError {
+    /// Whether nothing but a larger budget would help.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, BudgetError::Exhausted { .. } | BudgetError::ExhaustedCost { .. })
+    }
 }

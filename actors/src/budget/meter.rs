@@ -1,4 +1,5 @@
-//! What was metered on this node, by agent and by model: sums of all time and the mark of the last reset.
+//! What was metered on this node, by agent and by model: sums of all time and the mark of the last reset. By node is one
+//! such meter each; by thread is the threads' own ledger (`thread`).
 //!
 //! The difference is what is shown. Names beyond the bound are counted together, so that a swarm that runs for
 //! years doesn't fill the memory with the names of its agents.
@@ -40,30 +41,54 @@ impl Meter {
         Meter { rows: rows.into_iter().collect() }
     }
 
-    /// The rows as they are after this call: to be written down, then given to [`Meter::put`].
-    pub(super) fn counted(&self, spent: &Spent) -> Vec<(Row, Count)> {
+    /// Counts a call that cost so much; says which rows are to be written.
+    pub(super) fn count(&mut self, spent: &Spent, cost: u64) -> [Row; 3] {
         let rows = [(ALL, String::new()), self.row(AGENT, &spent.agent), self.row(MODEL, &spent.model)];
-        let add = |row: Row| {
-            let mut count = self.rows.get(&row).cloned().unwrap_or_default();
-            count.all.prompt = count.all.prompt.saturating_add(spent.prompt);
-            count.all.completion = count.all.completion.saturating_add(spent.completion);
-            count.all.requests += 1;
-            count.all.latency_ms = count.all.latency_ms.saturating_add(spent.latency_ms);
-            (row, count)
+        for row in &rows {
+            if !self.rows.contains_key(row) {
+                self.rows.insert(row.clone(), Count::default());
+            }
+            let Some(Count { all, .. }) = self.rows.get_mut(row) else { continue };
+            all.prompt = all.prompt.saturating_add(spent.prompt);
+            all.completion = all.completion.saturating_add(spent.completion);
+            all.requests = all.requests.saturating_add(1);
+            all.latency_ms = all.latency_ms.saturating_add(spent.latency_ms);
+            all.cost = all.cost.saturating_add(cost);
+        }
+        rows
+    }
+
+    /// One row.
+    pub(super) fn get(&self, row: &Row) -> Option<&Count> {
+        self.rows.get(row)
+    }
+
+    /// The names of all rows.
+    pub(super) fn names(&self) -> Vec<Row> {
+        self.rows.keys().cloned().collect()
+    }
+
+    /// Counts anew from here on; answers where it was counted from, for [`Meter::unmark`].
+    pub(super) fn mark(&mut self) -> Vec<(Row, Sum)> {
+        let mark = |(row, count): (&Row, &mut Count)| {
+            let before = std::mem::replace(&mut count.mark, count.all.clone());
+            (row.clone(), before)
         };
-        rows.into_iter().map(add).collect()
+        self.rows.iter_mut().map(mark).collect()
     }
 
-    /// The rows as they are after a reset.
-    pub(super) fn marked(&self) -> Vec<(Row, Count)> {
-        let mark =
-            |(row, count): (&Row, &Count)| (row.clone(), Count { all: count.all.clone(), mark: count.all.clone() });
-        self.rows.iter().map(mark).collect()
+    /// The mark could not be written: the one before counts.
+    pub(super) fn unmark(&mut self, before: Vec<(Row, Sum)>) {
+        for (row, mark) in before {
+            if let Some(count) = self.rows.get_mut(&row) {
+                count.mark = mark;
+            }
+        }
     }
 
-    /// Takes over rows that were written down.
-    pub(super) fn put(&mut self, rows: Vec<(Row, Count)>) {
-        self.rows.extend(rows);
+    /// All calls since the mark.
+    pub(super) fn total(&self) -> Sum {
+        self.rows.get(&(ALL, String::new())).map(since).unwrap_or_default()
     }
 
     /// What was counted since the mark.
@@ -72,8 +97,7 @@ impl Meter {
             let rows = self.rows.iter().filter(move |((k, _), _)| *k == kind);
             rows.map(|((_, name), count)| (name.clone(), since(count))).filter(|(_, sum)| sum.requests > 0).collect()
         };
-        let total = self.rows.get(&(ALL, String::new())).map(since).unwrap_or_default();
-        Usage { total, by_agent: of(AGENT), by_model: of(MODEL), active_threads }
+        Usage { total: self.total(), by_agent: of(AGENT), by_model: of(MODEL), active_threads }
     }
 
     fn row(&self, kind: u8, name: &str) -> Row {
@@ -86,10 +110,11 @@ impl Meter {
 
 fn since(count: &Count) -> Sum {
     Sum {
-        prompt: count.all.prompt - count.mark.prompt,
-        completion: count.all.completion - count.mark.completion,
-        requests: count.all.requests - count.mark.requests,
-        latency_ms: count.all.latency_ms - count.mark.latency_ms,
+        prompt: count.all.prompt.saturating_sub(count.mark.prompt),
+        completion: count.all.completion.saturating_sub(count.mark.completion),
+        requests: count.all.requests.saturating_sub(count.mark.requests),
+        latency_ms: count.all.latency_ms.saturating_sub(count.mark.latency_ms),
+        cost: count.all.cost.saturating_sub(count.mark.cost),
     }
 }
 
@@ -104,20 +129,22 @@ mod tests {
     #[test]
     fn a_reset_is_a_mark_and_deletes_nothing() {
         let mut meter = Meter::default();
-        meter.put(meter.counted(&call("a", 10)));
-        meter.put(meter.marked());
+        meter.count(&call("a", 10), 4);
+        let before = meter.mark();
         assert_eq!(meter.usage(0), Usage::default());
-        meter.put(meter.counted(&call("b", 7)));
+        meter.count(&call("b", 7), 2);
         let usage = meter.usage(0);
         assert_eq!((usage.total.prompt, usage.by_agent.len(), usage.by_model[0].1.requests), (7, 1, 1));
-        assert_eq!(meter.rows[&(ALL, String::new())].all.prompt, 17);
+        assert_eq!((usage.total.cost, meter.rows[&(ALL, String::new())].all.prompt), (2, 17));
+        meter.unmark(before);
+        assert_eq!((meter.total().prompt, meter.total().cost), (17, 6));
     }
 
     #[test]
     fn agents_beyond_the_bound_are_counted_together() {
         let mut meter = Meter::default();
         for i in 0..NAMES_MAX + 9 {
-            meter.put(meter.counted(&call(&format!("agent {i}"), 1)));
+            meter.count(&call(&format!("agent {i}"), 1), 0);
         }
         let usage = meter.usage(0);
         assert!(usage.by_agent.len() <= NAMES_MAX + 1);

@@ -10,7 +10,7 @@
 //! Not here: what may be spent (`thread`, `held`). A thread has one budget in the swarm, so none is made while a member
 //! that may keep it can't be asked.
 
-use super::{Budget, BudgetError, Message, NAME, Reservation, Spent};
+use super::{Budget, BudgetError, Call, Message, NAME, Reservation, Spent};
 use crate::{
     Context,
     defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
@@ -36,12 +36,12 @@ pub struct Purse {
 }
 
 impl Purse {
-    /// Sets `tokens` of `thread` aside; `None` is this node's own thread, for calls that name none. A thread that nobody
+    /// Sets aside what a call may take of `thread`; `None` is this node's own thread, for calls that name none. A thread that nobody
     /// in the swarm knows is made here, with [`THREAD_TOKENS`].
     ///
     /// # Errors
     /// Nothing was set aside; what it says is what the caller is to be told.
-    pub async fn open(context: &Context, thread: Option<Uuid>, tokens: u64) -> Result<Purse, BudgetError> {
+    pub async fn open(context: &Context, thread: Option<Uuid>, call: Call) -> Result<Purse, BudgetError> {
         let budgets = context.directory.here::<Message>(NAME);
         let me = context.directory.id();
         let (thread, owner) = match thread {
@@ -61,7 +61,7 @@ impl Purse {
         if adopted {
             budgets.ask(ASK_TIMEOUT, |port| Message::Adopt(Wire((thread, owner)), port)).await.map_err(silent)?;
         }
-        let reserved = budgets.ask(RESERVE_TIMEOUT, |port| Message::Reserve(Wire((thread, tokens)), port)).await;
+        let reserved = budgets.ask(RESERVE_TIMEOUT, |port| Message::Reserve(Wire((thread, call)), port)).await;
         match reserved.map_err(silent).and_then(|reserved| reserved) {
             Ok(reservation) => Ok(Purse { budgets, reservation, adopted }),
             Err(error) => {
@@ -100,7 +100,7 @@ fn own(node: NodeId) -> Uuid {
 
 /// Makes a thread of this node's, unless it is there.
 async fn made(budgets: &Handle<Message>, thread: Uuid, max: u64) -> Result<(), BudgetError> {
-    let opened = budgets.ask(ASK_TIMEOUT, |port| Message::Open(Wire((thread, max)), port)).await;
+    let opened = budgets.ask(ASK_TIMEOUT, |port| Message::Open(Wire((thread, max.into())), port)).await;
     match opened.map_err(silent)? {
         Ok(_) | Err(BudgetError::Exists(_)) => Ok(()),
         Err(error) => Err(error),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     async fn open(swarm: &Swarm, i: usize, tokens: u64) -> Result<Purse, BudgetError> {
-        Purse::open(swarm.context(i), Some(THREAD), tokens).await
+        Purse::open(swarm.context(i), Some(THREAD), tokens.into()).await
     }
 
     async fn budget(swarm: &Swarm, i: usize) -> Budget {
@@ -188,7 +188,7 @@ mod tests {
     async fn calls_that_name_no_thread_need_nobody_else() {
         let swarm = swarm(2).await;
         swarm.cut(0);
-        Purse::open(swarm.context(1), None, 10).await.unwrap().settle(spent(7)).await;
+        Purse::open(swarm.context(1), None, 10.into()).await.unwrap().settle(spent(7)).await;
         let threads = swarm.context(1).directory.here(NAME).ask(ASK_TIMEOUT, Message::List).await.unwrap();
         assert_eq!(threads.iter().map(Budget::spent).collect::<Vec<_>>(), [7]);
     }
@@ -201,7 +201,7 @@ mod tests {
         let budgets = swarm.context(0).directory.here::<Message>(NAME);
         let (port, answer) = tokio::sync::oneshot::channel();
         drop(answer);
-        actor.cast(Message::Reserve(Wire((THREAD, 400)), port.into())).unwrap();
+        actor.cast(Message::Reserve(Wire((THREAD, 400.into())), port.into())).unwrap();
         let now = keeper(&budgets, THREAD).await.unwrap();
         assert_eq!((now.reserved, now.spent()), (0, 0));
     }

@@ -1,6 +1,8 @@
 //! Budgets over several nodes, from the outside: real actors, links that are cut, nodes that crash.
 
-use super::{Budget, BudgetError, Local, Message, NAME, Reservation, Spent, start};
+use super::{
+    Budget, BudgetError, Call, Limit, Local, Message, NAME, Price, Rate, Reservation, Severity, Spent, start, watch,
+};
 use crate::testing::Swarm;
 use ractor::RpcReplyPort;
 use serde::Serialize;
@@ -29,7 +31,7 @@ where
 }
 
 async fn open(swarm: &Swarm, max: u64) {
-    ask(swarm, 0, |r| Message::Open(Wire((THREAD, max)), r)).await.unwrap();
+    ask(swarm, 0, |r| Message::Open(Wire((THREAD, max.into())), r)).await.unwrap();
     for i in 1.. {
         if i >= swarm.context(0).members.up().len() {
             break;
@@ -39,7 +41,7 @@ async fn open(swarm: &Swarm, max: u64) {
 }
 
 async fn reserve(swarm: &Swarm, i: usize, tokens: u64) -> Result<Reservation, BudgetError> {
-    ask(swarm, i, |r| Message::Reserve(Wire((THREAD, tokens)), r)).await
+    ask(swarm, i, |r| Message::Reserve(Wire((THREAD, tokens.into())), r)).await
 }
 
 async fn settle(swarm: &Swarm, i: usize, reservation: Reservation, prompt: u64, completion: u64) {
@@ -157,6 +159,109 @@ async fn usage_is_metered_by_agent_and_model_since_the_last_reset() {
     assert_eq!((usage.total.prompt, usage.by_agent[0].0.as_str(), usage.active_threads), (60, "a0", 1));
     ask(&swarm, 0, Message::ResetUsage).await.unwrap();
     assert_eq!(ask(&swarm, 0, Message::Usage).await.total.requests, 0);
+    swarm.kill(0).await;
+    swarm.restart(0).await;
+    start(swarm.context(0), swarm.root(0)).await.unwrap();
+    let second = reserve(&swarm, 0, 100).await.unwrap();
+    settle(&swarm, 0, second, 7, 0).await;
+    let usage = ask(&swarm, 0, Message::Usage).await;
+    assert_eq!((usage.total.requests, usage.total.prompt), (1, 7), "the mark is on disk");
+    assert_eq!(budget(&swarm, 0).await.spent(), 87, "and the threads' budgets stay");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_node_says_what_it_metered() {
+    let swarm = swarm(3).await;
+    open(&swarm, 10_000).await;
+    for (i, tokens) in [(0, 60), (1, 20)] {
+        let call = reserve(&swarm, i, 100).await.unwrap();
+        settle(&swarm, i, call, tokens, 0).await;
+    }
+    swarm.cut(2);
+    let nodes = ask(&swarm, 1, Message::ByNode).await;
+    let tokens = nodes.iter().map(|(node, sum)| (*node, sum.prompt)).collect::<Vec<_>>();
+    assert_eq!(tokens, [(swarm.id(0), 60), (swarm.id(1), 20)], "whoever is away is left out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_holds_money_too_and_what_is_not_spent_comes_back() {
+    let swarm = swarm(2).await;
+    for i in 0..2 {
+        crate::ledger::start(swarm.context(i), swarm.root(i)).await.unwrap();
+    }
+    let rate = Rate { prompt: 1_000_000, completion: 2_000_000 };
+    let prices = vec![Price { prefix: "dear".into(), rate }];
+    ask(&swarm, 0, |r| Message::SetPrices(Wire(prices), r)).await.unwrap();
+    while ask(&swarm, 1, Message::Prices).await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ask(&swarm, 0, |r| Message::Open(Wire((THREAD, Limit { tokens: 100_000, cost: Some(1000) })), r)).await.unwrap();
+    ask(&swarm, 1, |r| Message::Adopt(Wire((THREAD, swarm.id(0))), r)).await;
+    let mut spent = 0;
+    loop {
+        let wanted = Wire((THREAD, Call::new("dear", 50, 50)));
+        match ask(&swarm, 1, |r| Message::Reserve(wanted, r)).await {
+            Ok(reservation) => {
+                settle(&swarm, 1, reservation, 50, 25).await;
+                spent += 100;
+            }
+            Err(BudgetError::ExhaustedCost { wanted: _, remaining, max: 1000 }) => {
+                assert!(remaining < 150, "{remaining}");
+                break;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    ask(&swarm, 1, |r| Message::Done(Wire((THREAD, WORK)), r)).await.unwrap();
+    let end = budget(&swarm, 0).await;
+    assert_eq!((end.cost, end.leased_cost, end.reserved_cost, end.leased), (spent, 0, 0, 0));
+    assert!(spent > 700, "{spent}");
+    assert_eq!(ask(&swarm, 1, Message::Usage).await.total.cost, spent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_is_told_of_each_threshold_once_wherever_it_was_spent() {
+    let swarm = swarm(2).await;
+    open(&swarm, 1000).await;
+    let mut warnings = watch(swarm.context(0)).await.unwrap();
+    for i in [0, 1] {
+        let call = reserve(&swarm, i, 460).await.unwrap();
+        settle(&swarm, i, call, 460, 0).await;
+    }
+    ask(&swarm, 1, |r| Message::Done(Wire((THREAD, WORK)), r)).await.unwrap();
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        told.push(warnings.recv().await.unwrap());
+    }
+    let said = told.iter().map(|w| (w.severity, w.tokens_used, w.tokens_remaining)).collect::<Vec<_>>();
+    assert_eq!(said, [(Severity::Warning, 920, 80), (Severity::Critical, 920, 80)]);
+    assert_eq!(budget(&swarm, 0).await.warned, Some(Severity::Critical));
+    let call = reserve(&swarm, 0, 80).await.unwrap();
+    settle(&swarm, 0, call, 80, 0).await;
+    assert_eq!(warnings.recv().await.unwrap().severity, Severity::Final);
+    assert!(warnings.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thread_in_a_hurry_is_charged_no_more_than_its_line_and_nothing_once_it_is_quiet() {
+    let mut swarm = swarm(1).await;
+    open(&swarm, 1_000_000).await;
+    for _ in 0..300 {
+        let call = reserve(&swarm, 0, 100).await.unwrap();
+        settle(&swarm, 0, call, 40, 10).await;
+    }
+    let again = async |swarm: &mut Swarm| {
+        swarm.kill(0).await;
+        swarm.restart(0).await;
+        start(swarm.context(0), swarm.root(0)).await.unwrap();
+        budget(swarm, 0).await.spent()
+    };
+    let charged = again(&mut swarm).await;
+    assert!((15_000..15_000 + 1_000_000 / 8).contains(&charged), "{charged}");
+    let call = reserve(&swarm, 0, 100).await.unwrap();
+    settle(&swarm, 0, call, 100, 0).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(again(&mut swarm).await, charged + 100, "a quiet thread loses nothing");
 }
 
 #[tokio::test(start_paused = true)]

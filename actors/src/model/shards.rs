@@ -72,7 +72,7 @@ impl Shards {
         let (this, context, shelf) = (self.clone(), context.clone(), shelf.clone());
         self.flights
             .join(request.id, async move {
-                let loaded = this.run(&context, &shelf, supervisor, &request).await;
+                let loaded = Box::pin(this.run(&context, &shelf, supervisor, &request)).await;
                 if loaded.is_err() {
                     this.lock().remove(&request.id);
                 }

@@ -10,7 +10,14 @@ use super::{
     read,
     records::{self, AGENTS, FRAME, FRAME_ID, STANDING},
 };
-use crate::{Context, ledger::Write};
+use crate::{
+    Context,
+    event::{
+        What,
+        what::{AgentState, Reload},
+    },
+    ledger::Write,
+};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use skep_runtime::{Reach, Wire};
 use std::{collections::BTreeMap, io::Read, path::Path};
@@ -92,6 +99,14 @@ async fn load(context: &Context, text: &str) -> Result<Change, OrganismError> {
         updated = change.updated.len(),
         "the agents' definitions were loaded"
     );
+    let names = |names: &[String]| names.join(", ").into();
+    context.events.publish(|| {
+        What::Reload(Reload {
+            added: names(&change.added),
+            removed: names(&change.removed),
+            updated: names(&change.updated),
+        })
+    });
     Ok(change)
 }
 
@@ -127,6 +142,13 @@ async fn set(context: &Context, name: &str, standing: Standing) -> Result<(), Or
     known(context, name)?;
     if records::standing(&context.ledger, name)? != standing {
         context.ledger.put(vec![STANDING.write(name.as_bytes(), 0, Some(&standing))]).await?;
+        let state = match standing {
+            Standing::Ready => "idle",
+            Standing::Paused => "paused",
+            Standing::Stopped => "stopped",
+        };
+        let told = || AgentState { agent_id: name.into(), state: state.into(), thread_id: None };
+        context.events.publish(|| What::AgentState(told()));
     }
     Ok(())
 }

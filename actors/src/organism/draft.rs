@@ -237,7 +237,11 @@ fn is_tag(text: &str) -> bool {
 
 /// The first circle of peers, if there is one: who asks waits for the answer, so a circle would wait for itself.
 fn circle(agents: &[Agent]) -> Option<String> {
-    let peers: BTreeMap<&str, &[String]> = agents.iter().map(|a| (a.name.as_str(), a.peers.as_slice())).collect();
+    // One that is defined twice has the peers of both, so that everything is told at once.
+    let mut peers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for agent in agents {
+        peers.entry(&agent.name).or_default().extend(agent.peers.iter().map(String::as_str));
+    }
     let mut clear = BTreeSet::new();
     for start in peers.keys() {
         let mut path: Vec<&str> = Vec::new();
@@ -250,7 +254,7 @@ fn circle(agents: &[Agent]) -> Option<String> {
                 }
                 path.push(name);
             }
-            let peer = peers.get(name).and_then(|peers| peers.get(next)).map(String::as_str);
+            let peer = peers.get(name).and_then(|peers| peers.get(next)).copied();
             let Some(peer) = peer else {
                 path.pop();
                 clear.insert(name);

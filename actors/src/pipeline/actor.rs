@@ -153,7 +153,7 @@ impl Desk {
         reply: RpcReplyPort<Wire<Result<Accepted, GenerateError>>>,
     ) {
         let (asked, asked_ms) = (Instant::now(), self.context.env.now_ms());
-        let (to, ticket) = (request.to, request.ticket);
+        let (to, ticket, payer) = (request.to, request.ticket, request.thread.map(|thread| (thread, request.to)));
         let (prompt, sampling, filter, tokens_max) = match self.check(request).await {
             Ok(checked) => checked,
             Err(error) => return drop(reply.send(Wire(Err(error)))),
@@ -175,6 +175,7 @@ impl Desk {
             prompt,
             answer: Answer::new(filter, u64::from(tokens_max)),
             outlet: outlet.clone(),
+            payer,
             asked,
             asked_ms,
             _place: place,

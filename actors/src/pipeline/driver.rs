@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Context,
+    budget::{self, messages::Served},
     shard::{Step, gone},
 };
 use ractor::RpcReplyPort;
@@ -52,6 +53,8 @@ pub(super) struct Request {
     pub(super) context_tokens: u32,
     pub(super) answer: Answer,
     pub(super) outlet: Outlet,
+    /// Whose budget pays, and the node that has the text.
+    pub(super) payer: Option<(Uuid, NodeId)>,
     pub(super) asked: Instant,
     pub(super) asked_ms: u64,
     /// Its place among those that run and wait.
@@ -66,6 +69,7 @@ struct Running {
     opening: Option<(Sampling, Vec<u32>)>,
     answer: Answer,
     outlet: Outlet,
+    payer: Option<(Uuid, NodeId)>,
     asked: Instant,
     asked_ms: u64,
     first_token: Option<Instant>,
@@ -116,6 +120,7 @@ impl Driver {
             Ending::Told | Ending::Idle => GenerateError::Ended,
         };
         for running in std::mem::take(&mut self.running).into_values() {
+            self.metered(&running);
             running.outlet.send(Chunk::Failed { error: error.clone(), completion_tokens: running.answer.tokens() });
         }
         // Those that were accepted and not yet taken: they are told too.
@@ -177,6 +182,7 @@ impl Driver {
             opening: Some((request.sampling, request.history)),
             answer: request.answer,
             outlet: request.outlet,
+            payer: request.payer,
             asked: request.asked,
             asked_ms: request.asked_ms,
             first_token: None,
@@ -276,7 +282,20 @@ impl Driver {
         if self.rota.is_idle() {
             self.idle_since = Instant::now();
         }
-        running
+        running.inspect(|running| self.metered(running))
+    }
+
+    /// Tells this node's budgets what another node had of a thread: if the thread is kept here, its lease can't cost less.
+    fn metered(&self, running: &Running) {
+        let Some((thread, holder)) = running.payer.filter(|(_, to)| *to != self.context.directory.id()) else { return };
+        // A request that had not begun has cost nothing.
+        let prompt = if running.opening.is_none() { running.prompt_tokens } else { 0 };
+        let served = Served { thread, holder, model: self.model.clone(), prompt, completion: running.answer.tokens() };
+        let budgets = self.context.directory.here::<budget::Message>(budget::NAME);
+        self.context.tasks.spawn(async move {
+            let told = budgets.tell(budget::Message::Served(Wire(served))).await;
+            tracing::trace!(?told, "told the budgets what was served");
+        });
     }
 
     fn sessions(&self) -> Vec<Session> {

@@ -77,6 +77,8 @@ pub struct Generate {
     pub to: NodeId,
     /// The stream's ticket.
     pub ticket: Ticket,
+    /// Whose budget pays, if anyone's: where the pipeline's node keeps it, that is told what was served to whom.
+    pub thread: Option<Uuid>,
 }
 
 /// A request was admitted.

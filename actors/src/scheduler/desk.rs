@@ -273,6 +273,11 @@ impl Desk {
             }
         }
         drop(state);
+        for write in writes {
+            if let Write::Record(record) = write {
+                self.tell_listeners(record);
+            }
+        }
         self.wake();
     }
 

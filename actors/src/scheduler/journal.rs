@@ -141,6 +141,17 @@ pub(super) async fn keep(desk: Arc<Desk>, store: Store, ledger: Ledger, mut entr
                 // What was decided stands: it is written when the disk takes it, or taken back by whoever waits below.
                 desk.save_later(&entry.writes);
             }
+            if result.is_ok() {
+                // Of an end they are told when everybody is.
+                let moved = |record: &Record| !record.state.ended() && !fenced.contains(&record.id);
+                for write in &entry.writes {
+                    if let Write::Record(record) = write
+                        && moved(record)
+                    {
+                        desk.tell_listeners(record);
+                    }
+                }
+            }
             let counts = entry.writes.iter().any(counts);
             for action in entry.then.into_iter().filter(|action| !concerns(action, &fenced)) {
                 match action {

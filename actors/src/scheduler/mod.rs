@@ -8,7 +8,7 @@
 //!   record <- journal <- core <---------------- Moved <------ runs <- journal <- ending
 //! ```
 //!
-//! `core`, `queue`, `aside`, `given`, `gangs`, `demand`, `wish`, `course`, `placement`, `breaker` and `runs` decide and do no I/O; `desk` holds them and executes what they say; `owner`, `after`, `runner` and `heir` are its parts.
+//! `core`, `queue`, `aside`, `given`, `gangs`, `demand`, `wish`, `course`, `placement`, `breaker` and `runs` decide and do no I/O; `desk` holds them and executes what they say; `owner`, `after`, `runner`, `news` and `heir` are its parts.
 //! Records lie in the [ledger](crate::ledger): when an owner
 //! dies, the next node in a command's order takes it over. A command runs at least once: after a failure it may run
 //! twice.
@@ -31,6 +31,7 @@ pub mod given;
 mod heir;
 mod journal;
 pub mod messages;
+mod news;
 mod owner;
 pub mod placement;
 pub mod queue;

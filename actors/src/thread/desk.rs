@@ -11,6 +11,7 @@ use super::{
         Grade, Message, NewThread, Note, Order, Page, Post, Posted, Role, Said, State, Thread, ThreadError, Turn,
         WantedSaid,
     },
+    news,
     records::{SAID, THREADS, TURNS, said_id, said_of},
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     agent::{self, Run},
     budget,
     defaults::THREAD_TOKENS,
+    event::What,
     ledger::{Entry, Write},
     organism::{self, Agent, FieldKind, Standing},
     ownership::Presence,
@@ -267,7 +269,7 @@ impl Desk {
         });
         let estate = budget::messages::Estate {
             thread: id,
-            max: thread.budget,
+            max: thread.budget.into(),
             prompt: thread.prompt.saturating_add(own.0),
             completion: thread.completion.saturating_add(own.1),
             out: out.collect(),
@@ -308,8 +310,22 @@ impl Desk {
             sleep(LOOK_PERIOD).await;
             saved = self.save(vec![self.in_term(said)]).await;
         }
+        if let (Ok(()), Some(said)) = (&saved, &said) {
+            self.context.events.publish(|| What::Message(news::message(said)));
+        }
+        if run.state.ended() {
+            self.tell_of(thread);
+        }
         self.changed();
         self.wake();
+    }
+
+    /// Tells listeners how a thread stands.
+    fn tell_of(&self, id: Uuid) {
+        let known = self.core().thread(id).cloned();
+        if let Ok(thread) = known {
+            self.context.events.publish(|| What::ThreadUpdated(news::thread(&thread)));
+        }
     }
 
     /// Notes what a thread's budget says was spent.
@@ -424,8 +440,11 @@ impl Desk {
         self.make_room().await?;
         let frame = organism::frame(&self.context.ledger)?;
         let (id, tokens) = (self.context.env.id(), new.budget.or(frame.thread_tokens).unwrap_or(THREAD_TOKENS));
-        self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Open(Wire((id, tokens)), reply)).await??;
+        self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Open(Wire((id, tokens.into())), reply)).await??;
         let opened = self.core().open(id, new, tokens, self.now_ms());
+        if let Ok(thread) = &opened {
+            self.context.events.publish(|| What::ThreadCreated(news::thread(thread)));
+        }
         if opened.is_err() {
             self.settle(id).await;
         }
@@ -549,6 +568,8 @@ impl Desk {
         }
         written?;
         self.core().learn_said(&said);
+        self.context.events.publish(|| What::Message(news::message(&said)));
+        self.tell_of(thread);
         self.wake();
         Ok(())
     }
@@ -743,6 +764,7 @@ impl Desk {
         self.act(actions);
         let written = self.put(Vec::new()).await;
         self.settle(id).await;
+        self.tell_of(id);
         self.changed();
         written?;
         self.core().thread(id).cloned()

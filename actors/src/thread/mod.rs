@@ -21,6 +21,7 @@ mod ask;
 mod core;
 mod desk;
 pub mod messages;
+mod news;
 mod records;
 mod start;
 #[cfg(test)]

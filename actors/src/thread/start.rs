@@ -135,9 +135,11 @@ impl Desk {
             model: thread.model.clone().or(agent.model),
             node: None,
             budget: agent.budget.unwrap_or_else(|| (remaining / 2).max(TURN_TOKENS_MIN)).min(remaining),
+            budget_cost: None,
             parent: None,
             documents: Vec::new(),
             folder: None,
+            warrant: Default::default(),
             seat: Some(Box::new(seat)),
             agent: None,
         })

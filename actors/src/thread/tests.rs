@@ -299,7 +299,8 @@ async fn a_killed_thread_thinks_no_more_and_takes_no_more() {
     let more = play.post(0, Post { thread: Some(posted.thread), ..post("clerk", "more") }).await;
     assert_eq!(more, Err(ThreadError::Killed(posted.thread)));
     let budget = play.stage.swarm.context(0).directory.here::<budget::Message>(budget::NAME);
-    let tried = budget.ask(Duration::from_secs(5), |r| budget::Message::Reserve(Wire((posted.thread, 1)), r)).await;
+    let tried =
+        budget.ask(Duration::from_secs(5), |r| budget::Message::Reserve(Wire((posted.thread, 1.into())), r)).await;
     assert!(matches!(tried.unwrap(), Err(budget::BudgetError::Ended(_))));
 }
 

@@ -13,6 +13,7 @@ use poem_openapi::{Object, OpenApi, Union, param::Path};
 use skep_actors::{
     Context,
     agent::{self, Message, messages::Event},
+    budget::Warning,
     runtime::{self, Wire},
 };
 
@@ -24,7 +25,8 @@ pub struct Follow(pub Context);
 impl Follow {
     /// Follow a run and its sub-agents
     ///
-    /// Until it has ended. Events: `run` (each time one of them moved on), `budget`, `end`, `failed`.
+    /// Until it has ended. Events: `run` (each time one of them moved on), `budget`, `warning` (the budget has passed 75, 90
+    /// or 95 hundredths, once each), `end`, `failed`.
     #[oai(path = "/:id/events", method = "get", operation_id = "agents_events")]
     async fn events(&self, _caller: Caller, id: Path<String>) -> Reply<Events<AgentEvent>> {
         let id = run_id(&id.0)?;
@@ -46,6 +48,8 @@ pub enum AgentEvent {
     Run(AgentRun),
     /// Where the budget stands.
     Budget(AgentBudget),
+    /// The budget has passed a threshold.
+    Warning(AgentWarning),
     /// It has ended; nothing follows.
     End(AgentEnd),
     /// It can't be followed any more, though it may go on; nothing follows.
@@ -57,6 +61,7 @@ impl AgentEvent {
         match self {
             AgentEvent::Run(_) => "run",
             AgentEvent::Budget(_) => "budget",
+            AgentEvent::Warning(_) => "warning",
             AgentEvent::End(_) => "end",
             AgentEvent::Failed(_) => "failed",
         }
@@ -68,6 +73,7 @@ impl From<Result<Event, runtime::Error>> for AgentEvent {
         match frame {
             Ok(Event::Run(run)) => AgentEvent::Run((*run).into()),
             Ok(Event::Budget { spent, held, max }) => AgentEvent::Budget(AgentBudget { spent, held, max }),
+            Ok(Event::Warning(warning)) => AgentEvent::Warning(warning.into()),
             Ok(Event::End) => AgentEvent::End(AgentEnd {}),
             Err(e) => AgentEvent::Failed(AgentFailed { error: e.to_string() }),
         }
@@ -83,6 +89,39 @@ pub struct AgentBudget {
     pub held: u64,
     /// The budget.
     pub max: u64,
+}
+
+/// A thread has used so much of its budget.
+#[derive(Debug, Object)]
+pub struct AgentWarning {
+    /// The thread.
+    pub thread_id: String,
+    /// Hundredths that are used, of tokens or of money, whichever is more; to one decimal.
+    pub percent_used: f64,
+    /// Tokens used.
+    pub tokens_used: u64,
+    /// Tokens that remain.
+    pub tokens_remaining: u64,
+    /// The budget of tokens.
+    pub max_tokens: u64,
+    /// `warning`, `critical` or `final`.
+    pub severity: String,
+    /// For people.
+    pub message: String,
+}
+
+impl From<Warning> for AgentWarning {
+    fn from(warning: Warning) -> AgentWarning {
+        AgentWarning {
+            thread_id: warning.thread.to_string(),
+            percent_used: f64::from(warning.per_mille) / 10.0,
+            tokens_used: warning.tokens_used,
+            tokens_remaining: warning.tokens_remaining,
+            max_tokens: warning.max_tokens,
+            severity: warning.severity.word().into(),
+            message: warning.message,
+        }
+    }
 }
 
 /// The end of a run.

@@ -1,6 +1,6 @@
 //! A goal and the record of its run, as the API takes and shows them.
 
-use crate::when::rfc3339;
+use crate::{usage, when::rfc3339};
 use poem_openapi::{Enum, Object, types::Any};
 use serde_json::Value;
 use skep_actors::{
@@ -54,6 +54,9 @@ pub struct NewGoal {
     /// The tokens that it and its sub-agents may spend in all; 100000 if absent.
     #[oai(validator(minimum(value = "1")))]
     pub budget: Option<u64>,
+    /// The money that it and its sub-agents may spend in all, by `/api/prices`; as much as the tokens cost if absent.
+    #[oai(validator(minimum(value = "0"), maximum(value = "1000000000")))]
+    pub budget_cost: Option<f64>,
     /// Documents for `map_reduce`; 4 MiB in all.
     #[oai(validator(max_items = 1024))]
     pub documents: Option<Vec<Document>>,
@@ -104,6 +107,8 @@ pub struct AgentRun {
     pub thread_id: String,
     /// The tokens that it and its sub-agents may spend.
     pub budget: u64,
+    /// The money that it and its sub-agents may spend, if there is a limit.
+    pub budget_cost: Option<f64>,
     /// The tokens that it spent itself.
     pub tokens: u64,
     /// The run that it works for, if it is a sub-agent.
@@ -158,9 +163,11 @@ impl From<NewGoal> for Goal {
             model: new.model,
             node: new.node_id,
             budget: new.budget.unwrap_or(THREAD_TOKENS),
+            budget_cost: new.budget_cost.map(usage::millionths),
             parent: None,
             documents: documents.into_iter().map(|d| (d.name, d.text)).collect(),
             folder: new.folder,
+            warrant: Default::default(),
             seat: None,
             agent: None,
         }
@@ -232,6 +239,7 @@ impl From<Run> for AgentRun {
             node_id: run.node.to_string(),
             thread_id: run.thread.to_string(),
             budget: run.goal.budget,
+            budget_cost: run.goal.budget_cost.map(usage::exact),
             tokens: run.tokens,
             parent_id: run.goal.parent.map(|parent| parent.run.to_string()),
             children: run

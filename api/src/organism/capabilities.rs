@@ -12,7 +12,7 @@ pub struct Capabilities(pub Context);
 #[OpenApi(prefix_path = "/api/v1/capabilities", tag = "Tag::Organism")]
 impl Capabilities {
     /// List who can be told something
-    #[oai(path = "/", method = "get", operation_id = "capabilities_list")]
+    #[oai(path = "/", method = "get", operation_id = "agent_capabilities_list")]
     async fn list(&self, _caller: Caller) -> Reply<Json<CapabilityList>> {
         let (_, agents) = state::all(&self.0).await?;
         let capabilities: Vec<Capability> = agents.iter().map(Capability::from).collect();
@@ -20,7 +20,7 @@ impl Capabilities {
     }
 
     /// Show what a message to one looks like
-    #[oai(path = "/:name", method = "get", operation_id = "capabilities_get")]
+    #[oai(path = "/:name", method = "get", operation_id = "agent_capabilities_get")]
     async fn get(&self, _caller: Caller, name: Path<String>) -> Reply<Json<CapabilityDetail>> {
         let known = state::one(&self.0, &name.0, "Capability not found").await?;
         let Capability { name, description, is_agent, peers, root_tag } = Capability::from(&known);
@@ -48,7 +48,7 @@ pub struct CapabilityList {
 
 /// One who can be told something.
 #[derive(Debug, Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "AgentCapability", rename_all = "camelCase")]
 pub struct Capability {
     /// Its name.
     pub name: String,

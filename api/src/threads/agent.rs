@@ -149,6 +149,7 @@ pub(super) async fn said_in(context: &Context, thread: Uuid, turn: Uuid) -> Repl
 
 /// What the main agent does.
 #[derive(Debug, Object)]
+#[oai(rename = "MainAgentStatus")]
 pub struct AgentStatus {
     /// `running` or `idle`.
     pub state: String,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use skep_actors::{
     Context,
     runtime::{Wire, defaults::ASK_TIMEOUT},
-    thread::{Message, Order, Origin, Post, Said, ThreadError, messages::WantedSaid},
+    thread::{Message, Order, Origin, Post, Posted, Said, ThreadError, messages::WantedSaid},
 };
 
 /// Endpoints of the messages.
@@ -63,27 +63,8 @@ impl Messages {
     /// it is on two machines, if there are two.
     #[oai(path = "/inject", method = "post", operation_id = "messages_inject")]
     async fn inject(&self, _caller: Caller, body: Input<Injection>) -> Reply<Json<Injected>> {
-        let Injection { to, payload, thread_id, camel_thread_id, budget } = body.0;
-        let thread = thread_id.or(camel_thread_id).map(|id| thread_id_of(&id)).transpose()?;
-        let Any(payload) = payload;
-        let Value::Object(fields) = &payload else { return Err(Problem::invalid("payload", "is a JSON object")) };
-        let kind = fields.keys().next().cloned().unwrap_or_else(|| "Payload".into());
-        let post = Post {
-            thread,
-            to: Some(to),
-            from: "api".into(),
-            kind: Some(kind),
-            payload: payload.to_string(),
-            origin: Origin::Message,
-            budget,
-            only_idle: false,
-        };
-        let posted = threads(&self.0).ask(CANCEL_TIMEOUT, |port| Message::Post(Wire(Order::new(post)), port)).await?;
-        let posted = posted.map_err(|error| match error {
-            // In the words of its document, which has no 404 here.
-            ThreadError::NoSuchAgent(_) => Problem::bad(error.to_string()).in_field("to"),
-            error => error.into(),
-        })?;
+        let Injection { to, payload: Any(payload), thread_id, camel_thread_id, budget } = body.0;
+        let posted = inject(&self.0, to, payload, thread_id.or(camel_thread_id), budget).await?;
         Ok(Json(Injected {
             thread_id: posted.thread.to_string(),
             message_id: posted.message.to_string(),
@@ -97,6 +78,35 @@ impl Messages {
         let messages: Vec<MessageRow> = page.items.into_iter().map(MessageRow::from).collect();
         Ok(Json(MessageList { count: messages.len(), messages, total: page.total, offset, limit }))
     }
+}
+
+/// Says something to an agent, in a thread that there is or in a new one.
+pub(crate) async fn inject(
+    context: &Context,
+    to: String,
+    payload: Value,
+    thread: Option<String>,
+    budget: Option<u64>,
+) -> Reply<Posted> {
+    let thread = thread.map(|id| thread_id_of(&id)).transpose()?;
+    let Value::Object(fields) = &payload else { return Err(Problem::invalid("payload", "is a JSON object")) };
+    let kind = fields.keys().next().cloned().unwrap_or_else(|| "Payload".into());
+    let post = Post {
+        thread,
+        to: Some(to),
+        from: "api".into(),
+        kind: Some(kind),
+        payload: payload.to_string(),
+        origin: Origin::Message,
+        budget,
+        only_idle: false,
+    };
+    let posted = threads(context).ask(CANCEL_TIMEOUT, |port| Message::Post(Wire(Order::new(post)), port)).await?;
+    posted.map_err(|error| match error {
+        // In the words of its document, which has no 404 here.
+        ThreadError::NoSuchAgent(_) => Problem::bad(error.to_string()).in_field("to"),
+        error => error.into(),
+    })
 }
 
 /// A part of the messages.

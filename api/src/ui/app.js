@@ -1,7 +1,12 @@
-// The dashboard: asks the API every two seconds and shows what it says. Text from the API is never made into HTML.
+// The dashboard: asks the API whenever something happened, every two seconds while it can't be told, and shows what it
+// says. Text from the API is never made into HTML.
 "use strict";
 
+// Between two looks: while nobody tells what happens, and at most.
 const PAUSE_MS = 2000;
+const LONG_PAUSE_MS = 15000;
+// What happens within this is one look.
+const SOON_MS = 300;
 const at = (id) => document.getElementById(id);
 const gib = (bytes) => (bytes / 2 ** 30).toFixed(1);
 const some = (count, word) => count > 0 && `${count} ${word}`;
@@ -88,8 +93,36 @@ function form(id, send) {
 form("run", (fields) => ask("/api/tasks", "POST", fields));
 form("work", (fields) => ask("/api/agents", "POST", fields));
 
+let timer = 0;
+let looking = false;
+let again = false;
+let told = false;
+
 async function turn() {
+  clearTimeout(timer);
+  looking = true;
+  again = false;
   await refresh().then(() => tell(null), tell);
-  setTimeout(turn, PAUSE_MS);
+  looking = false;
+  timer = setTimeout(turn, again ? SOON_MS : told ? LONG_PAUSE_MS : PAUSE_MS);
+}
+
+function soon() {
+  if (!again && !looking) {
+    clearTimeout(timer);
+    timer = setTimeout(turn, SOON_MS);
+  }
+  again = true;
+}
+
+function listen() {
+  const kinds = ["node_joined", "node_updated", "node_offline", "node_left", "task_submitted", "task_updated",
+    "agent_started", "agent_updated", "agent_stopped", "missed"];
+  // Only what is shown here. The browser connects again by itself, but not after a refusal: then the clock does it.
+  const source = new EventSource(`/api/events?types=${kinds.join(",")}`);
+  source.addEventListener("connected", () => { told = true; soon(); });
+  source.onerror = () => { told = false; soon(); };
+  kinds.forEach((kind) => source.addEventListener(kind, soon));
 }
 turn();
+listen();

@@ -1,7 +1,12 @@
 //! `/api/v1/usage/threads`: the budgets of the threads.
 
-use crate::{Problem, Reply, caller::Caller, tag::Tag};
-use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
+use super::money;
+use crate::{Problem, Reply, caller::Caller, limits::ROWS_MAX, tag::Tag};
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
 use skep_actors::{
     Context,
     budget::{self, Budget, Message},
@@ -18,11 +23,19 @@ pub struct Budgets(pub Context);
 impl Budgets {
     /// List the threads' budgets
     ///
-    /// The hottest first.
+    /// Those that this machine keeps, the hottest first.
     #[oai(path = "/", method = "get", operation_id = "budgets_list")]
-    async fn list(&self, _caller: Caller) -> Reply<Json<BudgetList>> {
+    async fn list(
+        &self,
+        _caller: Caller,
+        /// How many, at most 1000; so many if absent
+        #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
+        limit: Query<Option<u32>>,
+    ) -> Reply<Json<BudgetList>> {
         let budgets = self.budgets().ask(ASK_TIMEOUT, Message::List).await?;
-        Ok(Json(BudgetList::new(budgets.into_iter().map(ThreadBudget::from).collect())))
+        let (all, rows) = (budgets.len(), limit.0.unwrap_or(ROWS_MAX).min(ROWS_MAX));
+        let threads = budgets.into_iter().take(rows as usize).map(ThreadBudget::from).collect();
+        Ok(Json(BudgetList::new(threads, all)))
     }
 
     /// Show one thread's budget
@@ -42,9 +55,9 @@ impl Budgets {
 /// The budgets that this node knows.
 #[derive(Debug, Object)]
 pub struct BudgetList {
-    /// Each of them.
+    /// Each of them, or the hottest.
     pub threads: Vec<ThreadBudget>,
-    /// How many they are.
+    /// How many this machine keeps.
     pub count: usize,
     /// The budget of a thread that nobody gave one.
     pub default_max_tokens: u64,
@@ -54,13 +67,8 @@ pub struct BudgetList {
 }
 
 impl BudgetList {
-    fn new(threads: Vec<ThreadBudget>) -> BudgetList {
-        BudgetList {
-            count: threads.len(),
-            threads,
-            default_max_tokens: THREAD_TOKENS,
-            camel_default_max_tokens: THREAD_TOKENS,
-        }
+    fn new(threads: Vec<ThreadBudget>, count: usize) -> BudgetList {
+        BudgetList { count, threads, default_max_tokens: THREAD_TOKENS, camel_default_max_tokens: THREAD_TOKENS }
     }
 }
 
@@ -83,9 +91,17 @@ pub struct ThreadBudget {
     pub leased_tokens: u64,
     /// What can still be spent.
     pub remaining: u64,
-    /// Spent, in hundredths of the budget, to one decimal.
+    /// Spent, in hundredths of the budget of tokens, to one decimal.
     pub percent_used: f64,
-    /// Nothing remains.
+    /// Money that may be spent in all; null is as much as the tokens cost.
+    pub max_cost: Option<f64>,
+    /// Money spent, to four places.
+    pub total_cost: f64,
+    /// Money that can still be spent, if there is a limit.
+    pub remaining_cost: Option<f64>,
+    /// The last threshold that it has passed: `warning` at 75, `critical` at 90, `final` at 95 hundredths.
+    pub severity: Option<String>,
+    /// Nothing remains, of tokens or of money.
     pub is_exhausted: bool,
     /// The key of the machine that keeps it.
     pub owner_node: String,
@@ -107,6 +123,9 @@ pub struct ThreadBudget {
     /// `percent_used`.
     #[oai(rename = "percentUsed")]
     pub camel_percent_used: f64,
+    /// `total_cost`.
+    #[oai(rename = "totalCost")]
+    pub camel_total_cost: f64,
     /// `is_exhausted`.
     #[oai(rename = "isExhausted")]
     pub camel_is_exhausted: bool,
@@ -126,7 +145,11 @@ impl From<Budget> for ThreadBudget {
             leased_tokens: budget.leased,
             remaining,
             percent_used: percent,
-            is_exhausted: remaining == 0,
+            max_cost: budget.max_cost.map(money::exact),
+            total_cost: money::sum(budget.cost),
+            remaining_cost: budget.remaining_cost().map(money::exact),
+            severity: budget.warned.map(|severity| severity.word().into()),
+            is_exhausted: budget.is_exhausted(),
             owner_node: budget.owner.to_string(),
             camel_thread_id: thread,
             camel_max_tokens: budget.max,
@@ -134,7 +157,8 @@ impl From<Budget> for ThreadBudget {
             camel_completion_tokens: budget.completion,
             camel_total_tokens: spent,
             camel_percent_used: percent,
-            camel_is_exhausted: remaining == 0,
+            camel_total_cost: money::sum(budget.cost),
+            camel_is_exhausted: budget.is_exhausted(),
         }
     }
 }

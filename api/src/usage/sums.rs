@@ -2,12 +2,13 @@
 //!
 //! Who is not known has used nothing: zeros, no 404.
 
+use super::money;
 use crate::{Reply, caller::Caller, tag::Tag};
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
 use skep_actors::{
     Context,
     budget::{self, messages::Sum},
-    runtime::defaults::ASK_TIMEOUT,
+    runtime::{NodeId, defaults::ASK_TIMEOUT},
 };
 
 /// Endpoints of the agents' sums.
@@ -62,6 +63,19 @@ pub struct AgentUsage {
     pub sums: Sums,
 }
 
+/// What one machine metered.
+#[derive(Debug, Object)]
+pub struct NodeUsage {
+    /// The key of the machine.
+    pub node_id: String,
+    /// `node_id`.
+    #[oai(rename = "nodeId")]
+    pub camel_node_id: String,
+    /// The sums.
+    #[oai(flatten)]
+    pub sums: Sums,
+}
+
 /// What one model used.
 #[derive(Debug, Object)]
 pub struct ModelUsage {
@@ -75,6 +89,12 @@ pub struct ModelUsage {
 impl AgentUsage {
     pub(crate) fn new(agent: String, sum: &Sum) -> AgentUsage {
         AgentUsage { camel_agent_id: agent.clone(), agent_id: agent, sums: sum.into() }
+    }
+}
+
+impl NodeUsage {
+    pub(crate) fn new(node: NodeId, sum: &Sum) -> NodeUsage {
+        NodeUsage { node_id: node.to_string(), camel_node_id: node.to_string(), sums: sum.into() }
     }
 }
 
@@ -96,7 +116,7 @@ pub struct Sums {
     pub completion_tokens: u64,
     /// Calls.
     pub request_count: u64,
-    /// Money spent: none, the machines are the owner's.
+    /// Money spent, to four places: by `/api/prices`, of the moment in which each call was reserved.
     pub total_cost: f64,
     /// Milliseconds that a call took on average.
     pub avg_latency_ms: f64,
@@ -122,20 +142,20 @@ pub struct Sums {
 
 impl From<&Sum> for Sums {
     fn from(sum: &Sum) -> Sums {
-        let total = sum.prompt + sum.completion;
+        let (total, cost) = (sum.prompt.saturating_add(sum.completion), money::sum(sum.cost));
         let latency = if sum.requests == 0 { 0.0 } else { sum.latency_ms as f64 / sum.requests as f64 };
         Sums {
             total_tokens: total,
             prompt_tokens: sum.prompt,
             completion_tokens: sum.completion,
             request_count: sum.requests,
-            total_cost: 0.0,
+            total_cost: cost,
             avg_latency_ms: latency,
             camel_total_tokens: total,
             camel_prompt_tokens: sum.prompt,
             camel_completion_tokens: sum.completion,
             camel_request_count: sum.requests,
-            camel_total_cost: 0.0,
+            camel_total_cost: cost,
             camel_avg_latency_ms: latency,
         }
     }

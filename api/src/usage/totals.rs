@@ -1,12 +1,12 @@
 //! `/api/v1/usage`: everything that was metered on this node, and a new start of the counting.
 
-use super::sums::{AgentUsage, ModelUsage, Sums};
+use super::sums::{AgentUsage, ModelUsage, NodeUsage, Sums};
 use crate::{Reply, caller::Caller, tag::Tag};
 use poem_openapi::{Object, OpenApi, payload::Json};
 use skep_actors::{
     Context,
-    budget::{self, Message},
-    runtime::{Handle, defaults::ASK_TIMEOUT},
+    budget::{self, Message, messages::Sum},
+    runtime::{Handle, NodeId, defaults::ASK_TIMEOUT},
 };
 
 /// Endpoints of the whole usage.
@@ -19,7 +19,8 @@ impl Usage {
     #[oai(path = "/", method = "get", operation_id = "usage_get")]
     async fn get(&self, _caller: Caller) -> Reply<Json<UsageAnswer>> {
         let usage = self.budgets().ask(ASK_TIMEOUT, Message::Usage).await?;
-        Ok(Json(UsageAnswer { usage: usage.into() }))
+        let nodes = self.budgets().ask(ASK_TIMEOUT, Message::ByNode).await?;
+        Ok(Json(UsageAnswer { usage: Overview::new(&usage, &nodes) }))
     }
 
     /// Start counting anew
@@ -53,6 +54,8 @@ pub struct Overview {
     pub by_agent: Vec<AgentUsage>,
     /// By model.
     pub by_model: Vec<ModelUsage>,
+    /// By machine, this one and all others that answer, each since its own last reset.
+    pub by_node: Vec<NodeUsage>,
     /// Threads with a budget that is not exhausted.
     pub active_threads: u32,
     /// `by_agent`.
@@ -61,22 +64,28 @@ pub struct Overview {
     /// `by_model`.
     #[oai(rename = "byModel")]
     pub camel_by_model: Vec<ModelUsage>,
+    /// `by_node`.
+    #[oai(rename = "byNode")]
+    pub camel_by_node: Vec<NodeUsage>,
     /// `active_threads`.
     #[oai(rename = "activeThreads")]
     pub camel_active_threads: u32,
 }
 
-impl From<budget::Usage> for Overview {
-    fn from(usage: budget::Usage) -> Overview {
+impl Overview {
+    fn new(usage: &budget::Usage, nodes: &[(NodeId, Sum)]) -> Overview {
         let agents = || usage.by_agent.iter().map(|(name, sum)| AgentUsage::new(name.clone(), sum)).collect();
         let models = || usage.by_model.iter().map(|(name, sum)| ModelUsage::new(name.clone(), sum)).collect();
+        let nodes = || nodes.iter().map(|(node, sum)| NodeUsage::new(*node, sum)).collect();
         Overview {
             totals: (&usage.total).into(),
             by_agent: agents(),
             by_model: models(),
+            by_node: nodes(),
             active_threads: usage.active_threads,
             camel_by_agent: agents(),
             camel_by_model: models(),
+            camel_by_node: nodes(),
             camel_active_threads: usage.active_threads,
         }
     }

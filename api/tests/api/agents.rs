@@ -52,9 +52,11 @@ fn goal(goal: &str) -> Goal {
         model: None,
         node: None,
         budget: 10,
+        budget_cost: None,
         parent: None,
         documents: vec![],
         folder: None,
+        warrant: Default::default(),
         seat: None,
         agent: None,
     }

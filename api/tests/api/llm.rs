@@ -152,7 +152,7 @@ fn budgets(context: &Context, heard: Heard) -> impl FnMut(budget::Message) + Sen
     use budget::Message;
     let owner = context.directory.id();
     let mut open = BTreeSet::new();
-    let budget = move |thread| Budget { thread, owner, max: 10, prompt: 0, completion: 0, reserved: 0, leased: 0 };
+    let budget = move |thread| Budget::new(thread, owner, 10);
     move |message| match message {
         Message::Open(Wire((thread, _)), port) => {
             open.insert(thread);
@@ -162,16 +162,17 @@ fn budgets(context: &Context, heard: Heard) -> impl FnMut(budget::Message) + Sen
             let known = thread == SPENT || open.contains(&thread);
             answer(port, known.then(|| budget(thread)).ok_or(BudgetError::NoSuchThread(thread)));
         }
-        Message::Reserve(Wire((thread, tokens)), port) => answer(
-            port,
-            if thread == SPENT {
+        Message::Reserve(Wire((thread, call)), port) => {
+            let tokens = call.prompt + call.completion;
+            let reserved = if thread == SPENT {
                 Err(BudgetError::Exhausted { wanted: tokens, remaining: 1, max: 10 })
             } else if open.contains(&thread) {
                 Ok(Reservation { id: SESSION, thread, tokens })
             } else {
                 Err(BudgetError::NoSuchThread(thread))
-            },
-        ),
+            };
+            answer(port, reserved);
+        }
         Message::Settle(Wire(settled), port) => {
             let thread = settled.0.thread;
             heard.settled.send_modify(|all| all.push(settled));

@@ -6,6 +6,7 @@
 
 mod agents;
 mod bodies;
+mod bus;
 mod cluster;
 mod guard;
 mod health;

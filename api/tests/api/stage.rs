@@ -92,6 +92,10 @@ impl Stage {
     pub(crate) async fn post_json(&self, path: &str, body: Value) -> TestResponse {
         self.post(path).body_json(&body).send().await
     }
+
+    pub(crate) async fn put_json(&self, path: &str, body: Value) -> TestResponse {
+        signed(self.client.put(path)).body_json(&body).send().await
+    }
 }
 
 fn signed(request: TestRequestBuilder<'_, Endpoint>) -> TestRequestBuilder<'_, Endpoint> {

@@ -17,9 +17,15 @@ async fn stage() -> Stage {
 async fn stage_that_resets(reset: Result<(), BudgetError>) -> Stage {
     let stage = Stage::new().await;
     let owner = stage.context().directory.id();
-    let budget =
-        move || Budget { thread: THREAD, owner, max: 1000, prompt: 600, completion: 150, reserved: 50, leased: 0 };
-    let sum = Sum { prompt: 6, completion: 4, requests: 2, latency_ms: 30 };
+    let budget = move || Budget {
+        prompt: 600,
+        completion: 150,
+        reserved: 50,
+        cost: 123_450,
+        ..Budget::new(THREAD, owner, 1000)
+    };
+    let sum = Sum { prompt: 6, completion: 4, requests: 2, latency_ms: 30, cost: 98_765 };
+    let mut prices = Vec::new();
     let script = move |message| match message {
         Message::Usage(port) => {
             let by_model = vec![("hf:o/m".to_owned(), sum.clone())];
@@ -30,6 +36,12 @@ async fn stage_that_resets(reset: Result<(), BudgetError>) -> Stage {
         Message::List(port) => answer(port, vec![budget()]),
         Message::Get(Wire(id), port) => {
             answer(port, if id == THREAD { Ok(budget()) } else { Err(BudgetError::NoSuchThread(id)) });
+        }
+        Message::ByNode(port) => answer(port, vec![(owner, sum.clone())]),
+        Message::Prices(port) => answer(port, prices.clone()),
+        Message::SetPrices(Wire(new), port) => {
+            prices = new;
+            answer(port, Ok(()));
         }
         Message::ResetUsage(port) => answer(port, reset.clone()),
         _ => {}
@@ -46,6 +58,7 @@ async fn totals_are_told_in_both_spellings() {
     assert_eq!(usage["totals"]["avgLatencyMs"], 15.0);
     assert_eq!((&usage["byAgent"][0]["agentId"], &usage["activeThreads"]), (&json!("chat"), &json!(1)));
     assert_eq!(usage["by_model"], usage["byModel"]);
+    assert_eq!((&usage["totals"]["total_cost"], &usage["by_node"][0]["totalCost"]), (&json!(0.0988), &json!(0.0988)));
 }
 
 #[tokio::test]
@@ -58,6 +71,7 @@ async fn a_threads_budget_is_shown_and_an_unknown_one_is_not_made() {
         (&budget["percent_used"], &budget["remaining"], &budget["is_exhausted"]),
         (&json!(75.0), &json!(200), &json!(false))
     );
+    assert_eq!((&budget["total_cost"], &budget["max_cost"]), (&json!(0.1235), &json!(null)));
     assert_eq!((&budget["thread_id"], &budget["threadId"]), (&json!(THREAD.to_string()), &json!(THREAD.to_string())));
     let gone = Uuid::from_u128(8);
     let response = stage.get(&format!("/api/v1/usage/threads/{gone}")).send().await;
@@ -77,6 +91,19 @@ async fn whoever_is_not_known_has_used_nothing() {
     }
     let (_, reset) = json(stage.post("/api/v1/usage/reset").send().await).await;
     assert_eq!(reset, json!({"success": true, "message": "Usage tracking reset"}));
+}
+
+#[tokio::test]
+async fn prices_are_replaced_and_shown_to_the_millionth() {
+    let stage = stage().await;
+    let (_, none) = json(stage.get("/api/prices").send().await).await;
+    assert_eq!(none, json!({ "prices": [] }));
+    let table = json!({ "prices": [{ "model": "gpt-4o", "prompt": 2.5, "completion": 0.150001 }] });
+    let (status, shown) = json(stage.put_json("/api/prices", table.clone()).await).await;
+    assert_eq!((status, &shown), (200, &table));
+    let wrong = json!({ "prices": [{ "model": "m", "prompt": -1, "completion": 0 }] });
+    let (status, problem) = json(stage.put_json("/api/prices", wrong).await).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("invalid_field")), "{problem}");
 }
 
 #[tokio::test]

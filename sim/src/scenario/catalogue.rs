@@ -1,8 +1,8 @@
 //! All scenarios, by name.
 
 use super::{
-    approvals, asymmetric_ring, at_most_once, bit_flip, budget, cloned_key, command, crash_half, crash_one, cron,
-    detection, disk_full, endurance, evict, files, flapping_link, form, gang, gather, invite_reused,
+    approvals, asymmetric_ring, at_most_once, bit_flip, budget, budget_rush, cloned_key, command, crash_half,
+    crash_one, cron, detection, disk_full, endurance, evict, files, flapping_link, form, gang, gather, invite_reused,
     join_during_partition, join_interrupted, leave, lossy_lan, owner_gone, partition_and_heal, pipeline, power_cut,
     quick_restart, renumber, rolling_restart, sleeping_laptop, slow_link, slow_node, steps, storm, sub_agents,
     task_owner_dies, threads, whole_restart, workers,
@@ -55,6 +55,12 @@ pub const ALL: &[Scenario] = &[
         about: "four nodes spend one budget while holders crash and the owner is cut off",
         share: 60,
         run: |world| Box::pin(budget::run(world)),
+    },
+    Scenario {
+        name: "budget_rush",
+        about: "three nodes spend one budget faster than their disks flush, and die in the middle of it",
+        share: 20,
+        run: |world| Box::pin(budget_rush::run(world)),
     },
     Scenario {
         name: "cloned_key",

@@ -91,9 +91,11 @@ fn goal(model: &str) -> Goal {
         model: Some(model.into()),
         node: None,
         budget: BUDGET_TOKENS,
+        budget_cost: None,
         parent: None,
         documents: documents.collect(),
         folder: None,
+        warrant: Default::default(),
         seat: None,
         agent: None,
     }

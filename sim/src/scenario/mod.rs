@@ -8,6 +8,7 @@ mod asymmetric_ring;
 mod at_most_once;
 mod bit_flip;
 mod budget;
+mod budget_rush;
 mod catalogue;
 mod cloned_key;
 mod command;

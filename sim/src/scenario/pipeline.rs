@@ -68,7 +68,7 @@ async fn generate(world: &World, asker: usize, served: &Served) -> Result<Stream
     let turns = vec![Turn { role: "user".into(), content: "hello".into() }];
     let (to, ticket) = (node.id(), expected.ticket());
     let sampling = Sampling::default();
-    let request = Generate { turns, max_tokens: TOKENS, sampling, stop: Vec::new(), to, ticket };
+    let request = Generate { turns, max_tokens: TOKENS, sampling, stop: Vec::new(), to, ticket, thread: None };
     let pipeline = node.directory().at::<Pipeline>(served.node, served.actor.clone());
     pipeline.ask(CHUNK_TIMEOUT, |reply| Pipeline::Generate(Wire(request), reply)).await??;
     Ok(timeout(CHUNK_TIMEOUT, expected.opened()).await.context("the stream was not opened")??)

@@ -3,6 +3,7 @@
 
 use crate::{World, clock, property::Ledger};
 use anyhow::{Context, Result, ensure};
+use futures::future::join_all;
 use rand::RngExt;
 use skep_actors::budget::{self, Budget, BudgetError, Message, Reservation, Spent};
 use skep_runtime::{Handle, Wire};
@@ -27,12 +28,17 @@ pub(super) struct Spending {
 impl Spending {
     /// A thread of `owner`, of which the holders know.
     pub(super) async fn open(world: &World, owner: usize, holders: &[usize]) -> Result<Spending> {
-        let open = Wire((THREAD, BUDGET_TOKENS));
+        Spending::open_with(world, owner, holders, BUDGET_TOKENS).await
+    }
+
+    /// The same with a budget of so many tokens.
+    pub(super) async fn open_with(world: &World, owner: usize, holders: &[usize], tokens: u64) -> Result<Spending> {
+        let open = Wire((THREAD, tokens.into()));
         desk(world, owner)?.ask(ASK_TIMEOUT, |reply| Message::Open(open, reply)).await??;
         for holder in holders {
             adopt(world, owner, *holder).await?;
         }
-        Ok(Spending { owner, holders: holders.to_vec(), ledger: Ledger::new(BUDGET_TOKENS) })
+        Ok(Spending { owner, holders: holders.to_vec(), ledger: Ledger::new(tokens) })
     }
 
     /// Who may make calls.
@@ -53,6 +59,37 @@ impl Spending {
             } else if settle(world, spender, reservation, burnt).await {
                 self.ledger.acknowledge(burnt);
             }
+        }
+        self.is_kept(world).await
+    }
+
+    /// `spender` makes many calls at once, more than its disk flushes in that time, and settles some of them; it may die
+    /// with the others.
+    pub(super) async fn rush(&mut self, world: &mut World, spender: usize, calls: usize) -> Result<()> {
+        // One first: whoever has no work for the thread is given some, once.
+        if let Some(first) = self.reserve(world, spender, 1).await? {
+            settle(world, spender, first, 0).await;
+        }
+        let wanted: Vec<u64> = (0..calls).map(|_| world.rng().random_range(5..60)).collect();
+        let reserved = join_all(wanted.iter().map(|tokens| self.reserve(world, spender, *tokens))).await;
+        let mut made = Vec::new();
+        for reservation in reserved.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+            let burnt = world.rng().random_range(1..=reservation.tokens);
+            self.ledger.burn(burnt);
+            made.push((reservation, burnt));
+        }
+        let dies = world.rng().random_bool(0.3);
+        let settled = if dies { world.rng().random_range(0..=made.len()) } else { made.len() };
+        let settle = |(reservation, burnt): &(Reservation, u64)| settle(world, spender, *reservation, *burnt);
+        let noted = join_all(made[..settled].iter().map(settle)).await;
+        for ((_, burnt), noted) in made.iter().zip(noted) {
+            if noted {
+                self.ledger.acknowledge(*burnt);
+            }
+        }
+        if dies {
+            world.crash(spender)?;
+            world.start(spender).await?;
         }
         self.is_kept(world).await
     }
@@ -89,7 +126,7 @@ impl Spending {
 
     /// `None` when there is nothing to be had now: too little is left, or the owner is out of reach.
     async fn reserve(&self, world: &World, spender: usize, tokens: u64) -> Result<Option<Reservation>> {
-        let ask = Wire((THREAD, tokens));
+        let ask = Wire((THREAD, tokens.into()));
         match desk(world, spender)?.ask(ASK_TIMEOUT, |reply| Message::Reserve(ask, reply)).await {
             Ok(Ok(reservation)) => Ok(Some(reservation)),
             // Who was restarted has no work for the thread: whoever gives it some tells it again.

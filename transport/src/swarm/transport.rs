@@ -15,6 +15,7 @@ use crate::{
     defaults::{ADDRESSES_PERIOD, COMMANDS_MAX, JOIN_SEEN_TIMEOUT, PUSH_TIMEOUT},
     discovery,
     env::Beacon,
+    identity::Signature,
     join::{
         Line,
         book::INVITES_MAX,
@@ -254,6 +255,14 @@ impl Swarm for Transport {
 
     fn approve(&self, code: String) -> BoxFuture<'_, Result<NodeId, Error>> {
         Box::pin(async move { self.admit_waiting(&code).await })
+    }
+
+    fn sign(&self, context: &str, bytes: &[u8]) -> [u8; 64] {
+        *self.ground.identity.sign(context, bytes).as_bytes()
+    }
+
+    fn signed(&self, signer: &NodeId, context: &str, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        Signature::from_bytes(*signature).verify(signer, context, bytes).is_ok()
     }
 
     fn evict(&self, id: NodeId, force: bool) -> BoxFuture<'_, Result<(), Error>> {

@@ -19,6 +19,12 @@ pub const TOOL: Tool = Tool {
 /// Bytes of a sub-agent's goal.
 const GOAL_BYTES_MAX: usize = 8 << 10;
 
+/// The first tool that is asked for and not allowed.
+pub(in crate::agent) fn beyond(args: &Value, allowed: &[String]) -> Option<String> {
+    let names = args.get("tools")?.as_array()?.iter().filter_map(Value::as_str);
+    names.map(str::to_owned).find(|name| !allowed.contains(name))
+}
+
 /// The errand that a model asks for. A tool that its parent lacks is refused.
 pub(in crate::agent) fn errand(args: &Value, allowed: &[String]) -> Result<Errand, String> {
     let goal = text(args, "goal")?.trim();
