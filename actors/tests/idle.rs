@@ -1,4 +1,5 @@
-//! What an agent costs that waits: its actor as it is published, with its budget, its record and its tasks.
+//! What a run costs that waits for its model: its actor as it is published, with its budget's account, its record and its
+//! tasks. (An agent that the swarm has defined and that has nothing to do has no actor: it is a record of the ledger.)
 //!
 //! A process of its own, for the memory of the whole is looked at. Beside it, in the same run, a bare ractor actor.
 
@@ -15,8 +16,8 @@ use skep_actors::{
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// What an idle agent may take.
-const AGENT_BYTES_MAX: u64 = 12 << 10;
+/// What a run that waits may take, in a build for tests: three of a bare actor. It took 26 to 27 KiB when this was written.
+const RUN_BYTES_MAX: u64 = 32 << 10;
 const NODES: usize = 32;
 /// As many as a node works on at once.
 const AGENTS: usize = 64;
@@ -84,7 +85,7 @@ fn goal() -> Goal {
 }
 
 #[tokio::test]
-async fn an_idle_agent_takes_less_than_12_kib() {
+async fn a_run_that_waits_takes_less_than_32_kib() {
     let swarm = Swarm::new(NODES).await;
     let (asked, mut asks) = mpsc::unbounded_channel();
     for i in 0..NODES {
@@ -117,8 +118,8 @@ async fn an_idle_agent_takes_less_than_12_kib() {
         bare.push(Actor::spawn(None, Bare, ()).await.unwrap());
     }
     let bare_each = (resident_bytes() - before) / bare.len() as u64;
-    eprintln!("an idle agent takes {each} bytes, a bare ractor actor {bare_each}");
-    assert!(each < AGENT_BYTES_MAX, "{each} bytes, where a bare ractor actor takes {bare_each}");
+    eprintln!("a run that waits takes {each} bytes, a bare ractor actor {bare_each}");
+    assert!(each < RUN_BYTES_MAX, "{each} bytes, where a bare ractor actor takes {bare_each}");
 }
 
 fn resident_bytes() -> u64 {

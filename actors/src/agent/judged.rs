@@ -124,7 +124,7 @@ async fn nobody_is_asked_for_a_right_that_the_run_does_not_have() {
     let (run, _) = stage.end(run.id).await;
     let results = results(&run);
     assert!(results[0].starts_with("refused: the tool run_task is not allowed here"), "{results:?}");
-    assert!(results[1].contains("a sub-agent can't have the tool run_task"), "{results:?}");
+    assert!(results[1].contains("a sub-agent can't have run_task"), "{results:?}");
     assert!(results[2].starts_with("refused: the tool approve is not allowed here"), "{results:?}");
     assert!(ask(&stage, 0, Message::List).await.unwrap().is_empty());
 }

@@ -48,7 +48,7 @@ impl Named {
         }))
     }
 
-    /// Show what a message to an agent looks like
+    /// Show what an agent takes
     #[oai(path = "/:name/schema", method = "get", operation_id = "named_schema")]
     async fn schema(&self, _caller: Caller, name: Path<String>) -> Reply<Json<Schema>> {
         let known = state::one(&self.0, &name.0, "Schema not found for agent").await?;

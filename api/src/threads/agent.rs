@@ -59,7 +59,7 @@ impl MainAgent {
         }))
     }
 
-    /// Say something to the main agent and wait for its answer
+    /// Ask the main agent
     ///
     /// In a session of its own, or in one that there is: that one must be idle. An answer that takes longer than five
     /// minutes comes all the same: the session has it.
@@ -71,7 +71,7 @@ impl MainAgent {
         Ok(Json(Answer::new(posted, turn, said)?))
     }
 
-    /// Say something to the main agent and follow its answer
+    /// Ask the main agent, and follow its answer
     ///
     /// Events: `stream_start`, `chunk`, `stream_end`, `error`.
     #[oai(path = "/message/stream", method = "post", operation_id = "agent_message_stream")]

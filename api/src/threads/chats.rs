@@ -49,7 +49,7 @@ impl Chats {
         Ok(Json(ChatRow::new(thread, Vec::new())))
     }
 
-    /// Show a chat and what was said in it
+    /// Show a chat and its messages
     #[oai(path = "/:id", method = "get", operation_id = "chats_get")]
     async fn get(&self, _caller: Caller, id: Path<String>) -> Reply<Json<ChatRow>> {
         let id = chat_id(&id.0)?;

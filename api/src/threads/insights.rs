@@ -39,7 +39,7 @@ impl Insights {
         Ok(Json(SessionInsights { session_id: session.to_string(), insights, insight_count, turn_count }))
     }
 
-    /// Have the main agent say what could be better about a turn
+    /// Have the main agent analyse a turn
     ///
     /// In a session of its own.
     #[oai(path = "/turns/:id/analyze", method = "post", operation_id = "insights_analyze_turn")]
@@ -59,7 +59,7 @@ impl Insights {
         }))
     }
 
-    /// Have the main agent say what could be better about a session
+    /// Have the main agent analyse a session
     ///
     /// In a session of its own.
     #[oai(path = "/sessions/:id/analyze", method = "post", operation_id = "insights_analyze_session")]

@@ -23,7 +23,7 @@ impl Turns {
         Ok(Json(turn(&self.0, &id.0).await?.into()))
     }
 
-    /// Show what a turn's first prompt was made of
+    /// Show what a turn's prompt was made of
     ///
     /// Tokens of its parts are those of the prompt, shared out by their bytes.
     #[oai(path = "/:id/context", method = "get", operation_id = "turns_context")]

@@ -7,7 +7,9 @@ use skep_actors::{
     Context,
     agent::{self, AgentError, Goal, Message, Run, RunState, Step, messages::Event},
     budget::BudgetError,
+    organism,
     runtime::{NodeId, Wire},
+    thread,
 };
 use uuid::Uuid;
 
@@ -94,6 +96,20 @@ async fn stage() -> Stage {
     let script = act(stage.context().clone());
     stage.play(agent::NAME, script).await;
     stage
+        .play(organism::NAME, |message| {
+            if let organism::Message::List(port) = message {
+                answer(port, Ok(organism::messages::Listed::default()));
+            }
+        })
+        .await;
+    stage
+        .play(thread::NAME, |message| {
+            if let thread::Message::Activity(port) = message {
+                answer(port, Vec::new());
+            }
+        })
+        .await;
+    stage
 }
 
 #[tokio::test]
@@ -114,9 +130,9 @@ async fn a_goal_is_taken_and_its_strategy_follows_from_what_it_brings() {
 #[tokio::test]
 async fn both_documented_views_are_in_the_list() {
     let (_, list) = json(stage().await.get("/api/agents").send().await).await;
-    assert_eq!((&list["count"], &list["runs_count"]), (&json!(1), &json!(2)));
-    assert_eq!(list["agents"][0]["name"], "why");
-    assert_eq!(list["agents"][0]["state"], "Running");
+    assert_eq!((&list["count"], &list["runs_count"]), (&json!(2), &json!(2)));
+    assert_eq!((&list["agents"][0]["name"], &list["agents"][0]["state"]), (&json!("main"), &json!("Idle")));
+    assert_eq!((&list["agents"][1]["name"], &list["agents"][1]["state"]), (&json!("why"), &json!("Running")));
     assert_eq!((&list["runs"][1]["status"], &list["runs"][1]["lost"]), (&json!("failed"), &json!(true)));
     let (_, runs) = json(stage().await.get("/api/agents?view=runs").send().await).await;
     assert_eq!(runs, list["runs"]);
