@@ -1,5 +1,7 @@
 //! What agents may do: a policy, the owner's word from any machine, and a record that shows whether somebody changed it.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
 mod bee;
 
 use bee::{Bee, Hive, list};

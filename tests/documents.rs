@@ -4,6 +4,8 @@
 //! A row that is neither fails; so does one that is said to come later and is there. Functions and concepts of documents are
 //! no routes: which command or route does what they say stands in [`ELSEWHERE`].
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
 mod bee;
 
 use bee::{Bee, Hive};

@@ -1,5 +1,7 @@
 //! Agents that are defined for the swarm, and what is said to them: on real machines, which die.
 
+#![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
+
 mod bee;
 
 use bee::{Bee, Hive, list};

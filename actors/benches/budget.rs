@@ -52,7 +52,9 @@ async fn main() {
     let owner = swarm.context(0).directory.here::<Message>(budget::NAME);
     let open = |n: u128| owner.ask(ASK_TIMEOUT, move |r| Message::Open(Wire((id(n), (1 << 40).into())), r));
     for some in (0..THREADS).collect::<Vec<_>>().chunks(512) {
-        join_all(some.iter().copied().map(open)).await.into_iter().for_each(|opened| drop(opened.unwrap().unwrap()));
+        join_all(some.iter().copied().map(open)).await.into_iter().for_each(|opened| {
+            opened.unwrap().unwrap();
+        });
     }
     println!("{THREADS} threads were opened in {:.2} s", begin.elapsed().as_secs_f64());
     if let Some((before, after)) = before.zip(resident_kib()) {

@@ -79,7 +79,10 @@ impl Desk {
         // From here on nothing that others write is missed: `learn` reads on where this ends.
         let _ = (ledger.feed(THREADS), ledger.feed(SAID), ledger.feed(TURNS));
         let mut core = Core::new(context.directory.id());
-        ledger.visit(THREADS, |record| drop(core.learn_thread(record.value.id, Some(record.value))))?;
+        ledger.visit(THREADS, |record| {
+            // Nothing was known before, so nothing is lost by it.
+            core.learn_thread(record.value.id, Some(record.value));
+        })?;
         ledger.visit(SAID, |record| core.learn_said(&record.value))?;
         // Of this node's own threads too: as long as the core knows of none of their turns, the ledger's word counts.
         ledger.visit(TURNS, |record| core.learn_turn(record.value.id, Some(record.value)))?;
