@@ -292,35 +292,53 @@ impl Desk {
 
     /// How a turn's run stands, as it says itself or was asked.
     pub(super) async fn moved(&self, run: Run) {
-        let (thread, said) = {
-            let (now_ms, uptime) = (self.now_ms(), self.uptime());
-            let mut core = self.core();
-            let Some(said) = core.moved(&run, now_ms, uptime) else { return };
-            (run.thread, said.map(|said| Said { id: self.context.env.id(), ..said }))
-        };
+        let thread = run.thread;
         if run.state.ended() {
             self.count(thread).await;
         }
-        let writes = said.iter().map(|said| self.in_term(said)).collect();
-        if let Some(said) = &said {
-            self.core().learn_said(said);
-        }
-        // What is refused is written with the next change; an answer is not, so it is tried until the disk takes it, or the
-        // thread is another's.
-        let mut saved = self.save(writes).await;
-        while let (Err(ThreadError::Ledger(error)), Some(said)) = (&saved, &said) {
-            tracing::warn!(%error, %thread, "an answer can't be written; it is tried again");
-            sleep(LOOK_PERIOD).await;
-            saved = self.save(vec![self.in_term(said)]).await;
-        }
-        if let (Ok(()), Some(said)) = (&saved, &said) {
-            self.context.events.publish(|| What::Message(news::message(said)));
+        let (now_ms, uptime) = (self.now_ms(), self.uptime());
+        let (saved, said) = {
+            // A turn's end and its answer are written together, or an heir would find the one without the other.
+            let _pen = self.pen.lock().await;
+            let Some(said) = self.core().moved(&run, now_ms, uptime) else { return };
+            let said = said.filter(|said| !self.is_answered(said));
+            let said = said.map(|said| Said { id: self.context.env.id(), ..said });
+            if let Some(said) = &said {
+                self.core().learn_said(said);
+            }
+            let writes = || said.iter().map(|said| self.in_term(said)).collect();
+            let mut saved = self.note_held(writes()).await;
+            // Until the disk takes it, or the thread is another's: what else there is to write waits as well.
+            while let (Err(ThreadError::Ledger(error)), true) = (&saved, run.state.ended()) {
+                tracing::warn!(%error, %thread, "an answer can't be written; it is tried again");
+                sleep(LOOK_PERIOD).await;
+                saved = self.note_held(writes()).await;
+            }
+            (saved, said)
+        };
+        if let Ok(entries) = saved {
+            self.context.ledger.tell(entries);
+            if let Some(said) = &said {
+                self.context.events.publish(|| What::Message(news::message(said)));
+            }
         }
         if run.state.ended() {
             self.tell_of(thread);
         }
         self.changed();
         self.wake();
+    }
+
+    /// Whether a turn has its answer: of an owner that died before it could tell of the turn's end.
+    fn is_answered(&self, answer: &Said) -> bool {
+        let Some(number) = answer.turn.and_then(|turn| self.core().turn(turn).map(|turn| turn.number)) else {
+            return false;
+        };
+        let is_its = |said: Said| said.turn == answer.turn && said.role == Role::Assistant;
+        (number..answer.number).any(|number| {
+            // One that can't be read is none.
+            self.said_at(answer.thread, number).ok().flatten().is_some_and(is_its)
+        })
     }
 
     /// Tells listeners how a thread stands.
@@ -359,8 +377,13 @@ impl Desk {
     }
 
     /// The same, and tells nobody yet.
-    async fn note(&self, mut writes: Vec<Write>) -> Result<Vec<Entry>, ThreadError> {
+    async fn note(&self, writes: Vec<Write>) -> Result<Vec<Entry>, ThreadError> {
         let _pen = self.pen.lock().await;
+        self.note_held(writes).await
+    }
+
+    /// The same, for who holds the pen.
+    async fn note_held(&self, mut writes: Vec<Write>) -> Result<Vec<Entry>, ThreadError> {
         let wanted: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
         let (threads, turns) = {
             let mut core = self.core();
@@ -563,8 +586,16 @@ impl Desk {
             started_ms: None,
             ended_ms: None,
         };
-        let (said, turn) = self.core().post(said, turn)?;
-        let written = self.put(vec![self.in_term(&said)]).await;
+        let (noted, said, turn) = {
+            // Together: a turn without its message could not be answered.
+            let _pen = self.pen.lock().await;
+            let (said, turn) = self.core().post(said, turn)?;
+            (self.note_held(vec![self.in_term(&said)]).await, said, turn)
+        };
+        let written = match noted {
+            Ok(entries) => self.context.ledger.confirmed(entries).await.map_err(ThreadError::from),
+            Err(error) => Err(error),
+        };
         if written.is_err() {
             self.core().retract(thread, Some(turn.id));
             self.take_back(&said, Some(turn.id)).await;
