@@ -137,7 +137,7 @@ async fn both_documented_views_are_in_the_list() {
     let (_, runs) = json(stage().await.get("/api/agents?view=runs").send().await).await;
     assert_eq!(runs, list["runs"]);
     let (_, only) = json(stage().await.get("/api/agents?kind=instance").send().await).await;
-    assert_eq!((&only["count"], &only["runs_count"]), (&json!(1), &json!(0)));
+    assert_eq!((&only["count"], &only["runs_count"]), (&json!(2), &json!(0)));
     let (status, odd) = json(stage().await.get("/api/agents?kind=bee").send().await).await;
     assert_eq!((status, &odd["field"]), (400, &json!("kind")));
 }
