@@ -37,6 +37,7 @@ pub mod node;
 pub mod organism;
 pub mod ownership;
 pub mod pipeline;
+mod questions;
 pub mod scheduler;
 pub mod shard;
 pub mod task;

@@ -67,21 +67,7 @@ impl Actor for Bare {
 }
 
 fn goal() -> Goal {
-    Goal {
-        goal: "wait".into(),
-        strategy: Strategy::Answer,
-        tools: Vec::new(),
-        model: None,
-        node: None,
-        budget: 1000,
-        budget_cost: None,
-        parent: None,
-        documents: Vec::new(),
-        folder: None,
-        warrant: Default::default(),
-        seat: None,
-        agent: None,
-    }
+    Goal { goal: "wait".into(), strategy: Strategy::Answer, budget: 1000, ..Goal::default() }
 }
 
 #[tokio::test]

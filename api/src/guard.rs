@@ -57,12 +57,12 @@ impl Guard {
         let bearer = request.header(header::AUTHORIZATION).and_then(|value| value.split_once(' '));
         match bearer {
             Some((scheme, token)) => scheme.eq_ignore_ascii_case("bearer") && self.token.is(token.trim()),
-            // A cookie speaks for our own pages only: to browsers, other ports of this machine are the same site.
             // Documented beside the bearer.
             None if request.headers().contains_key(API_KEY) => {
                 request.header(API_KEY).is_some_and(|token| self.token.is(token.trim()))
             }
             None => {
+                // A cookie speaks for our own pages only: to browsers, other ports of this machine are the same site.
                 let ours = request.header("sec-fetch-site").is_none_or(|from| ["same-origin", "none"].contains(&from));
                 // A socket's answers are not kept from a page by its browser, so that the page must have said that it is ours.
                 let told = request.header(header::ORIGIN).is_some() || !request.headers().contains_key(header::UPGRADE);

@@ -187,7 +187,7 @@ fn number(value: &Value, key: &str) -> u64 {
 }
 
 /// Node ids and their names.
-async fn names(client: &Client) -> anyhow::Result<BTreeMap<String, String>> {
+pub(super) async fn names(client: &Client) -> anyhow::Result<BTreeMap<String, String>> {
     let nodes = client.get("/api/nodes").await?;
     let nodes = nodes.as_array().cloned().unwrap_or_default();
     Ok(nodes.iter().map(|n| (screen::text(&n["id"]), screen::text(&n["name"]))).collect())

@@ -108,7 +108,7 @@ async fn show(here: &Here, client: &Client, wanted: &str) -> anyhow::Result<()> 
 
 async fn decide(here: &Here, client: &Client, wanted: &str, how: &str, because: Option<String>) -> anyhow::Result<()> {
     let id = find(client, wanted).await?;
-    let by = std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "cli".into());
+    let by = super::who();
     let body = json!({ "decided_by": by, "because": because });
     let answer = client.post(&format!("/api/approvals/{id}/{how}"), &body).await?;
     if here.json {

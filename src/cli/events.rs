@@ -1,7 +1,6 @@
 //! `skep events`: what happens in the swarm, a line each, until it is stopped.
 
 use super::{Here, path_part, screen};
-use crate::client::Client;
 use clap::Args;
 use futures::StreamExt;
 use owo_colors::OwoColorize;
@@ -27,7 +26,7 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) async fn run(self, here: &Here) -> anyhow::Result<()> {
         let client = here.client()?;
-        let mut names = names(&client).await?;
+        let mut names = super::agent::names(&client).await?;
         let types: Vec<String> = self.types.iter().map(|name| path_part(name.trim())).collect();
         let path = match types.is_empty() {
             true => "/api/events".to_owned(),
@@ -77,13 +76,6 @@ fn line(kind: &str, data: &Value, names: &mut BTreeMap<String, String>) -> Strin
 
 fn name(id: &str, names: &BTreeMap<String, String>) -> String {
     names.get(id).cloned().unwrap_or_else(|| id.chars().take(8).collect())
-}
-
-/// Node ids and their names.
-async fn names(client: &Client) -> anyhow::Result<BTreeMap<String, String>> {
-    let nodes = client.get("/api/nodes").await?;
-    let nodes = nodes.as_array().cloned().unwrap_or_default();
-    Ok(nodes.iter().map(|node| (screen::text(&node["id"]), screen::text(&node["name"]))).collect())
 }
 
 #[cfg(test)]

@@ -2,15 +2,10 @@
 
 use super::{Here, screen};
 use crate::client::Client;
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Between two looks at a goal that runs.
@@ -47,7 +42,7 @@ impl Goal {
         let client = here.client()?;
         match self.what {
             What::Run { file, detach } => {
-                let text = read(&file).with_context(|| format!("{}", file.display()))?;
+                let text = super::read(&file, FILE_BYTES_MAX).with_context(|| format!("{}", file.display()))?;
                 let plan: Value = serde_json::from_str(&text)
                     .with_context(|| format!("{} is not JSON; see skep goal run --help", file.display()))?;
                 let goal = client.post("/api/goals", &plan).await?;
@@ -74,16 +69,6 @@ impl Goal {
 
 fn path(goal: &str) -> String {
     format!("/api/goals/{}", super::path_part(goal))
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    match file == Path::new("-") {
-        true => std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?,
-        false => std::fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?,
-    };
-    ensure!(text.len() as u64 <= FILE_BYTES_MAX, "is larger than {}", screen::bytes(FILE_BYTES_MAX));
-    Ok(text)
 }
 
 pub(crate) fn show_id(here: &Here, goal: &Value) {

@@ -49,7 +49,11 @@ use crate::{
     home::Home,
 };
 use clap::{Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Turns the machines on a LAN into one: commands, agents and language models on all of them.
 #[derive(Parser)]
@@ -204,6 +208,23 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Completions(c) => c.run(),
     };
     done.map_or_else(failed, |()| ExitCode::SUCCESS)
+}
+
+/// The text of a file of at most so many bytes; of standard input, if it is called `-`.
+fn read(file: &Path, bytes_max: u64) -> anyhow::Result<String> {
+    let mut text = String::new();
+    // One byte more than may be, so that it is known to be too long without being read to its end.
+    match file == Path::new("-") {
+        true => std::io::stdin().take(bytes_max + 1).read_to_string(&mut text)?,
+        false => std::fs::File::open(file)?.take(bytes_max + 1).read_to_string(&mut text)?,
+    };
+    anyhow::ensure!(text.len() as u64 <= bytes_max, "is larger than {}", screen::bytes(bytes_max));
+    Ok(text)
+}
+
+/// Who decides here, as far as that is known.
+fn who() -> String {
+    std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "cli".into())
 }
 
 /// A piece of a URL's path: whatever the user typed is one segment, and can't become another route.

@@ -2,10 +2,10 @@
 
 use super::{Here, path_part, screen};
 use crate::client::Client;
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::{io::Read, path::PathBuf};
+use std::path::PathBuf;
 
 /// Bytes of a definition: what the API takes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -61,7 +61,7 @@ impl Organism {
             What::List => list(here, &client).await,
             What::Show { agent } => show(here, &client, &agent).await,
             What::Load { file } => {
-                let text = read(&file).with_context(|| file.display().to_string())?;
+                let text = super::read(&file, FILE_BYTES_MAX).with_context(|| file.display().to_string())?;
                 let change = client.put("/api/v1/organism/definition", &json!({ "definition": text })).await?;
                 changed(here, &change);
                 Ok(())
@@ -84,16 +84,6 @@ impl Organism {
             }
         }
     }
-}
-
-fn read(file: &std::path::Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    let length = match file.to_str() {
-        Some("-") => std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?,
-        _ => std::fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?,
-    };
-    ensure!(length as u64 <= FILE_BYTES_MAX, "it has more than {} KiB", FILE_BYTES_MAX >> 10);
-    Ok(text)
 }
 
 fn changed(here: &Here, change: &Value) {

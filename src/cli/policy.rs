@@ -5,10 +5,7 @@ use crate::client::Client;
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// Bytes of a policy's file: more than the node takes.
 const FILE_BYTES_MAX: u64 = 256 << 10;
@@ -66,9 +63,9 @@ async fn show(here: &Here, client: &Client) -> anyhow::Result<()> {
 }
 
 async fn set(here: &Here, client: &Client, file: &Path) -> anyhow::Result<()> {
-    let text = read(file).with_context(|| format!("{}", file.display()))?;
+    let text = super::read(file, FILE_BYTES_MAX).with_context(|| format!("{}", file.display()))?;
     let mut policy = parsed(&text).with_context(|| format!("{}", file.display()))?;
-    let by = std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "cli".into());
+    let by = super::who();
     policy["changed_by"] = json!(by);
     let set = client.put("/api/policy", &policy).await?;
     match here.json {
@@ -82,16 +79,6 @@ async fn set(here: &Here, client: &Client, file: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    match file == Path::new("-") {
-        true => std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?,
-        false => std::fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?,
-    };
-    ensure!(text.len() as u64 <= FILE_BYTES_MAX, "a policy has at most {FILE_BYTES_MAX} bytes");
-    Ok(text)
 }
 
 /// The policy in a text. A file without rules has none: that it says so is for people.

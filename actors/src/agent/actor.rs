@@ -16,6 +16,7 @@ use crate::{
     budget::{self, BudgetError, Limit},
     defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
     node::{NodeError, lookup},
+    questions::Questions,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
@@ -24,10 +25,8 @@ use skep_runtime::{Error, NodeId, Tasks, Ticket, Wire, defaults::ASK_TIMEOUT, me
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// Runs at work on one node: each waits for a model most of its time, but holds its documents.
@@ -56,8 +55,7 @@ struct Agents;
 struct State {
     context: Context,
     tasks: Tasks,
-    /// Places of questions that are worked on.
-    places: Arc<Semaphore>,
+    questions: Questions,
     /// The runs below each root that lives here.
     trees: BTreeMap<Uuid, BTreeSet<Uuid>>,
     /// Runs that the last process left unfinished.
@@ -78,8 +76,9 @@ impl Actor for Agents {
             interrupt(run, RESTARTED, context.env.now_ms());
             records::save(&context.store, run).await?;
         }
-        let (tasks, places) = (context.env.tasks(), Arc::new(Semaphore::new(QUESTIONS_MAX)));
-        Ok(State { context, tasks, places, trees: BTreeMap::new(), interrupted, untold })
+        let tasks = context.env.tasks();
+        let questions = Questions::new(tasks.spawner(), QUESTIONS_MAX, "agents");
+        Ok(State { context, tasks, questions, trees: BTreeMap::new(), interrupted, untold })
     }
 
     async fn post_start(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -104,21 +103,25 @@ impl Actor for Agents {
         match message {
             Message::Start(Wire(goal), reply) => {
                 let agents = me.get_cell();
-                state.answer(reply, async move { start_run(&context, agents, goal).await });
+                state.questions.answer(reply, async move { start_run(&context, agents, goal).await });
             }
-            Message::Get(Wire(id), reply) => state.answer(reply, async move { find(&context, id).await }),
-            Message::Find(Wire(id), reply) => state.answer(reply, async move { own(&context, id) }),
-            Message::Own(Wire(count), reply) => state.answer(reply, async move { newest(&context, count) }),
-            Message::List(Wire(count), reply) => state.answer(reply, async move { list(&context, count).await }),
-            Message::Cancel(Wire(id), reply) => state.answer(reply, async move { cancel(&context, id).await }),
+            Message::Get(Wire(id), reply) => state.questions.answer(reply, async move { find(&context, id).await }),
+            Message::Find(Wire(id), reply) => state.questions.answer(reply, async move { own(&context, id) }),
+            Message::Own(Wire(count), reply) => state.questions.answer(reply, async move { newest(&context, count) }),
+            Message::List(Wire(count), reply) => {
+                state.questions.answer(reply, async move { list(&context, count).await })
+            }
+            Message::Cancel(Wire(id), reply) => {
+                state.questions.answer(reply, async move { cancel(&context, id).await })
+            }
             Message::Spawn(Wire((id, args)), reply) => {
-                state.answer(reply, async move { spawn(&context, id, args).await });
+                state.questions.answer(reply, async move { spawn(&context, id, args).await });
             }
             Message::Follow(Wire((id, node, ticket)), reply) => {
-                state.answer(reply, async move { follow(&context, id, node, ticket).await });
+                state.questions.answer(reply, async move { follow(&context, id, node, ticket).await });
             }
             Message::Moved(Wire((parent, run)), reply) => {
-                state.answer(reply, async move { moved(&context, parent, run).await });
+                state.questions.answer(reply, async move { moved(&context, parent, run).await });
             }
             Message::Admit(Wire((thread, child)), reply) => drop(reply.send(Wire(state.admit(thread, child)))),
         }
@@ -154,23 +157,6 @@ impl Actor for Agents {
 }
 
 impl State {
-    /// Answers from a task. Whoever asked and went away needs no answer.
-    fn answer<T, F>(&self, reply: RpcReplyPort<Wire<T>>, work: F)
-    where
-        T: Serialize + DeserializeOwned + Send + 'static,
-        F: Future<Output = T> + Send + 'static,
-    {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            // Without an answer whoever asked hears at once that there is none.
-            return tracing::warn!("more questions about agents than are worked on at once");
-        };
-        self.tasks.spawn(async move {
-            let answer = work.await;
-            drop(place);
-            drop(reply.send(Wire(answer)));
-        });
-    }
-
     fn admit(&mut self, root: Uuid, child: Uuid) -> Result<(), AgentError> {
         let live = self.context.directory.names();
         let lives = |root: &Uuid| live.contains(&run::name(*root));

@@ -112,7 +112,7 @@ impl Children {
     pub(super) fn due(&mut self, world: &World) -> Vec<Start> {
         let mut starts = Vec::new();
         for number in 0..self.slots.len() {
-            if self.out().count() >= AT_ONCE_MAX {
+            if !self.has_room() {
                 break;
             }
             if self.slots[number].stand != Stand::Waiting {

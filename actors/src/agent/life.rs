@@ -31,6 +31,9 @@ const STEP_BYTES_MAX: usize = 2 << 10;
 /// Bytes of an answer: a record has to fit one message beside its goal and steps.
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
 
+/// What the record calls a sub-agent that the run's owner sent, and not its strategy.
+const OUTSIDE: &str = "spawned";
+
 /// What happened.
 pub(super) enum Event {
     /// The model is there and takes this much; or not.
@@ -59,7 +62,9 @@ pub(super) enum Action {
     /// Ask the model, for at most this many tokens in all.
     Think(Prompt, u64),
     /// Call a tool that is allowed, for this step.
-    Call(u32, String, Value),
+    ///
+    /// With `true` it may have been done already: somebody has to be asked.
+    Call(u32, String, Value, bool),
     /// Ask whether a sub-agent may be sent, for this step.
     ///
     /// With `true` it may have been done already: somebody has to be asked.
@@ -95,10 +100,18 @@ pub(super) struct Life {
 impl Life {
     /// The run of this record, with what was said before it and the documents that the record only names.
     pub(super) fn new(mut run: Run, history: Vec<Turn>, documents: Vec<Document>) -> Life {
-        let done = run.goal.seat.as_mut().map(|seat| std::mem::take(&mut seat.done)).unwrap_or_default();
+        let plan = Plan::new(&run.goal, history, documents);
+        let mut done = VecDeque::new();
+        if let Some(seat) = &mut run.goal.seat {
+            // Only what the strategy asked for is asked for again, and comes once.
+            let asked = |step: &Step| step.state != RunState::Lost && step.tool != OUTSIDE;
+            done.extend(std::mem::take(&mut seat.done).into_iter().filter(asked));
+            // The plan has them: they need not go along with each record.
+            (seat.instructions, seat.peers) = (String::new(), Vec::new());
+        }
         Life {
-            plan: Plan::new(&run.goal, history, documents),
-            done: done.into(),
+            plan,
+            done,
             run,
             children: Children::default(),
             outside: BTreeSet::new(),
@@ -187,7 +200,7 @@ impl Life {
         let invalid = |reason| AgentError::Invalid { field: "goal".into(), reason };
         let errand = match tools::spawn_sub_agent::beyond(args, &self.run.goal.tools) {
             Some(tool) => return Err(AgentError::Rights(bounded(&tool, 64))),
-            None => self.errand(args, world).map_err(invalid)?,
+            None => Errand { purpose: OUTSIDE, ..self.errand(args, world).map_err(invalid)? },
         };
         let number = self.children.send(vec![errand]);
         self.outside.insert(number);
@@ -320,14 +333,15 @@ impl Life {
         while let Some(event) = events.pop_front() {
             for next in self.plan.on(event) {
                 match next {
-                    Move::Think(prompt) if self.was_done(prompt.purpose) => {
-                        events.extend(self.replay(world).map(strategy::Event::Thought));
-                    }
                     Move::Think(prompt) => {
+                        self.run.context.get_or_insert_with(|| snapshot(&prompt));
+                        if self.was_done(prompt.purpose) {
+                            events.extend(self.replay(world).map(strategy::Event::Thought));
+                            continue;
+                        }
                         let asked = prompt.turns.last().map(|turn| turn.content.as_str()).unwrap_or_default();
                         let args = serde_json::json!({ "prompt": bounded(asked, STEP_BYTES_MAX / 4) });
                         self.thinking = Some(self.open_step(prompt.purpose, &args, world));
-                        self.run.context.get_or_insert_with(|| snapshot(&prompt));
                         actions.push(Action::Think(prompt, self.share()));
                     }
                     Move::Call(tool, args) => events.extend(self.call(tool, args, world, actions)),
@@ -357,7 +371,12 @@ impl Life {
     /// Whether an earlier attempt came to the end of its next step, which has to be this one. Else nothing more of it counts:
     /// this attempt goes another way.
     fn was_done(&mut self, what: &str) -> bool {
-        let fits = self.done.front().is_some_and(|step| step.tool == what && step.result.is_some());
+        let next = self.done.front().filter(|step| step.tool == what).map(|step| (step.number, step.result.is_some()));
+        if let Some((number, _)) = next {
+            // By its old number it is known to whoever was asked for it before.
+            self.last_step = number.saturating_sub(1);
+        }
+        let fits = next.is_some_and(|(_, ended)| ended);
         if !fits {
             self.done.clear();
         }
@@ -397,7 +416,7 @@ impl Life {
                 Err(reason) => Some(format!("refused: {reason}")),
             }
         } else {
-            actions.push(Action::Call(step, tool, args));
+            actions.push(Action::Call(step, tool, args, begun));
             None
         };
         let text = refused?;
@@ -445,15 +464,11 @@ impl Life {
                 strategy: errand.strategy,
                 tools: errand.tools,
                 model: self.run.goal.model.clone(),
-                node: None,
                 budget: self.share(),
-                budget_cost: None,
                 parent: Some(parent),
                 documents: errand.documents,
-                folder: None,
-                warrant: Default::default(),
-                seat: None,
                 agent: Some(self.run.goal.agent_name().to_owned()).filter(|name| !name.is_empty()),
+                ..Goal::default()
             };
             actions.push(Action::Start(node, Box::new(goal)));
         }
@@ -553,28 +568,14 @@ fn too_deep() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::{Strategy, children::Place};
+    use crate::agent::{Seat, Strategy, children::Place};
 
     fn node(n: u8) -> NodeId {
         NodeId::from_bytes([n; 32])
     }
 
     fn run(id: u128, strategy: Strategy, parent: Option<Parent>) -> Run {
-        let goal = Goal {
-            goal: "g".into(),
-            strategy,
-            tools: Vec::new(),
-            model: None,
-            node: None,
-            budget: 1000,
-            budget_cost: None,
-            parent,
-            documents: Vec::new(),
-            folder: None,
-            warrant: Default::default(),
-            seat: None,
-            agent: None,
-        };
+        let goal = Goal { goal: "g".into(), strategy, budget: 1000, parent, ..Goal::default() };
         Run::new(Uuid::from_u128(id), goal, node(1), 0)
     }
 
@@ -630,6 +631,38 @@ mod tests {
         assert!(matches!(&again[..], [Action::Start(at, _)] if *at == node(3)), "{again:?}");
         let back = on(&mut life, Event::Moved(child(&goal, 9)), &[1, 2, 3]);
         assert_eq!(back, [Action::Stop(goal.parent.unwrap().child, node(2))]);
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_did_counts_once_by_its_number_and_only_what_the_strategy_asked_for() {
+        let step = |number, tool: &str, state| {
+            let (args, result) = ("null".into(), Some(format!("result {number}")));
+            Step { number, tool: tool.into(), args, result, state, elapsed_ms: 0, tokens: 5 }
+        };
+        let mut run = run(1, Strategy::Answer, None);
+        run.goal.seat = Some(Box::new(Seat {
+            run: run.id,
+            turn: Uuid::nil(),
+            thread: Uuid::nil(),
+            owner: node(1),
+            agent: "main".into(),
+            instructions: "be kind".into(),
+            peers: Vec::new(),
+            history: Vec::new(),
+            done: vec![
+                step(1, OUTSIDE, RunState::Completed),
+                step(2, "think", RunState::Lost),
+                step(3, "think", RunState::Completed),
+            ],
+        }));
+        let mut life = Life::new(run, Vec::new(), Vec::new());
+        on(&mut life, Event::Ready(Ok(Room { bytes: 1000, answer_tokens: 50 })), &[1]);
+        let run = life.run();
+        assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("result 3")));
+        assert_eq!(run.steps, [Step { tokens: 0, ..step(3, "think", RunState::Completed) }]);
+        // Its first prompt is told of though nobody was asked it again, and its instructions don't go along with its record.
+        assert!(run.context.is_some_and(|context| context.system > 0));
+        assert_eq!(run.goal.seat.as_ref().map(|seat| seat.instructions.as_str()), Some(""));
     }
 
     #[test]

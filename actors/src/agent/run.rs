@@ -209,7 +209,7 @@ impl Actor for Agent {
                 Box::pin(state.happened(&me, Event::Cancel)).await;
             }
             Message::Spawn(args, reply) => {
-                let spawned = state.spawn(&me, &args).await;
+                let spawned = Box::pin(state.spawn(&me, &args)).await;
                 drop(reply.send(Wire(spawned)));
             }
             Message::Follow(node, ticket, reply) => {
@@ -301,8 +301,8 @@ impl State {
                 };
                 self.context.tasks.spawn(self.calls.track_future(think));
             }
-            Action::Call(step, tool, args) => {
-                let (run, asked) = (self.life.run(), self.asked(&tool, &args));
+            Action::Call(step, tool, args, doubtful) => {
+                let (run, asked) = (self.life.run(), self.asked(&tool, &args, doubtful));
                 let turn = run.goal.seat.as_ref().map_or(run.id, |seat| seat.turn);
                 let bench = Bench {
                     context: self.context.clone(),
@@ -327,7 +327,7 @@ impl State {
             }
             Action::Ask(step, tool, args, doubtful) => {
                 let (context, stop, asked) =
-                    (self.context.clone(), self.stop.clone(), Call { doubtful, ..self.asked(&tool, &args) });
+                    (self.context.clone(), self.stop.clone(), self.asked(&tool, &args, doubtful));
                 let ask = async move {
                     let event = match approval::pass(&context, asked, &stop).await {
                         Ok(passed) => {
@@ -361,11 +361,11 @@ impl State {
     }
 
     /// A call of a tool, as the policy is asked about it: exactly what the tool is given.
-    fn asked(&self, tool: &str, args: &Value) -> Call {
+    fn asked(&self, tool: &str, args: &Value, doubtful: bool) -> Call {
         let run = self.life.run();
         let agent = run.goal.agent_name().to_owned();
         let who = Who { agent, run: run.id, turn: run.goal.turn(run.id), thread: run.thread };
-        Call { id: self.context.env.id(), who, tool: tool.to_owned(), args: Arguments::of(args), doubtful: false }
+        Call { id: self.context.env.id(), who, tool: tool.to_owned(), args: Arguments::of(args), doubtful }
     }
 
     /// Gives up what is under way and settles the budget.
@@ -464,7 +464,11 @@ async fn report(context: Context, run: Uuid, whom: Whom, node: NodeId, mut famil
         }
         version = now;
         if over {
-            return records::heard(&context.store, run).await;
+            // Of the others it is not noted that they were not heard.
+            if matches!(whom, Whom::Parent(_)) {
+                records::heard(&context.store, run).await;
+            }
+            return;
         }
         if family.changed().await.is_err() {
             return;

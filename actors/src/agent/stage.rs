@@ -152,16 +152,9 @@ pub(crate) fn goal(strategy: Strategy, tools: &[&str], documents: usize) -> Goal
         goal: "the goal".into(),
         strategy,
         tools: tools.iter().map(|tool| (*tool).to_owned()).collect(),
-        model: None,
-        node: None,
         budget: 100_000,
-        budget_cost: None,
-        parent: None,
         documents: (0..documents).map(|i| (format!("d{i}"), text(i))).collect(),
-        folder: None,
-        warrant: Default::default(),
-        seat: None,
-        agent: None,
+        ..Goal::default()
     }
 }
 

@@ -87,7 +87,7 @@ impl Warrant {
     /// Whether this node may host a run of this goal.
     ///
     /// # Errors
-    /// [`AgentError::Rights`], with the first thing that doesn't hold.
+    /// [`AgentError::Warrant`] if the chain doesn't hold, [`AgentError::Rights`] if more is wanted than it gives.
     pub(super) fn check(&self, swarm: &dyn Swarm, me: NodeId, goal: &Goal, parent: &Parent) -> Result<(), AgentError> {
         let refused = |what: &str| Err(AgentError::Warrant(what.into()));
         let Some(last) = self.0.last() else { return refused("it shows none") };

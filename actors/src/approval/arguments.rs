@@ -33,15 +33,19 @@ impl Arguments {
         Digest::of(self.text.as_bytes())
     }
 
-    /// The argument of this name as a pattern sees it: a text as it is, all else in its canonical form, one that is absent or
-    /// `null` as an empty text.
-    pub fn get(&self, name: &str) -> String {
-        let value: Value = serde_json::from_str(&self.text).unwrap_or_default();
-        match value.get(name) {
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => Arguments::of(other).text,
-        }
+    /// What they say.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+}
+
+/// The argument of this name as a pattern sees it: a text as it is, all else in its canonical form, one that is absent or
+/// `null` as an empty text.
+pub(super) fn seen(arguments: &Value, name: &str) -> String {
+    match arguments.get(name) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => Arguments::of(other).text,
     }
 }
 
@@ -127,10 +131,11 @@ mod tests {
     #[test]
     fn an_argument_is_looked_at_as_its_tool_sees_it() {
         let args =
-            Arguments::of(&serde_json::json!({"command": "rm \u{1F600}\n", "n": 7, "list": [1, "a"], "no": null}));
-        assert_eq!(args.get("command"), "rm \u{1F600}\n");
-        assert_eq!((args.get("n"), args.get("list")), ("7".to_owned(), "[1,\"a\"]".to_owned()));
-        assert_eq!((args.get("no"), args.get("other")), (String::new(), String::new()));
+            Arguments::of(&serde_json::json!({"command": "rm \u{1F600}\n", "n": 7, "list": [1, "a"], "no": null}))
+                .value();
+        assert_eq!(seen(&args, "command"), "rm \u{1F600}\n");
+        assert_eq!((seen(&args, "n"), seen(&args, "list")), ("7".to_owned(), "[1,\"a\"]".to_owned()));
+        assert_eq!((seen(&args, "no"), seen(&args, "other")), (String::new(), String::new()));
     }
 
     fn json() -> impl Strategy<Value = Value> {

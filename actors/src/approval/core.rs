@@ -12,7 +12,7 @@
 //! ```
 
 use super::messages::{ApprovalError, Call, Decide, Decision, Request, State};
-use crate::audit::clipped;
+use crate::agent::bounded;
 use skep_runtime::NodeId;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -140,8 +140,8 @@ impl Core {
         let request = self.requests.get(&answer.request).ok_or(ApprovalError::NoSuchRequest(answer.request))?;
         undecided(request, now_ms)?;
         let decision = Decision {
-            by: clipped(&answer.by, SAID_BYTES_MAX),
-            because: answer.because.as_deref().map(|said| clipped(said, SAID_BYTES_MAX)),
+            by: bounded(&answer.by, SAID_BYTES_MAX),
+            because: answer.because.as_deref().map(|said| bounded(said, SAID_BYTES_MAX)),
             via: answer.via,
             at_ms: now_ms,
         };

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     Context,
-    audit::{self, Outcome, Verdict, What, clipped, entry::COPY_BYTES_MAX},
+    agent::bounded,
+    audit::{self, Outcome, Verdict, What, entry::COPY_BYTES_MAX},
     digest::Digest,
     event,
     ledger::Collection,
@@ -162,7 +163,8 @@ impl Desk {
             Stand::New => {
                 // A simulated node draws the same ids again after a restart.
                 let fresh = std::iter::repeat_with(|| self.context.env.id());
-                let id = fresh.take(IDS_MAX).find(|id| self.core().get(*id).is_none()).unwrap_or_default();
+                let id = fresh.take(IDS_MAX).find(|id| self.core().get(*id).is_none());
+                let id = id.ok_or_else(|| ApprovalError::Disk("no new id could be drawn".into()))?;
                 let request = self.core().ask(id, call.clone(), rule.clone(), reason.clone(), now_ms)?;
                 self.note(vec![judged(&call, Verdict::Ask, rule, reason, Some(id))]).await?;
                 let until_ms = request.until_ms;
@@ -202,8 +204,7 @@ impl Desk {
     pub(super) async fn decide(&self, answer: Decide) -> Result<Request, ApprovalError> {
         check(&answer)?;
         let id = answer.request;
-        let known = self.context.ledger.get(REQUESTS, id.as_bytes()).map_err(|e| ApprovalError::Disk(e.to_string()))?;
-        let owner = known.ok_or(ApprovalError::NoSuchRequest(id))?.value;
+        let owner = self.known(id)?;
         if owner.owner == self.me() {
             return self.answer(answer).await;
         }
@@ -237,12 +238,12 @@ impl Desk {
         let decided = What::Decided {
             request: next.id,
             turn: next.call.who.turn,
-            tool: clipped(&next.call.tool, audit::entry::TEXT_BYTES_MAX),
+            tool: bounded(&next.call.tool, audit::entry::TEXT_BYTES_MAX),
             args: next.call.args.digest(),
             outcome,
-            by: clipped(by, SAID_BYTES_MAX),
+            by: bounded(by, SAID_BYTES_MAX),
             via: next.decision.as_ref().map_or(self.me(), |decision| decision.via),
-            reason: reason.map(|reason| clipped(&reason, SAID_BYTES_MAX)),
+            reason: reason.map(|reason| bounded(&reason, SAID_BYTES_MAX)),
         };
         self.note(vec![decided]).await?;
         self.write(next).await
@@ -267,25 +268,32 @@ impl Desk {
         Ok(requests)
     }
 
+    /// One request, whosever it is.
+    pub(super) fn known(&self, id: Uuid) -> Result<Request, ApprovalError> {
+        let known = self.context.ledger.get(REQUESTS, id.as_bytes()).map_err(|e| ApprovalError::Disk(e.to_string()))?;
+        Ok(known.ok_or(ApprovalError::NoSuchRequest(id))?.value)
+    }
+
     /// The swarm's policy.
     pub(super) fn policy(&self) -> Result<Policy, ApprovalError> {
         let ledger = &self.context.ledger;
+        // Looked at first: what comes between the two is there, and not "deleted".
+        let deleted = ledger.latest(&POLICY.key(POLICY_ID)).is_none_or(|(_, deleted)| deleted);
         let found = ledger.get(POLICY, POLICY_ID).map_err(|error| match error.is_damage() {
             true => ApprovalError::Unreadable,
             false => ApprovalError::Disk(error.to_string()),
         })?;
-        // One that is there and says nothing here is not "no policy".
-        let deleted = ledger.latest(&POLICY.key(POLICY_ID)).is_none_or(|(_, deleted)| deleted);
         match found {
             Some(found) => Ok(found.value),
             None if deleted => Ok(Policy::default()),
+            // One that is there and says nothing here is not "no policy".
             None => Err(ApprovalError::Unreadable),
         }
     }
 
     /// The owner's new policy.
     pub(super) async fn set_policy(&self, policy: Policy) -> Result<Policy, ApprovalError> {
-        let by = clipped(&policy.changed_by, SAID_BYTES_MAX);
+        let by = bounded(&policy.changed_by, SAID_BYTES_MAX);
         let policy = Policy { changed_ms: self.now_ms(), changed_by: by.clone(), ..policy };
         policy.check().map_err(ApprovalError::Invalid)?;
         let digest = Digest::of(&wire::encode(&policy));
@@ -390,7 +398,7 @@ impl Desk {
 /// How long an answer to `Judge` may take: what it waits for, and a disk that is slow with the rest.
 pub(super) const JUDGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same of `Wait`.
-pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(25 + ASK_TIMEOUT.as_secs());
+pub(super) const WAIT_TIMEOUT: Duration = WAIT_MAX.saturating_add(ASK_TIMEOUT);
 
 fn check(answer: &Decide) -> Result<(), ApprovalError> {
     let long = |text: &str| text.len() > SAID_BYTES_MAX;
@@ -420,12 +428,12 @@ fn judged(call: &Call, verdict: Verdict, rule: Option<String>, reason: Option<St
     What::Judged {
         call: call.id,
         who: call.who.clone(),
-        tool: clipped(&call.tool, audit::entry::TEXT_BYTES_MAX),
+        tool: bounded(&call.tool, audit::entry::TEXT_BYTES_MAX),
         args: call.args.digest(),
-        input: clipped(call.args.text(), COPY_BYTES_MAX),
+        input: bounded(call.args.text(), COPY_BYTES_MAX),
         verdict,
         rule,
-        reason: reason.map(|reason| clipped(&reason, audit::entry::TEXT_BYTES_MAX)),
+        reason: reason.map(|reason| bounded(&reason, audit::entry::TEXT_BYTES_MAX)),
         request,
     }
 }
@@ -434,7 +442,7 @@ fn began(call: &Call, request: Option<Uuid>) -> What {
     What::Began {
         call: call.id,
         turn: call.who.turn,
-        tool: clipped(&call.tool, audit::entry::TEXT_BYTES_MAX),
+        tool: bounded(&call.tool, audit::entry::TEXT_BYTES_MAX),
         args: call.args.digest(),
         request,
     }

@@ -33,6 +33,9 @@ pub enum Message {
     /// All requests that the swarm knows, the oldest first.
     #[rpc]
     List(RpcReplyPort<Wire<Result<Vec<Request>, ApprovalError>>>),
+    /// One request, as this node knows it.
+    #[rpc]
+    Get(Wire<Uuid>, RpcReplyPort<Wire<Result<Request, ApprovalError>>>),
     /// The policy as it is.
     #[rpc]
     Policy(RpcReplyPort<Wire<Result<Policy, ApprovalError>>>),

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     Context,
-    audit::{self, What, clipped, entry::COPY_BYTES_MAX},
+    agent::bounded,
+    audit::{self, What, entry::COPY_BYTES_MAX},
     digest::Digest,
 };
 use skep_runtime::{Wire, defaults::ASK_TIMEOUT};
@@ -84,7 +85,7 @@ impl Passed {
             call: self.call,
             turn: self.turn,
             ok: result.is_ok(),
-            output: clipped(text, COPY_BYTES_MAX),
+            output: bounded(text, COPY_BYTES_MAX),
             result: Digest::of(text.as_bytes()),
             took_ms: self.began.elapsed().as_millis() as u64,
         };

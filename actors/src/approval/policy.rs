@@ -4,9 +4,10 @@
 //! fence: a shell line that may not begin with `rm` can be written in many ways. What nobody thought of is caught by rules
 //! that allow what is known and ask about the rest, and what a command reaches is the fence's (`task::fence`).
 
-use super::{messages::Call, pattern::fits};
+use super::{arguments::seen, messages::Call, pattern::fits};
 use crate::audit::Verdict;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use skep_runtime::wire;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -76,7 +77,8 @@ impl fmt::Display for Mistake {
 impl Policy {
     /// What it says about a call, and which rule does.
     pub fn judge(&self, call: &Call) -> (Verdict, Option<&Rule>) {
-        let rule = self.rules.iter().find(|rule| rule.is_for(call));
+        let arguments = call.args.value();
+        let rule = self.rules.iter().find(|rule| rule.is_for(call, &arguments));
         (rule.map_or(self.default, |rule| rule.verdict), rule)
     }
 
@@ -104,8 +106,8 @@ impl Policy {
 }
 
 impl Rule {
-    fn is_for(&self, call: &Call) -> bool {
-        let fit = |(name, pattern): (&String, &String)| fits(pattern, &call.args.get(name));
+    fn is_for(&self, call: &Call, arguments: &Value) -> bool {
+        let fit = |(name, pattern): (&String, &String)| fits(pattern, &seen(arguments, name));
         fits(&self.tool, &call.tool) && fits(&self.agent, &call.who.agent) && self.when.iter().all(fit)
     }
 
@@ -160,7 +162,7 @@ mod tests {
     use super::*;
     use crate::{approval::Arguments, audit::Who};
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use uuid::Uuid;
 
     fn call(tool: &str, agent: &str, args: &Value) -> Call {

@@ -6,13 +6,11 @@ use super::{
     log::Log,
     messages::{Message, Report, Verified},
 };
-use crate::{Context, defaults::GATHER_TIMEOUT};
+use crate::{Context, defaults::GATHER_TIMEOUT, questions::Questions};
 use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
-use serde::{Serialize, de::DeserializeOwned};
 use skep_runtime::{NodeId, Reach, Tasks, Wire};
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Questions that are worked on at once.
 const QUESTIONS_MAX: usize = 256;
@@ -31,8 +29,9 @@ struct AuditActor;
 struct State {
     context: Context,
     log: Arc<Log>,
-    tasks: Tasks,
-    places: Arc<Semaphore>,
+    /// What works on its questions ends with it.
+    _tasks: Tasks,
+    questions: Questions,
 }
 
 /// Starts the actor and publishes it.
@@ -52,7 +51,8 @@ impl Actor for AuditActor {
     async fn pre_start(&self, _: ActorRef<Message>, context: Context) -> Result<State, ActorProcessingErr> {
         let tasks = context.env.tasks();
         let log = Log::open(&context, &tasks.spawner())?;
-        Ok(State { context, log, tasks, places: Arc::new(Semaphore::new(QUESTIONS_MAX)) })
+        let questions = Questions::new(tasks.spawner(), QUESTIONS_MAX, "the audit log");
+        Ok(State { context, log, questions, _tasks: tasks })
     }
 
     async fn handle(
@@ -63,14 +63,16 @@ impl Actor for AuditActor {
     ) -> Result<(), ActorProcessingErr> {
         let (context, log) = (state.context.clone(), state.log.clone());
         match message {
-            Message::Append(Wire(whats), reply) => state.answer(reply, async move { log.append(whats).await }),
-            Message::Turn(Wire(turn), reply) => state.answer(reply, async move {
+            Message::Append(Wire(whats), reply) => {
+                state.questions.answer(reply, async move { log.append(whats).await })
+            }
+            Message::Turn(Wire(turn), reply) => state.questions.answer(reply, async move {
                 let own = log.of_turn(turn);
                 let mut entries = with_others(&context, own, |port| Message::OfTurn(Wire(turn), port)).await;
                 entries.sort_by_key(|entry| (entry.at_ms, entry.node, entry.seq));
                 entries
             }),
-            Message::List(Wire(count), reply) => state.answer(reply, async move {
+            Message::List(Wire(count), reply) => state.questions.answer(reply, async move {
                 let count = count.min(LIST_MAX);
                 let own = log.newest(count);
                 let mut entries = with_others(&context, own, |port| Message::Newest(Wire(count), port)).await;
@@ -78,34 +80,15 @@ impl Actor for AuditActor {
                 entries.truncate(count as usize);
                 entries
             }),
-            Message::VerifyAll(reply) => state.answer(reply, async move { verify_all(&context, &log).await }),
-            Message::OfTurn(Wire(turn), reply) => state.answer(reply, async move { log.of_turn(turn) }),
+            Message::VerifyAll(reply) => state.questions.answer(reply, async move { verify_all(&context, &log).await }),
+            Message::OfTurn(Wire(turn), reply) => state.questions.answer(reply, async move { log.of_turn(turn) }),
             Message::Newest(Wire(count), reply) => {
-                state.answer(reply, async move { log.newest(count.min(LIST_MAX)) });
+                state.questions.answer(reply, async move { log.newest(count.min(LIST_MAX)) });
             }
             Message::At(Wire(seq), reply) => drop(reply.send(Wire(log.at(seq)))),
-            Message::Verify(Wire(seen), reply) => state.answer(reply, async move { log.verify(seen).await }),
+            Message::Verify(Wire(seen), reply) => state.questions.answer(reply, async move { log.verify(seen).await }),
         }
         Ok(())
-    }
-}
-
-impl State {
-    /// Answers from a task. Whoever asked and went away needs no answer.
-    fn answer<T, F>(&self, reply: RpcReplyPort<Wire<T>>, work: F)
-    where
-        T: Serialize + DeserializeOwned + Send + 'static,
-        F: Future<Output = T> + Send + 'static,
-    {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            // Without an answer whoever asked hears at once that there is none.
-            return tracing::warn!("more questions about the audit log than are worked on at once");
-        };
-        self.tasks.spawn(async move {
-            let answer = work.await;
-            drop(place);
-            drop(reply.send(Wire(answer)));
-        });
     }
 }
 

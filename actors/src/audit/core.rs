@@ -51,7 +51,9 @@ impl Core {
             self.first = seq;
         }
         self.head = Head { seq, hash: row.hash };
-        self.note(seq, row);
+        if let Some(turn) = row.what().and_then(|what| what.turn()) {
+            self.turns.entry(turn).or_default().insert(seq);
+        }
     }
 
     /// The last entry.
@@ -61,26 +63,24 @@ impl Core {
 
     /// These happened. They are no entries before they are on the disk.
     pub fn next(&self, whats: impl IntoIterator<Item = What>, now_ms: u64) -> Next {
-        let mut next = Next { rows: Vec::new(), cut: self.first..self.first };
-        self.chain(&mut next, self.head.seq + 1, whats, now_ms);
-        next
+        Next { rows: self.chain(self.head.seq + 1, whats, now_ms), cut: self.first..self.first }
     }
 
     /// Others have seen more of this log than there is: what comes next is numbered behind what they have seen, so that
     /// whoever checks finds the hole.
     pub fn lost(&self, seen: Head, now_ms: u64) -> Next {
-        let mut next = Next { rows: Vec::new(), cut: self.first..self.first };
-        self.chain(&mut next, self.head.seq.max(seen.seq) + 1, [What::Lost(seen)], now_ms);
-        next
+        let from = self.head.seq.max(seen.seq) + 1;
+        Next { rows: self.chain(from, [What::Lost(seen)], now_ms), cut: self.first..self.first }
     }
 
-    fn chain(&self, next: &mut Next, from: u64, whats: impl IntoIterator<Item = What>, now_ms: u64) {
+    fn chain(&self, from: u64, whats: impl IntoIterator<Item = What>, now_ms: u64) -> Vec<(u64, Row)> {
         let mut prev = self.head.hash;
-        for (seq, what) in (from..).zip(whats) {
+        let row = |(seq, what)| {
             let row = Row::new(self.me, seq, now_ms, &what, prev);
             prev = row.hash;
-            next.rows.push((seq, row));
-        }
+            (seq, row)
+        };
+        (from..).zip(whats).map(row).collect()
     }
 
     /// Which entries have to go, if there are too many: all up to this one, which stays known by its hash.
@@ -91,20 +91,12 @@ impl Core {
 
     /// The entry that says that all up to `last` are gone, and their removal, as one.
     pub fn cut(&self, last: Head, now_ms: u64) -> Next {
-        let mut next = Next { rows: Vec::new(), cut: self.first..last.seq + 1 };
-        self.chain(&mut next, self.head.seq + 1, [What::Cut(last)], now_ms);
-        next
+        Next { rows: self.chain(self.head.seq + 1, [What::Cut(last)], now_ms), cut: self.first..last.seq + 1 }
     }
 
     /// They are on the disk.
     pub fn flushed(&mut self, next: &Next) {
-        for (seq, row) in &next.rows {
-            if self.head.seq == 0 {
-                self.first = *seq;
-            }
-            self.head = Head { seq: *seq, hash: row.hash };
-            self.note(*seq, row);
-        }
+        next.rows.iter().for_each(|(seq, row)| self.load(*seq, row));
         if next.cut.end > self.first {
             self.first = next.cut.end;
             self.turns.retain(|_, seqs| {
@@ -122,11 +114,5 @@ impl Core {
     /// The newest entries, at most so many.
     pub fn newest(&self, count: u64) -> std::ops::RangeInclusive<u64> {
         (self.head.seq + 1).saturating_sub(count).max(self.first)..=self.head.seq
-    }
-
-    fn note(&mut self, seq: u64, row: &Row) {
-        if let Some(turn) = row.what().and_then(|what| what.turn()) {
-            self.turns.entry(turn).or_default().insert(seq);
-        }
     }
 }

@@ -227,12 +227,3 @@ impl Row {
         Entry { node, seq, at_ms: self.at_ms, what: self.what(), hash: self.hash }
     }
 }
-
-/// The beginning of a text, at most so many bytes.
-pub fn clipped(text: &str, bytes_max: usize) -> String {
-    let cut = text.floor_char_boundary(bytes_max);
-    match cut < text.len() {
-        true => format!("{} ... ({} bytes left out)", &text[..cut], text.len() - cut),
-        false => text.to_owned(),
-    }
-}

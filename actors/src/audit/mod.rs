@@ -23,7 +23,7 @@ mod tests;
 
 pub use actor::start;
 pub use chain::Fault;
-pub use entry::{Entry, Head, Outcome, Verdict, What, Who, clipped};
+pub use entry::{Entry, Head, Outcome, Verdict, What, Who};
 pub use messages::{AuditError, Message, Report, Verified};
 
 /// The published name of a node's AuditActor.

@@ -11,7 +11,7 @@
 //! reservations is written, and a crash charges those and no more. One that reserves faster than the disk flushes gets a
 //! line *ahead* of what is drawn, and each of its writes pushes that on; when it is quiet again the line is drawn in.
 //!
-//! Not here: how large the pot is (`thread`, `held`), and the disk (`actor`). Reservations are never written: a process
+//! Not here: how large the pot is (`thread`, `held`), and the disk (`pen`). Reservations are never written: a process
 //! that is gone settles none of them.
 
 use super::{amount::Amount, messages::BudgetError, prices::Rate};

@@ -172,11 +172,9 @@ impl Thread {
 
     /// What can still be reserved or leased.
     pub(super) fn remaining(&self) -> Amount {
-        if self.leases.is_empty() {
-            return self.max.minus(self.tally.drawn());
-        }
-        let reported = self.leases.values().fold(Amount::NONE, |sum, lease| sum.plus(lease.spent()));
-        self.max.minus(self.tally.drawn()).minus(reported).minus(self.leased())
+        // What of a lease is spent and what is not are together what was granted.
+        let out = self.leases.values().fold(Amount::NONE, |sum, lease| sum.plus(lease.granted));
+        self.max.minus(self.tally.drawn()).minus(out)
     }
 
     /// Sets a call's tokens aside as `id`. Whether it may be made now; if not, once the next write is on disk.

@@ -167,5 +167,5 @@ async fn change_model(context: &Context, name: &str, model: Option<String>) -> R
 }
 
 fn known(context: &Context, name: &str) -> Result<Agent, OrganismError> {
-    records::agent(&context.ledger, name)?.ok_or_else(|| OrganismError::NoSuchAgent(crate::agent::bounded(name, 64)))
+    records::defined(&context.ledger, name)?.ok_or_else(|| OrganismError::NoSuchAgent(crate::agent::bounded(name, 64)))
 }

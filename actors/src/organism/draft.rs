@@ -64,7 +64,7 @@ impl Agent {
     /// The one that answers where nobody has defined any: it only thinks.
     pub fn main() -> Agent {
         Agent {
-            name: crate::thread::MAIN.into(),
+            name: super::MAIN.into(),
             description: "answers whatever it is asked".into(),
             model: None,
             instructions: String::new(),

@@ -24,5 +24,8 @@ pub use messages::{Change, Message, OrganismError, Standing};
 pub use records::{agent, frame, standing};
 pub use schema::{example, xsd};
 
+/// The agent that answers where nobody names one. Without a definition it has no instructions and no tools.
+pub const MAIN: &str = "main";
+
 /// The published name of a node's OrganismActor.
 pub const NAME: &str = "organism";

@@ -16,11 +16,16 @@ pub(super) const STANDING: Collection<Standing> = Collection::new(12, 1);
 /// The one frame.
 pub(super) const FRAME_ID: &[u8] = b"frame";
 
-/// The agent of this name, as this node knows it.
+/// The agent of this name, as this node knows it. There always is a [main](super::MAIN) one.
 ///
 /// # Errors
 /// The store could not be read.
 pub fn agent(ledger: &Ledger, name: &str) -> Result<Option<Agent>, store::Error> {
+    Ok(defined(ledger, name)?.or_else(|| (name == super::MAIN).then(Agent::main)))
+}
+
+/// The same, of those that somebody has defined.
+pub(super) fn defined(ledger: &Ledger, name: &str) -> Result<Option<Agent>, store::Error> {
     if !super::draft::is_name(name) {
         return Ok(None);
     }

@@ -5,9 +5,9 @@
 
 use super::{
     desk::Desk,
-    messages::{Ask, Order, Role, State, ThreadError, Turn},
+    messages::{Ask, Role, Said, State, ThreadError},
 };
-use crate::{agent, organism, scheduler::spec};
+use crate::{agent, scheduler::spec};
 use std::sync::Arc;
 
 /// Bytes of a question: the words of a model.
@@ -23,9 +23,9 @@ impl Desk {
         } else if known.is_some_and(|known| known.thread != ask.thread) {
             return Err(ThreadError::NoSuchTurn(ask.turn));
         }
-        let ended = self.awaited(Order::new(turn)).await?;
+        let ended = self.awaited(turn).await?;
         match ended.state {
-            State::Completed => self.answer(&ended),
+            State::Completed => Ok(self.exchange(turn)?.answered.map(|said| said.content()).unwrap_or_default()),
             _ => Err(ThreadError::Failed(format!(
                 "{} could not answer: {}",
                 ask.to,
@@ -41,30 +41,23 @@ impl Desk {
         if !from.may_ask(&ask.to) {
             return Err(ThreadError::NoPeer { from: from.name, to: agent::bounded(&ask.to, 64) });
         }
-        let to = self.agent(&ask.to)?.ok_or_else(|| ThreadError::NoSuchAgent(ask.to.clone()))?;
-        if organism::standing(&self.context.ledger, &to.name)? == organism::Standing::Stopped {
-            return Err(ThreadError::Stopped(to.name));
-        }
         if ask.text.len() > ASK_BYTES_MAX {
             return Err(ThreadError::TooLarge { bytes: ask.text.len(), max: ASK_BYTES_MAX });
         }
-        let payload = serde_json::json!({ "content": ask.text }).to_string();
-        let id = self.context.env.id();
-        let said = self.say(ask.thread, id, from.name, to.name, Role::User, to.payload, payload, Some(turn));
-        self.put_turn(said, turn, Some(ask.turn)).await
-    }
-
-    /// What a turn's agent answered.
-    pub(super) fn answer(&self, turn: &Turn) -> Result<String, ThreadError> {
-        let last = self.core().thread(turn.thread)?.last;
-        for number in turn.number..=last {
-            if let Some(said) = self.said_at(turn.thread, number)?
-                && said.turn == Some(turn.id)
-                && said.role == Role::Assistant
-            {
-                return Ok(said.content());
-            }
-        }
-        Ok(String::new())
+        let payload = serde_json::json!({ "content": ask.text });
+        let to = self.receiver(&ask.to, &payload)?;
+        let said = Said {
+            id: self.context.env.id(),
+            thread: ask.thread,
+            number: 0,
+            from: from.name,
+            to: to.name,
+            role: Role::User,
+            kind: to.payload,
+            payload: payload.to_string(),
+            turn: Some(turn),
+            created_ms: self.now_ms(),
+        };
+        self.put_turn(said, turn, Some(ask.turn), false).await
     }
 }

@@ -85,6 +85,19 @@ struct Entry {
     thread: Thread,
     /// Turns that have not ended.
     open: BTreeSet<Uuid>,
+    /// It was taken over, and its budget is not kept here yet: nothing begins in it.
+    inheriting: bool,
+}
+
+/// Who works, as a look at it begins.
+#[derive(Default)]
+struct Busy {
+    /// Whether an agent may begin a turn, and how many of this node's threads it works on.
+    agents: BTreeMap<String, (Ready, u32)>,
+    /// Threads of this node, and who works on them.
+    threads: BTreeSet<(Uuid, String)>,
+    /// Turns that run on each node.
+    nodes: BTreeMap<NodeId, u32>,
 }
 
 /// The threads of a swarm, as one node knows them.
@@ -145,7 +158,7 @@ impl Core {
         heard.last = heard.last.max(known.map_or(0, |known| known.last));
         let lost = mine && heard.owner != self.me;
         let open = self.turns.values().filter(|turn| turn.thread == id && !turn.state.ended()).map(|turn| turn.id);
-        self.threads.insert(id, Entry { open: open.collect(), thread: heard });
+        self.threads.insert(id, Entry { open: open.collect(), thread: heard, inheriting: false });
         self.note(id);
         lost.then_some(Action::Yield(id))
     }
@@ -213,11 +226,6 @@ impl Core {
         self.turns.get(&id)
     }
 
-    /// Whether all of a thread's turns have ended.
-    pub(super) fn idle(&self, id: Uuid) -> bool {
-        self.threads.get(&id).is_none_or(|entry| entry.open.is_empty())
-    }
-
     /// A thread that begins here.
     pub(super) fn open(&mut self, id: Uuid, new: NewThread, budget: u64, now_ms: u64) -> Result<Thread, ThreadError> {
         if self.threads.len() >= THREADS_MAX {
@@ -242,7 +250,7 @@ impl Core {
             created_ms: now_ms,
             updated_ms: now_ms,
         };
-        self.threads.insert(id, Entry { thread: thread.clone(), open: BTreeSet::new() });
+        self.threads.insert(id, Entry { thread: thread.clone(), open: BTreeSet::new(), inheriting: false });
         self.unsaved.0.insert(id);
         Ok(thread)
     }
@@ -279,8 +287,11 @@ impl Core {
         Ok(said)
     }
 
-    /// Something is said that is to be answered.
-    pub(super) fn post(&mut self, said: Said, mut turn: Turn) -> Result<(Said, Turn), ThreadError> {
+    /// Something is said that is to be answered; `only_idle`: if all turns of the thread have ended.
+    pub(super) fn post(&mut self, said: Said, mut turn: Turn, only_idle: bool) -> Result<(Said, Turn), ThreadError> {
+        if only_idle && self.threads.get(&said.thread).is_some_and(|entry| !entry.open.is_empty()) {
+            return Err(ThreadError::Busy(said.thread));
+        }
         let said = self.say(said.thread, said)?;
         turn.number = said.number;
         if let Some(entry) = self.threads.get_mut(&said.thread) {
@@ -339,11 +350,35 @@ impl Core {
             .filter(|turn| turn.state == State::Waiting)
             .map(|turn| (turn.created_ms, turn.number, turn.id))
             .collect();
+        if waiting.is_empty() {
+            return out;
+        }
         waiting.sort_unstable();
+        let mut busy = self.busy_with(look);
         for (_, _, id) in waiting {
-            self.begin(id, look, &mut out);
+            self.begin(id, look, &mut busy, &mut out);
         }
         out
+    }
+
+    /// Who works now. Each agent is asked for once, however many turns wait for it.
+    fn busy_with(&self, look: &Look) -> Busy {
+        let mut busy = Busy::default();
+        for turn in self.turns.values() {
+            if turn.state == State::Running {
+                turn.node.into_iter().for_each(|node| *busy.nodes.entry(node).or_default() += 1);
+            }
+            if turn.state.ended() || !self.owns(turn.thread) {
+                continue;
+            }
+            let agent = busy.agents.entry(turn.agent.clone());
+            let (_, running) = agent.or_insert_with(|| ((look.ready)(&turn.agent), 0));
+            if turn.state == State::Running {
+                *running += 1;
+                busy.threads.insert((turn.thread, turn.agent.clone()));
+            }
+        }
+        busy
     }
 
     fn owns(&self, thread: Uuid) -> bool {
@@ -360,11 +395,19 @@ impl Core {
         tracing::info!(thread = %id, from = ?entry.thread.owner, "this node takes a thread over");
         entry.thread.owner = me;
         entry.thread.term = entry.thread.term.next(me);
+        entry.inheriting = true;
         let open = entry.open.clone();
         self.unsaved.0.insert(id);
         self.unsaved.1.extend(open);
         self.wards.note(id, None);
         Some(Action::Inherit(id))
+    }
+
+    /// The budget of a thread that was taken over is kept here from now on.
+    pub(super) fn inherited(&mut self, id: Uuid) {
+        if let Some(entry) = self.threads.get_mut(&id) {
+            entry.inheriting = false;
+        }
     }
 
     /// Another node has taken a thread over, in a later term: this one lets go of it until it hears who did.
@@ -396,26 +439,24 @@ impl Core {
     }
 
     /// A turn that waits: whether it can begin, and where.
-    fn begin(&mut self, id: Uuid, look: &Look, out: &mut Vec<Action>) {
+    fn begin(&mut self, id: Uuid, look: &Look, busy: &mut Busy, out: &mut Vec<Action>) {
         let Some(turn) = self.turns.get(&id) else { return };
-        if self.crowded.get(&id).is_some_and(|until| *until > look.uptime) {
+        let held = self.crowded.get(&id).is_some_and(|until| *until > look.uptime);
+        if held || self.threads.get(&turn.thread).is_some_and(|entry| entry.inheriting) {
             return;
         }
         self.crowded.remove(&id);
         let (thread, agent) = (turn.thread, turn.agent.clone());
-        let running = |turn: &&Turn| turn.agent == agent && turn.state == State::Running && self.owns(turn.thread);
-        let (at_once, here) = (
-            self.turns.values().filter(running).count(),
-            self.turns.values().filter(running).any(|turn| turn.thread == thread),
-        );
-        match (look.ready)(&agent) {
-            Ready::Yes(most) if at_once < most as usize && !here => {}
+        let Some((ready, running)) = busy.agents.get_mut(&agent) else { return };
+        match *ready {
+            Ready::Yes(most) if *running < most && busy.threads.insert((thread, agent.clone())) => *running += 1,
             Ready::Gone => {
                 return self.end(id, State::Failed, Some(format!("there is no agent {agent} any more")), look.now_ms);
             }
             Ready::Yes(_) | Ready::Paused => return,
         }
-        let node = self.place(look, turn.node.filter(|_| turn.attempt > 0));
+        let node = self.place(look, &busy.nodes, turn.node.filter(|_| turn.attempt > 0));
+        *busy.nodes.entry(node).or_default() += 1;
         let Some(turn) = self.turns.get_mut(&id) else { return };
         turn.state = State::Running;
         turn.attempt += 1;
@@ -428,12 +469,10 @@ impl Core {
     }
 
     /// Where fewest turns run, then where least is to do; not where it was lost, if there is another.
-    fn place(&self, look: &Look, not: Option<NodeId>) -> NodeId {
-        let runs = |node: &NodeId| {
-            self.turns.values().filter(|turn| turn.state == State::Running && turn.node == Some(*node)).count()
-        };
+    fn place(&self, look: &Look, runs: &BTreeMap<NodeId, u32>, not: Option<NodeId>) -> NodeId {
         let rank = |(node, load): &&(NodeId, Load)| {
-            (Some(*node) == not, runs(node), u32::from(load.running) + u32::from(load.queued), load.cpu_permille, *node)
+            let runs = runs.get(node).copied().unwrap_or(0);
+            (Some(*node) == not, runs, u32::from(load.running) + u32::from(load.queued), load.cpu_permille, *node)
         };
         let fit = look.places.iter().filter(|(_, load)| !load.draining);
         fit.min_by_key(rank).map_or(self.me, |(node, _)| *node)
@@ -544,7 +583,7 @@ impl Core {
 
     /// What a thread's status follows from its turns.
     fn settle(&mut self, id: Uuid) {
-        if let Some(Entry { thread, open }) = self.threads.get_mut(&id)
+        if let Some(Entry { thread, open, .. }) = self.threads.get_mut(&id)
             && thread.status != Status::Killed
         {
             thread.status = match (open.is_empty(), &thread.error) {

@@ -5,11 +5,11 @@
 //! it is at that moment, and notes it: so the order in the ledger is the order of decisions.
 
 use super::{
-    MAIN, NAME,
+    NAME,
     core::{Action, Core, Look, Ready},
     messages::{
-        Grade, Message, NewThread, Note, Order, Page, Post, Posted, Role, Said, State, Thread, ThreadError, Turn,
-        WantedSaid,
+        Exchange, Grade, Message, NewThread, Note, Order, Page, Post, Posted, Role, Said, State, Thread, ThreadError,
+        Turn, WantedSaid,
     },
     news,
     records::{SAID, THREADS, TURNS, said_id, said_of},
@@ -24,6 +24,8 @@ use crate::{
     organism::{self, Agent, FieldKind, Standing},
     ownership::Presence,
 };
+use ractor::RpcReplyPort;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use skep_runtime::{Handle, NodeId, Wire, defaults::ASK_TIMEOUT, member, store, tasks::Spawner};
 use std::{
@@ -232,10 +234,8 @@ impl Desk {
         }
     }
 
-    /// The agent of this name. There always is a main one.
     pub(super) fn agent(&self, name: &str) -> Result<Option<Agent>, store::Error> {
-        let found = organism::agent(&self.context.ledger, name)?;
-        Ok(found.or_else(|| (name == MAIN).then(Agent::main)))
+        organism::agent(&self.context.ledger, name)
     }
 
     pub(super) fn act(self: &Arc<Self>, actions: impl IntoIterator<Item = Action>) {
@@ -281,7 +281,9 @@ impl Desk {
         if let Err(error) = taken.map_err(ThreadError::from).and_then(|taken| Ok(taken?)) {
             tracing::warn!(thread = %id, %error, "the budget of a thread could not be taken over: its turns will fail");
         }
+        self.core().inherited(id);
         self.changed();
+        self.wake();
     }
 
     async fn cancel(&self, run: Uuid, node: NodeId) {
@@ -331,13 +333,37 @@ impl Desk {
 
     /// Whether a turn has its answer: of an owner that died before it could tell of the turn's end.
     fn is_answered(&self, answer: &Said) -> bool {
-        let Some(number) = answer.turn.and_then(|turn| self.core().turn(turn).map(|turn| turn.number)) else {
-            return false;
-        };
-        let is_its = |said: Said| said.turn == answer.turn && said.role == Role::Assistant;
-        (number..answer.number).any(|number| {
-            // One that can't be read is none.
-            self.said_at(answer.thread, number).ok().flatten().is_some_and(is_its)
+        let number = answer.turn.and_then(|turn| self.core().turn(turn).map(|turn| (turn.id, turn.number)));
+        // One that can't be read is none.
+        number.is_some_and(|(turn, number)| {
+            matches!(self.answer_to(turn, answer.thread, number..answer.number), Ok(Some(_)))
+        })
+    }
+
+    /// The answer of a turn, among these messages of its thread.
+    fn answer_to(
+        &self,
+        turn: Uuid,
+        thread: Uuid,
+        numbers: impl IntoIterator<Item = u64>,
+    ) -> Result<Option<Said>, ThreadError> {
+        for number in numbers {
+            let said = self.said_at(thread, number)?;
+            let is_its = |said: &Said| said.turn == Some(turn) && said.role == Role::Assistant;
+            if let Some(said) = said.filter(is_its) {
+                return Ok(Some(said));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What was said with a turn.
+    pub(super) fn exchange(&self, id: Uuid) -> Result<Exchange, ThreadError> {
+        let turn = self.turn(id)?;
+        let last = self.core().thread(turn.thread)?.last;
+        Ok(Exchange {
+            asked: self.said_at(turn.thread, turn.number)?,
+            answered: self.answer_to(id, turn.thread, turn.number..=last)?,
         })
     }
 
@@ -445,8 +471,20 @@ impl Desk {
         }
     }
 
-    pub(super) fn threads_at(&self, node: NodeId) -> Handle<Message> {
-        self.context.directory.at(node, NAME)
+    /// Has a thread's owner do it.
+    async fn pass_on<T, R>(
+        &self,
+        owner: NodeId,
+        what: T,
+        make: impl FnOnce(Wire<Order<T>>, RpcReplyPort<Wire<Result<R, ThreadError>>>) -> Message + Send,
+    ) -> Result<R, ThreadError>
+    where
+        T: Serialize + DeserializeOwned + Send,
+        R: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let threads = self.context.directory.at::<Message>(owner, NAME);
+        let order = Wire(Order { what, forwarded: true });
+        threads.ask(ASK_TIMEOUT * 2, |reply| make(order, reply)).await?
     }
 
     /// Begins a thread here.
@@ -481,7 +519,7 @@ impl Desk {
     pub(super) async fn open_thread(&self, new: NewThread) -> Result<Thread, ThreadError> {
         let thread = self.begin(new).await?;
         if let Err(error) = self.put(Vec::new()).await {
-            self.drop(thread.id).await;
+            self.discard(thread.id).await;
             return Err(error);
         }
         Ok(thread)
@@ -503,7 +541,7 @@ impl Desk {
     }
 
     /// Forgets a thread that nobody was promised.
-    async fn drop(&self, id: Uuid) {
+    async fn discard(&self, id: Uuid) {
         self.settle(id).await;
         if let Err(error) = self.remove(id).await {
             tracing::warn!(thread = %id, %error, "a thread that nobody was promised could not be removed");
@@ -517,14 +555,13 @@ impl Desk {
         let begun = match post.thread {
             Some(id) => {
                 if let Some(owner) = self.owner(id, forwarded).await? {
-                    let order = Wire(Order { what: post, forwarded: true });
-                    return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Post(order, reply)).await?;
+                    return self.pass_on(owner, post, Message::Post).await;
                 }
                 None
             }
             None => {
                 let new = NewThread {
-                    agent: post.to.clone().unwrap_or_else(|| MAIN.into()),
+                    agent: post.to.clone().unwrap_or_else(|| organism::MAIN.into()),
                     origin: post.origin,
                     title: None,
                     model: None,
@@ -538,29 +575,40 @@ impl Desk {
         let id = begun.or(post.thread).expect("one of the two is there");
         let posted = self.posted(id, post, payload).await;
         if let (Some(begun), Err(_)) = (begun, &posted) {
-            self.drop(begun).await;
+            self.discard(begun).await;
         }
         posted
     }
 
     async fn posted(&self, id: Uuid, post: Post, payload: Value) -> Result<Posted, ThreadError> {
-        let (name, busy) = {
-            let core = self.core();
-            (post.to.unwrap_or(core.thread(id)?.agent.clone()), !core.idle(id))
-        };
-        if post.only_idle && busy {
-            return Err(ThreadError::Busy(id));
-        }
+        let name = post.to.unwrap_or(self.core().thread(id)?.agent.clone());
         let agent = self.receiver(&name, &payload)?;
         let (message, turn) = (self.context.env.id(), self.context.env.id());
         let kind = post.kind.unwrap_or(agent.payload);
-        let said = self.say(id, message, post.from, name, Role::User, kind, post.payload, Some(turn));
-        self.put_turn(said, turn, None).await?;
+        let said = Said {
+            id: message,
+            thread: id,
+            number: 0,
+            from: post.from,
+            to: name,
+            role: Role::User,
+            kind,
+            payload: post.payload,
+            turn: Some(turn),
+            created_ms: self.now_ms(),
+        };
+        self.put_turn(said, turn, None, post.only_idle).await?;
         Ok(Posted { thread: id, message, turn })
     }
 
-    /// Writes a message and its turn down, acknowledged.
-    pub(super) async fn put_turn(&self, said: Said, id: Uuid, within: Option<Uuid>) -> Result<(), ThreadError> {
+    /// Writes a message and its turn down, acknowledged; `only_idle`: if all turns of the thread have ended.
+    pub(super) async fn put_turn(
+        &self,
+        said: Said,
+        id: Uuid,
+        within: Option<Uuid>,
+        only_idle: bool,
+    ) -> Result<(), ThreadError> {
         let thread = said.thread;
         let turn = Turn {
             id,
@@ -589,7 +637,7 @@ impl Desk {
         let (noted, said, turn) = {
             // Together: a turn without its message could not be answered.
             let _pen = self.pen.lock().await;
-            let (said, turn) = self.core().post(said, turn)?;
+            let (said, turn) = self.core().post(said, turn, only_idle)?;
             (self.note_held(vec![self.in_term(&said)]).await, said, turn)
         };
         let written = match noted {
@@ -623,23 +671,8 @@ impl Desk {
         SAID.write(&said_id(said.thread, said.number), term, Some(said))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a message has as many parts, and each caller has them by name")]
-    pub(super) fn say(
-        &self,
-        thread: Uuid,
-        id: Uuid,
-        from: String,
-        to: String,
-        role: Role,
-        kind: String,
-        payload: String,
-        turn: Option<Uuid>,
-    ) -> Said {
-        Said { id, thread, number: 0, from, to, role, kind, payload, turn, created_ms: self.now_ms() }
-    }
-
     /// The agent of this name, if it takes this.
-    fn receiver(&self, name: &str, payload: &Value) -> Result<Agent, ThreadError> {
+    pub(super) fn receiver(&self, name: &str, payload: &Value) -> Result<Agent, ThreadError> {
         let agent = self.agent(name)?.ok_or_else(|| ThreadError::NoSuchAgent(agent::bounded(name, 64)))?;
         if organism::standing(&self.context.ledger, name)? == Standing::Stopped {
             return Err(ThreadError::Stopped(name.to_owned()));
@@ -653,8 +686,7 @@ impl Desk {
         let Order { what: note, forwarded } = order;
         check_words(&note.content)?;
         if let Some(owner) = self.owner(note.thread, forwarded).await? {
-            let order = Wire(Order { what: note, forwarded: true });
-            return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Note(order, reply)).await?;
+            return self.pass_on(owner, note, Message::Note).await;
         }
         let agent = self.core().thread(note.thread)?.agent.clone();
         let (from, to) = match note.role {
@@ -663,7 +695,18 @@ impl Desk {
         };
         let payload = serde_json::json!({ "content": note.content }).to_string();
         let id = self.context.env.id();
-        let said = self.say(note.thread, id, from, to, note.role, "Note".into(), payload, None);
+        let said = Said {
+            id,
+            thread: note.thread,
+            number: 0,
+            from,
+            to,
+            role: note.role,
+            kind: "Note".into(),
+            payload,
+            turn: None,
+            created_ms: self.now_ms(),
+        };
         let said = self.core().say(note.thread, said)?;
         let written = self.put(vec![self.in_term(&said)]).await;
         if written.is_err() {
@@ -676,12 +719,12 @@ impl Desk {
     }
 
     /// A turn, once it has ended.
-    pub(super) async fn awaited(&self, order: Order<Uuid>) -> Result<Turn, ThreadError> {
+    pub(super) async fn awaited(&self, id: Uuid) -> Result<Turn, ThreadError> {
         let mut ended = self.ended.subscribe();
         let over = async {
             loop {
                 ended.borrow_and_update();
-                let turn = self.turn(order.what)?;
+                let turn = self.turn(id)?;
                 if turn.state.ended() {
                     return Ok(turn);
                 }
@@ -706,8 +749,7 @@ impl Desk {
         let last = self.core().thread(thread)?.last;
         let mut turns = Vec::new();
         for number in 1..=last {
-            if let Some(said) = self.context.ledger.get(SAID, &said_id(thread, number))?
-                && let Said { turn: Some(turn), role: Role::User, .. } = said.value
+            if let Some(Said { turn: Some(turn), role: Role::User, .. }) = self.said_at(thread, number)?
                 && let Ok(turn) = self.turn(turn)
             {
                 turns.push(Turn { steps: Vec::new(), ..turn });
@@ -739,12 +781,12 @@ impl Desk {
         };
         let (mut items, mut bytes) = (Vec::new(), 0);
         for (thread, number) in keys {
-            if let Some(said) = self.context.ledger.get(SAID, &said_id(thread, number))? {
-                bytes += said.value.payload.len();
+            if let Some(said) = self.said_at(thread, number)? {
+                bytes += said.payload.len();
                 if bytes > PAGE_BYTES_MAX {
                     break;
                 }
-                items.push(said.value);
+                items.push(said);
             }
         }
         Ok(Page { items, total })
@@ -761,8 +803,7 @@ impl Desk {
         }
         let turn = self.turn(grade.turn)?;
         if let Some(owner) = self.owner(turn.thread, forwarded).await? {
-            let order = Wire(Order { what: grade, forwarded: true });
-            return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Grade(order, reply)).await?;
+            return self.pass_on(owner, grade, Message::Grade).await;
         }
         if !turn.state.ended() {
             return Err(ThreadError::Busy(turn.thread));
@@ -778,8 +819,7 @@ impl Desk {
         let Order { what: (id, title), forwarded } = order;
         check_title(&title)?;
         if let Some(owner) = self.owner(id, forwarded).await? {
-            let order = Wire(Order { what: (id, title), forwarded: true });
-            return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Rename(order, reply)).await?;
+            return self.pass_on(owner, (id, title), Message::Rename).await;
         }
         self.core().rename(id, title);
         self.put(Vec::new()).await?;
@@ -790,8 +830,7 @@ impl Desk {
     pub(super) async fn kill(self: &Arc<Self>, order: Order<Uuid>) -> Result<Thread, ThreadError> {
         let Order { what: id, forwarded } = order;
         if let Some(owner) = self.owner(id, forwarded).await? {
-            let order = Wire(Order { what: id, forwarded: true });
-            return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Kill(order, reply)).await?;
+            return self.pass_on(owner, id, Message::Kill).await;
         }
         let actions = self.core().kill(id, self.now_ms())?;
         // What runs is ended whether or not others hear of it.
@@ -808,8 +847,7 @@ impl Desk {
     pub(super) async fn forget(self: &Arc<Self>, order: Order<Uuid>) -> Result<(), ThreadError> {
         let Order { what: id, forwarded } = order;
         if let Some(owner) = self.owner(id, forwarded).await? {
-            let order = Wire(Order { what: id, forwarded: true });
-            return self.threads_at(owner).ask(ASK_TIMEOUT * 2, |reply| Message::Forget(order, reply)).await?;
+            return self.pass_on(owner, id, Message::Forget).await;
         }
         self.kill(Order { what: id, forwarded: true }).await?;
         self.remove(id).await
@@ -821,8 +859,8 @@ impl Desk {
         let mut writes = vec![THREADS.write(id.as_bytes(), u64::MAX, None)];
         for number in 1..=last {
             let key = said_id(id, number);
-            if let Some(said) = self.context.ledger.get(SAID, &key)? {
-                writes.extend(said.value.turn.map(|turn| TURNS.write(turn.as_bytes(), u64::MAX, None)));
+            if let Some(said) = self.said_at(id, number)? {
+                writes.extend(said.turn.map(|turn| TURNS.write(turn.as_bytes(), u64::MAX, None)));
                 writes.push(SAID.write(&key, u64::MAX, None));
             }
         }

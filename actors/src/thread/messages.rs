@@ -41,9 +41,12 @@ pub enum Message {
     /// One turn.
     #[rpc]
     Turn(Wire<Uuid>, RpcReplyPort<Wire<Result<Turn, ThreadError>>>),
-    /// One turn, once it has ended.
+    /// What was said with a turn: its message and, if there is one, its answer.
     #[rpc]
-    Await(Wire<Order<Uuid>>, RpcReplyPort<Wire<Result<Turn, ThreadError>>>),
+    Exchange(Wire<Uuid>, RpcReplyPort<Wire<Result<Exchange, ThreadError>>>),
+    /// One turn, once it has ended and this node knows it.
+    #[rpc]
+    Await(Wire<Uuid>, RpcReplyPort<Wire<Result<Turn, ThreadError>>>),
     /// Say how good a turn's answer was.
     #[rpc]
     Grade(Wire<Order<Grade>>, RpcReplyPort<Wire<Result<Turn, ThreadError>>>),
@@ -315,6 +318,15 @@ impl Said {
     }
 }
 
+/// What was said with a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// The message that it answers.
+    pub asked: Option<Said>,
+    /// The answer, or the part of it that there is.
+    pub answered: Option<Said>,
+}
+
 /// Where a turn stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
@@ -384,6 +396,18 @@ pub struct Turn {
     pub started_ms: Option<u64>,
     /// When it ended.
     pub ended_ms: Option<u64>,
+}
+
+impl Turn {
+    /// Its calls of tools, and the sub-agents that it sent: all of its steps but thinking.
+    pub fn calls(&self) -> impl Iterator<Item = &agent::Step> {
+        self.steps.iter().filter(|step| step.tool != "think")
+    }
+
+    /// Those of them that failed, or have not ended.
+    pub fn failed_calls(&self) -> usize {
+        self.calls().filter(|step| step.state != agent::RunState::Completed).count()
+    }
 }
 
 /// How good a turn's answer was, as somebody said.

@@ -35,6 +35,3 @@ pub use messages::{
 
 /// The published name of a node's ThreadActor.
 pub const NAME: &str = "threads";
-
-/// The agent that answers where nobody names one. Without a definition it has no instructions and no tools.
-pub const MAIN: &str = "main";

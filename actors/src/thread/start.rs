@@ -4,7 +4,6 @@
 use super::{
     desk::{Desk, SAID_BYTES_MAX},
     messages::{Role, Said, Thread, ThreadError, Turn},
-    records::{SAID, said_id},
 };
 use crate::{
     agent::{self, AgentError, Goal, Seat, Strategy, tools::ask_agent},
@@ -91,8 +90,8 @@ impl Desk {
     /// What the agent is to do, and with what.
     async fn goal(&self, turn: &Turn, thread: &Thread) -> Result<Goal, ThreadError> {
         let agent = self.agent(&turn.agent)?.ok_or_else(|| ThreadError::NoSuchAgent(turn.agent.clone()))?;
-        let said = self.context.ledger.get(SAID, &said_id(turn.thread, turn.number))?;
-        let said = said.ok_or_else(|| ThreadError::Store("the message is not there".into()))?.value;
+        let said = self.said_at(turn.thread, turn.number)?;
+        let said = said.ok_or_else(|| ThreadError::Store("the message is not there".into()))?;
         let known = self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Look(Wire(thread.id), reply)).await??;
         let remaining = known.remaining();
         if remaining == 0 {
@@ -150,16 +149,16 @@ impl Desk {
         let (mut out, mut bytes) = (VecDeque::new(), 0);
         let meant = |said: &Said| said.from == turn.agent || said.to == turn.agent;
         for number in (1..turn.number).rev().take(LOOKED_AT_MAX as usize) {
-            let Some(said) = self.context.ledger.get(SAID, &said_id(turn.thread, number))? else { continue };
-            if !meant(&said.value) {
+            let Some(said) = self.said_at(turn.thread, number)? else { continue };
+            if !meant(&said) {
                 continue;
             }
-            let content = said.value.content();
+            let content = said.content();
             bytes += content.len();
             if out.len() >= HISTORY_MAX || bytes > HISTORY_BYTES_MAX {
                 break;
             }
-            let own = said.value.from == turn.agent && said.value.role == Role::Assistant;
+            let own = said.from == turn.agent && said.role == Role::Assistant;
             out.push_front(pipeline::Turn { role: if own { "assistant" } else { "user" }.into(), content });
         }
         Ok(out.into())

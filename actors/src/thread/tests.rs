@@ -99,7 +99,7 @@ impl Play {
     }
 
     async fn ended(&self, i: usize, turn: Uuid) -> Turn {
-        self.ask(i, |reply| Message::Await(Wire(Order::new(turn)), reply)).await.unwrap()
+        self.ask(i, |reply| Message::Await(Wire(turn), reply)).await.unwrap()
     }
 
     async fn thread(&self, i: usize, id: Uuid) -> Thread {

@@ -32,9 +32,7 @@ impl Requests {
     #[oai(path = "/:id", method = "get", operation_id = "approvals_get")]
     async fn get(&self, _caller: Caller, id: Path<String>) -> Reply<Json<ApprovalDetail>> {
         let id = approval_id(&id.0)?;
-        let requests = self.approvals().ask(ASK_TIMEOUT, Message::List).await??;
-        let request = requests.into_iter().find(|request| request.id == id);
-        let request = request.ok_or(approval::ApprovalError::NoSuchRequest(id))?;
+        let request = self.approvals().ask(ASK_TIMEOUT, |port| Message::Get(Wire(id), port)).await??;
         Ok(Json(ApprovalDetail::of(request, self.0.env.now_ms())))
     }
 

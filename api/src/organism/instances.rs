@@ -2,9 +2,9 @@
 //!
 //! An id is an agent's name or a run's id: who is at work on a goal can be stopped, and not be started again.
 
-use super::state::{self, Known};
+use super::state::{self, Doing, Known};
 use crate::{
-    Problem, Reply,
+    Reply,
     agents::runs::{Activity, Instance},
     caller::Caller,
     limits::CANCEL_TIMEOUT,
@@ -12,12 +12,7 @@ use crate::{
     when::rfc3339,
 };
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
-use skep_actors::{
-    Context, agent,
-    organism::{self, Standing},
-    runtime::Wire,
-    thread,
-};
+use skep_actors::{Context, agent, organism::Standing, runtime::Wire};
 
 /// Endpoints of starting and stopping.
 #[derive(Clone)]
@@ -48,13 +43,7 @@ impl Instances {
     }
 
     async fn set(&self, name: &str, standing: Standing) -> Reply<()> {
-        if name == thread::MAIN && state::one(&self.0, name, "").await?.agent == organism::Agent::main() {
-            let why = format!("{name} is not defined, so it can't be stopped or started");
-            return Err(Problem::new(poem::http::StatusCode::CONFLICT, "not_defined", why));
-        }
-        let organism = self.0.directory.here::<organism::Message>(organism::NAME);
-        let set = Wire((name.to_owned(), standing));
-        Ok(organism.ask(CANCEL_TIMEOUT, |port| organism::Message::Set(set, port)).await??)
+        state::set_known(&self.0, &state::one(&self.0, name, "Agent not found").await?, standing).await
     }
 }
 
@@ -74,14 +63,15 @@ pub(crate) async fn instances(context: &Context) -> Reply<Vec<Instance>> {
 }
 
 impl From<Known> for Instance {
-    fn from(Known { agent, standing, activity }: Known) -> Instance {
-        let state = match standing {
-            Standing::Stopped | Standing::Paused => Activity::Stopped,
-            Standing::Ready if activity.running > 0 => Activity::Running,
-            Standing::Ready if activity.waiting > 0 => Activity::Starting,
-            Standing::Ready if activity.failed => Activity::Error,
-            Standing::Ready => Activity::Idle,
+    fn from(known: Known) -> Instance {
+        let state = match known.doing() {
+            Doing::Stopped | Doing::Paused => Activity::Stopped,
+            Doing::Working => Activity::Running,
+            Doing::Waiting => Activity::Starting,
+            Doing::Failed => Activity::Error,
+            Doing::Nothing => Activity::Idle,
         };
+        let Known { agent, activity, .. } = known;
         Instance {
             id: agent.name.clone(),
             name: agent.name,

@@ -1,12 +1,11 @@
 //! `/api/v1/agents`: the agents that the swarm has defined, by name.
 
-use super::state::{self, Known};
-use crate::{Reply, caller::Caller, limits::CANCEL_TIMEOUT, tag::Tag, when::rfc3339};
+use super::state::{self, Doing, Known};
+use crate::{Reply, caller::Caller, tag::Tag, when::rfc3339};
 use poem_openapi::{Enum, Object, OpenApi, param::Path, payload::Json};
 use skep_actors::{
     Context,
     organism::{self, Standing},
-    runtime::Wire,
 };
 
 /// Endpoints of the defined agents.
@@ -60,21 +59,15 @@ impl Named {
     /// What it is told waits.
     #[oai(path = "/:name/pause", method = "post", operation_id = "named_pause")]
     async fn pause(&self, _caller: Caller, name: Path<String>) -> Reply<Json<Paused>> {
-        self.set(&name.0, Standing::Paused).await?;
+        state::set(&self.0, &name.0, Standing::Paused).await?;
         Ok(Json(Paused { success: true, agent: name.0, state: AgentWord::Paused }))
     }
 
     /// Let a paused agent go on
     #[oai(path = "/:name/resume", method = "post", operation_id = "named_resume")]
     async fn resume(&self, _caller: Caller, name: Path<String>) -> Reply<Json<Paused>> {
-        self.set(&name.0, Standing::Ready).await?;
+        state::set(&self.0, &name.0, Standing::Ready).await?;
         Ok(Json(Paused { success: true, agent: name.0, state: AgentWord::Idle }))
-    }
-
-    async fn set(&self, name: &str, standing: Standing) -> Reply<()> {
-        let organism = self.0.directory.here::<organism::Message>(organism::NAME);
-        let set = Wire((name.to_owned(), standing));
-        Ok(organism.ask(CANCEL_TIMEOUT, |port| organism::Message::Set(set, port)).await??)
     }
 }
 
@@ -130,14 +123,15 @@ pub struct NamedAgent {
 }
 
 impl From<Known> for NamedAgent {
-    fn from(Known { agent, standing, activity }: Known) -> NamedAgent {
-        let state = match standing {
-            Standing::Paused | Standing::Stopped => AgentWord::Paused,
-            Standing::Ready if activity.running > 0 => AgentWord::Processing,
-            Standing::Ready if activity.waiting > 0 => AgentWord::Waiting,
-            Standing::Ready if activity.failed => AgentWord::Error,
-            Standing::Ready => AgentWord::Idle,
+    fn from(known: Known) -> NamedAgent {
+        let state = match known.doing() {
+            Doing::Stopped | Doing::Paused => AgentWord::Paused,
+            Doing::Working => AgentWord::Processing,
+            Doing::Waiting => AgentWord::Waiting,
+            Doing::Failed => AgentWord::Error,
+            Doing::Nothing => AgentWord::Idle,
         };
+        let Known { agent, activity, .. } = known;
         NamedAgent {
             name: agent.name,
             description: agent.description,

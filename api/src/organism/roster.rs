@@ -1,8 +1,8 @@
 //! `/api/roster` and `/api/subagents`: the defined agents with the models that they think with, and whether they work.
 
-use super::state::{self, Known};
+use super::state::{self, Doing, Known};
 use crate::{
-    Problem, Reply,
+    Reply,
     caller::Caller,
     input::{Input, Perhaps},
     limits::CANCEL_TIMEOUT,
@@ -14,7 +14,6 @@ use skep_actors::{
     defaults::MODEL,
     organism::{self, Standing, messages::ModelChange},
     runtime::{Handle, Wire},
-    thread,
 };
 
 /// Endpoints of the roster.
@@ -62,7 +61,7 @@ impl Roster {
     async fn subagents(&self, _caller: Caller) -> Reply<Json<SubAgentList>> {
         let (_, agents) = state::all(&self.0).await?;
         let agents: Vec<SubAgent> =
-            agents.iter().filter(|known| known.agent.name != thread::MAIN).map(SubAgent::from).collect();
+            agents.iter().filter(|known| known.agent.name != organism::MAIN).map(SubAgent::from).collect();
         let count = |word: &str| agents.iter().filter(|agent| agent.runtime_state == word).count();
         Ok(Json(SubAgentList {
             count: agents.len(),
@@ -85,12 +84,7 @@ impl Roster {
         let known = state::one(&self.0, &name.0, "Sub-agent not found").await?;
         let enabled = body.0.map_or(known.standing == Standing::Stopped, |toggle| toggle.enabled);
         let standing = if enabled { Standing::Ready } else { Standing::Stopped };
-        if known.agent == organism::Agent::main() {
-            let why = format!("{} is not defined, so it can't be stopped or started", name.0);
-            return Err(Problem::new(poem::http::StatusCode::CONFLICT, "not_defined", why));
-        }
-        let set = Wire((name.0.clone(), standing));
-        self.organism().ask(CANCEL_TIMEOUT, |port| organism::Message::Set(set, port)).await??;
+        state::set_known(&self.0, &known, standing).await?;
         Ok(Json(Toggled { name: name.0, enabled }))
     }
 
@@ -139,7 +133,7 @@ impl From<&Known> for Row {
         Row {
             id: name.clone(),
             display_name: name.clone(),
-            role: if name == thread::MAIN { "main" } else { "subagent" }.into(),
+            role: if name == organism::MAIN { "main" } else { "subagent" }.into(),
             name,
             model: known.agent.model.clone().unwrap_or_else(|| MODEL.into()),
             enabled: known.standing != Standing::Stopped,
@@ -238,15 +232,15 @@ pub struct Integrity {
 
 impl From<&Known> for SubAgent {
     fn from(known: &Known) -> SubAgent {
-        let Known { agent, standing, activity } = known;
-        let state = match standing {
-            Standing::Stopped => "stopped",
-            Standing::Paused => "paused",
-            Standing::Ready if activity.running > 0 => "running",
-            Standing::Ready if activity.waiting > 0 => "booting",
-            Standing::Ready if activity.failed => "error",
-            Standing::Ready => "idle",
+        let state = match known.doing() {
+            Doing::Stopped => "stopped",
+            Doing::Paused => "paused",
+            Doing::Working => "running",
+            Doing::Waiting => "booting",
+            Doing::Failed => "error",
+            Doing::Nothing => "idle",
         };
+        let Known { agent, standing, activity } = known;
         SubAgent {
             id: agent.name.clone(),
             name: agent.name.clone(),

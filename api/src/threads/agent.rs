@@ -15,17 +15,14 @@ use skep_actors::{
     Context,
     defaults::MODEL,
     node,
+    organism::MAIN,
     runtime::{Wire, defaults::ASK_TIMEOUT},
-    thread::{MAIN, Message, Order, Origin, Post, Posted, Role, Said, State, Turn, messages::WantedSaid},
+    thread::{Message, Order, Origin, Post, Posted, Said, State, Turn, messages::Exchange},
 };
 use std::time::Duration;
-use uuid::Uuid;
 
 /// How long an answer may take before whoever waits for it is told to look again.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(295);
-
-/// Messages that are looked through for those of one turn: as many as a thread may have.
-const SAID_MAX: u32 = 2000;
 
 /// Endpoints of the main agent.
 #[derive(Clone)]
@@ -130,21 +127,12 @@ impl MainAgent {
     }
 
     async fn ended(&self, posted: Posted) -> Reply<Turn> {
-        let order = Wire(Order::new(posted.turn));
-        Ok(threads(&self.0).ask(ANSWER_TIMEOUT, |port| Message::Await(order, port)).await??)
+        Ok(threads(&self.0).ask(ANSWER_TIMEOUT, |port| Message::Await(Wire(posted.turn), port)).await??)
     }
 
-    async fn said(&self, posted: Posted) -> Reply<(Option<Said>, Option<Said>)> {
-        said_in(&self.0, posted.thread, posted.turn).await
+    async fn said(&self, posted: Posted) -> Reply<Exchange> {
+        Ok(threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Exchange(Wire(posted.turn), port)).await??)
     }
-}
-
-/// What was said with a turn: the question and, if there is one, the answer.
-pub(super) async fn said_in(context: &Context, thread: Uuid, turn: Uuid) -> Reply<(Option<Said>, Option<Said>)> {
-    let wanted = WantedSaid { thread: Some(thread), agent: None, oldest_first: false, offset: 0, limit: SAID_MAX };
-    let page = threads(context).ask(ASK_TIMEOUT, |port| Message::Said(Wire(wanted), port)).await??;
-    let of = |role: Role| page.items.iter().find(|said| said.turn == Some(turn) && said.role == role).cloned();
-    Ok((of(Role::User), of(Role::Assistant)))
 }
 
 /// What the main agent does.
@@ -230,25 +218,26 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn new(posted: Posted, turn: Turn, said: (Option<Said>, Option<Said>)) -> Reply<Answer> {
+    fn new(posted: Posted, turn: Turn, said: Exchange) -> Reply<Answer> {
         if turn.state != State::Completed {
             let why = turn.error.unwrap_or_else(|| "it was ended".into());
             return Err(Problem::new(poem::http::StatusCode::BAD_GATEWAY, "turn_failed", why));
         }
+        let react_turns = turn.calls().count();
         let model = turn.model.unwrap_or_default();
         let id = |said: &Option<Said>| said.as_ref().map(|said| said.id.to_string()).unwrap_or_default();
         Ok(Answer {
             session_id: posted.thread.to_string(),
             turn_id: posted.turn.to_string(),
-            user_message_id: id(&said.0),
-            assistant_message_id: id(&said.1),
-            content: said.1.map(|said| said.content()).unwrap_or_default(),
+            user_message_id: id(&said.asked),
+            assistant_message_id: id(&said.answered),
+            content: said.answered.map(|said| said.content()).unwrap_or_default(),
             selected_model: model.clone(),
             model,
             cached: false,
             tokens_in: turn.prompt,
             tokens_out: turn.completion,
-            react_turns: turn.steps.iter().filter(|step| step.tool != "think").count(),
+            react_turns,
         })
     }
 }

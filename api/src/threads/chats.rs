@@ -14,8 +14,9 @@ use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
 use skep_actors::{
     Context,
     defaults::MODEL,
+    organism::MAIN,
     runtime::{Wire, defaults::ASK_TIMEOUT},
-    thread::{MAIN, Message, NewThread, Order, Origin, Role, Thread, Wanted, messages::WantedSaid},
+    thread::{Message, NewThread, Order, Origin, Role, Thread, Wanted, messages::WantedSaid},
 };
 use uuid::Uuid;
 

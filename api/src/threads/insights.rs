@@ -1,7 +1,6 @@
 //! What could be better about sessions and turns: by rules, and in the main agent's own words.
 
 use super::{
-    agent::said_in,
     sessions::session_id,
     thread::threads,
     turns::{self, Tip, tips},
@@ -10,8 +9,9 @@ use crate::{Problem, Reply, caller::Caller, tag::Tag};
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
 use skep_actors::{
     Context,
+    organism::MAIN,
     runtime::{Wire, defaults::ASK_TIMEOUT},
-    thread::{MAIN, Message, Order, Origin, Post, Role, State, Turn},
+    thread::{Message, Order, Origin, Post, Said, State, Turn, messages::Exchange},
 };
 use std::fmt::Write;
 use uuid::Uuid;
@@ -95,11 +95,11 @@ impl Insights {
 
     /// A turn in words.
     async fn told(&self, turn: &Turn) -> Reply<String> {
-        let (asked, answered) = said_in(&self.0, turn.thread, turn.id).await?;
-        let words = |said: Option<skep_actors::thread::Said>| said.map(|said| said.content()).unwrap_or_default();
+        let Exchange { asked, answered } = self.said(turn.id).await?;
+        let words = |said: Option<Said>| said.map(|said| said.content()).unwrap_or_default();
         let mut out = String::new();
         let _ = writeln!(out, "Asked: {}\nAnswered: {}", words(asked), words(answered));
-        for step in turn.steps.iter().filter(|step| step.tool != "think") {
+        for step in turn.calls() {
             let _ = writeln!(out, "Called {} with {}", step.tool, step.args);
         }
         for tip in tips(turn) {
@@ -127,15 +127,18 @@ impl Insights {
         };
         let order = Wire(Order::new(post));
         let posted = threads(&self.0).ask(ASK_TIMEOUT * 4, |port| Message::Post(order, port)).await??;
-        let order = Wire(Order::new(posted.turn));
-        let turn = threads(&self.0).ask(super::agent::ANSWER_TIMEOUT, |port| Message::Await(order, port)).await??;
+        let awaited = |port| Message::Await(Wire(posted.turn), port);
+        let turn = threads(&self.0).ask(super::agent::ANSWER_TIMEOUT, awaited).await??;
         if turn.state != State::Completed {
             let why = turn.error.unwrap_or_else(|| "it was ended".into());
             return Err(Problem::new(poem::http::StatusCode::BAD_GATEWAY, "turn_failed", why));
         }
-        let (_, answer) = said_in(&self.0, posted.thread, posted.turn).await?;
-        let answer = answer.filter(|said| said.role == Role::Assistant).map(|said| said.content());
+        let answer = self.said(posted.turn).await?.answered.map(|said| said.content());
         Ok((answer.unwrap_or_default(), turn))
+    }
+
+    async fn said(&self, turn: Uuid) -> Reply<Exchange> {
+        Ok(threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Exchange(Wire(turn), port)).await??)
     }
 }
 

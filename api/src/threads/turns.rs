@@ -36,8 +36,7 @@ impl Turns {
     async fn tools(&self, _caller: Caller, id: Path<String>) -> Reply<Json<ToolList>> {
         let turn = turn(&self.0, &id.0).await?;
         let created_at = rfc3339(turn.started_ms.unwrap_or(turn.created_ms));
-        let calls = turn.steps.iter().filter(|step| step.tool != "think");
-        let tool_calls = calls.map(|step| ToolCall {
+        let tool_calls = turn.calls().map(|step| ToolCall {
             id: format!("{}/{}", turn.id, step.number),
             tool_name: step.tool.clone(),
             status: if step.state == skep_actors::agent::RunState::Completed { "success" } else { "error" }.into(),
@@ -196,9 +195,8 @@ pub struct TurnContext {
 
 impl From<Turn> for TurnContext {
     fn from(turn: Turn) -> TurnContext {
-        let calls = || turn.steps.iter().filter(|step| step.tool != "think");
-        let failed = calls().filter(|step| step.state != skep_actors::agent::RunState::Completed).count();
-        let thoughts = turn.steps.iter().filter(|step| step.tool == "think").count() as u64;
+        let (calls, failed) = (turn.calls().count(), turn.failed_calls());
+        let thoughts = (turn.steps.len() - calls) as u64;
         let (system, history, depth) = turn.context.map_or((0, 0, 0), |context| {
             // Of the first of its prompts, which is about as large as the others.
             let tokens = turn.prompt / thoughts.max(1);
@@ -212,7 +210,7 @@ impl From<Turn> for TurnContext {
             memory_tokens: 0,
             history_tokens: history,
             history_depth: depth,
-            complexity_level: match calls().count() {
+            complexity_level: match calls {
                 0 => "simple",
                 1..=4 => "moderate",
                 _ => "complex",
@@ -220,7 +218,7 @@ impl From<Turn> for TurnContext {
             .into(),
             tokens_in: turn.prompt,
             tokens_out: turn.completion,
-            tool_call_count: calls().count(),
+            tool_call_count: calls,
             tool_failure_count: failed,
             model: turn.model,
         }
@@ -331,8 +329,7 @@ pub(crate) fn tips(turn: &Turn) -> Vec<Tip> {
             tip("info", "prompt", "long_instructions", message, "shorten its agent's instructions");
         }
     }
-    let failed = turn.steps.iter().filter(|s| s.tool != "think" && s.state != skep_actors::agent::RunState::Completed);
-    let failed = failed.count();
+    let failed = turn.failed_calls();
     if failed > 0 {
         let message = format!("{failed} of its calls of tools failed");
         tip("warning", "tools", "tools_failed", message, "look at their results: `/api/audit/tools` has them");

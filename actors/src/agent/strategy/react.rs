@@ -113,12 +113,12 @@ impl React {
             goal.push_str("\n\n");
             goal.push_str(&quoted(name, &bounded(text, self.room.bytes / 3 / self.documents.len())));
         }
-        let asked = goal.len() - self.frame.goal.len();
         let mut turns = self.frame.opening(&system, goal, &self.room);
         // The oldest exchanges fall out when the context is full; the goal and the newest stay.
         let size = |(said, seen): &(String, Turn)| said.len() + seen.content.len();
-        let before: usize = turns[1..turns.len() - 1].iter().map(|said| said.content.len()).sum();
-        let mut room = self.room.bytes.saturating_sub(system.len() + asked + before);
+        // The goal itself is not part of the room.
+        let fixed: usize = turns.iter().map(|said| said.content.len()).sum();
+        let mut room = self.room.bytes.saturating_sub(fixed - self.frame.goal.len());
         let fits = self.exchanges.iter().rev().take_while(|exchange| {
             let fit = size(exchange) <= room;
             room = room.saturating_sub(size(exchange));

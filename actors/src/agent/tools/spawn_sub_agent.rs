@@ -39,8 +39,8 @@ pub(in crate::agent) fn errand(args: &Value, allowed: &[String]) -> Result<Erran
         }
         Some(_) => return Err("\"tools\" is a list of names".into()),
     };
-    if let Some(tool) = tools.iter().find(|tool| !allowed.contains(tool)) {
-        return Err(AgentError::Rights(crate::agent::data::bounded(tool, 64)).to_string());
+    if let Some(tool) = beyond(args, allowed) {
+        return Err(AgentError::Rights(crate::agent::data::bounded(&tool, 64)).to_string());
     }
     // Without tools there is nothing to take turns with.
     let strategy = if tools.is_empty() { Strategy::Answer } else { Strategy::React };
