@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
         ..Goal::default()
     };
     let agents = alder.directory().here::<agent::Message>(agent::NAME);
-    let run = agents.ask(PATIENCE, |to| agent::Message::Start(Wire(goal), to)).await??;
+    let run = agents.ask(PATIENCE, |to| agent::Message::Give(Wire(goal), to)).await??;
 
     // Every step of the run and of its sub-agents comes as a frame on a stream of its own.
     let expected = alder.directory().expect(alder.id(), alder.context().env.ticket())?;

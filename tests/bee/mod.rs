@@ -84,6 +84,15 @@ impl Hive {
         bee
     }
 
+    /// Three nodes that know each other: alder, birch, cedar.
+    pub async fn three(&self) -> Vec<Bee> {
+        let first = self.start("alder").await;
+        let second = self.join("birch", &first).await;
+        let third = self.join("cedar", &first).await;
+        second.until("all are online", "/api/nodes", |nodes| status(nodes, third.id()) == Some("online")).await;
+        vec![first, second, third]
+    }
+
     /// Starts a node with more arguments and environment.
     pub async fn start_with(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Bee {
         self.try_start(name, args, env).await.unwrap_or_else(|e| panic!("{name} did not start: {e}"))

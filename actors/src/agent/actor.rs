@@ -4,9 +4,10 @@
 //! Starting a run is for any member of the swarm, as running a command is.
 
 use super::{
-    AgentError, Goal, Message, NAME, Run, RunState, Strategy,
+    AgentError, Goal, Message, NAME, Run, RunState,
     children::RESTARTED,
-    documents::{self, DOCUMENTS_BYTES_MAX, Document},
+    documents::{DOCUMENTS_BYTES_MAX, Document},
+    given,
     life::DEPTH_MAX,
     messages::Spawned,
     records, run, tools,
@@ -15,16 +16,16 @@ use crate::{
     Context,
     budget::{self, BudgetError, Limit},
     defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
-    node::{NodeError, lookup},
     questions::Questions,
+    thread,
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent};
 use serde::{Serialize, de::DeserializeOwned};
-use skep_runtime::{Error, NodeId, Tasks, Ticket, Wire, defaults::ASK_TIMEOUT, member::State as Standing};
+use skep_runtime::{Error, NodeId, Tasks, Ticket, Wire, defaults::ASK_TIMEOUT};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 use uuid::Uuid;
@@ -38,7 +39,7 @@ const TREE_RUNS_MAX: usize = 64;
 /// Bytes of a goal's words.
 const GOAL_BYTES_MAX: usize = 32 << 10;
 /// Documents of a goal.
-const DOCUMENTS_MAX: usize = 1024;
+pub(super) const DOCUMENTS_MAX: usize = 1024;
 /// Bytes of all records in one answer: what fits one message.
 const LIST_BYTES_MAX: usize = 768 << 10;
 /// How long ending a run may take: the calls under way say what they cost, the budget is settled.
@@ -101,6 +102,10 @@ impl Actor for Agents {
     ) -> Result<(), ActorProcessingErr> {
         let context = state.context.clone();
         match message {
+            Message::Give(Wire(goal), reply) => {
+                let agents = me.get_cell();
+                state.questions.answer(reply, async move { given::give(&context, agents, goal).await });
+            }
             Message::Start(Wire(goal), reply) => {
                 let agents = me.get_cell();
                 state.questions.answer(reply, async move { start_run(&context, agents, goal).await });
@@ -174,10 +179,10 @@ impl State {
 }
 
 /// Starts a run here, or on the node that its goal names.
-async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Result<Run, AgentError> {
+pub(super) async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Result<Run, AgentError> {
     check(&goal)?;
     if let Some(text) = goal.node.take().filter(|_| goal.parent.is_none()) {
-        let node = named(context, &text)?;
+        let node = given::named(context, &text)?;
         if node != context.directory.id() {
             let there = context.directory.at::<Message>(node, NAME);
             return there.ask(ASK_TIMEOUT * 2, |reply| Message::Start(Wire(goal), reply)).await?;
@@ -199,7 +204,7 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
         // Its parent has nothing left to give.
         return Err(BudgetError::Exhausted { wanted: 1, remaining: 0, max: 0 }.into());
     }
-    let documents = gather(context, &mut goal).await?;
+    let documents = given::gather(context, &mut goal).await?;
     let folder = prepare(context, id, &goal, &documents).await?;
     let thread = goal.thread(id);
     if goal.budget == 0 {
@@ -228,7 +233,8 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
     Ok(run)
 }
 
-fn check(goal: &Goal) -> Result<(), AgentError> {
+/// Whether a goal may be worked on.
+pub(super) fn check(goal: &Goal) -> Result<(), AgentError> {
     let invalid = |field: &str, reason: String| Err(AgentError::Invalid { field: field.into(), reason });
     if goal.goal.trim().is_empty() || goal.goal.len() > GOAL_BYTES_MAX {
         return invalid("goal", format!("it has 1 to {GOAL_BYTES_MAX} bytes"));
@@ -253,32 +259,10 @@ fn check(goal: &Goal) -> Result<(), AgentError> {
     if goal.parent.is_some() && goal.folder.is_some() {
         return Err(AgentError::Rights("a folder".into()));
     }
-    if goal.seat.is_some() && (goal.parent.is_some() || goal.strategy == Strategy::MapReduce) {
-        return invalid("seat", "a turn of a thread has no parent and no parts".into());
+    if goal.seat.is_some() && goal.parent.is_some() {
+        return invalid("seat", "a turn of a thread has no parent".into());
     }
     Ok(())
-}
-
-fn named(context: &Context, text: &str) -> Result<NodeId, AgentError> {
-    let said = super::data::bounded(text, 64);
-    match lookup::find(&context.members.now(), text) {
-        Ok(member) if member.state == Standing::Up => Ok(member.id),
-        Err(NodeError::Ambiguous(_)) => Err(AgentError::Ambiguous(said)),
-        _ => Err(AgentError::NoSuchNode(said)),
-    }
-}
-
-/// The goal's documents, its folder's included. In the goal only their names remain.
-async fn gather(context: &Context, goal: &mut Goal) -> Result<Vec<Document>, AgentError> {
-    let mut all = std::mem::take(&mut goal.documents);
-    if let Some(folder) = goal.folder.clone() {
-        let read = context.tasks.compute(move || documents::of_folder(Path::new(&folder))).await;
-        let invalid = |reason| AgentError::Invalid { field: "folder".into(), reason };
-        all.extend(read.map_err(|e| invalid(e.to_string()))?.map_err(invalid)?);
-    }
-    goal.documents =
-        all.iter().take(DOCUMENTS_MAX).map(|(name, _)| (super::data::bounded(name, 200), String::new())).collect();
-    Ok(all)
 }
 
 /// The folder that the run's tools may read: the goal's, or one of its own with its documents in it. Made only for
@@ -321,7 +305,14 @@ fn file_name(name: &str) -> String {
 async fn open_budget(context: &Context, goal: &Goal, thread: Uuid) -> Result<(), AgentError> {
     let budget = context.directory.here::<budget::Message>(budget::NAME);
     if goal.parent.is_some() || goal.seat.is_some() {
-        let adopt = Wire((thread, goal.budget_owner(context.directory.id())));
+        // It may have changed hands since the goal was made.
+        let threads = context.directory.here::<thread::Message>(thread::NAME);
+        let known = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Get(Wire(thread), reply)).await;
+        let owner = match known {
+            Ok(Ok(known)) => known.owner,
+            _ => goal.budget_owner(context.directory.id()),
+        };
+        let adopt = Wire((thread, owner));
         return Ok(budget.ask(ASK_TIMEOUT, |reply| budget::Message::Adopt(adopt, reply)).await?);
     }
     let open = Wire((thread, Limit { tokens: goal.budget, cost: goal.budget_cost }));
@@ -359,8 +350,17 @@ where
     context.members.others_up().into_iter().map(ask).collect()
 }
 
+/// How a run stands, or the goal that it was the first attempt at.
+pub(super) async fn find(context: &Context, id: Uuid) -> Result<Run, AgentError> {
+    match known(context, id).await {
+        Ok(run) if run.given() == id && run.was_interrupted() => Ok(given::now(context, id).await.unwrap_or(run)),
+        Err(AgentError::NoSuchRun(_)) => given::now(context, id).await,
+        found => found,
+    }
+}
+
 /// The record of a run, wherever it is.
-async fn find(context: &Context, id: Uuid) -> Result<Run, AgentError> {
+pub(super) async fn known(context: &Context, id: Uuid) -> Result<Run, AgentError> {
     if let Some(run) = read(context, id)? {
         return Ok(run);
     }
@@ -379,6 +379,11 @@ async fn list(context: &Context, count: u32) -> Vec<Run> {
     runs.extend(
         answers.filter_map(|answer| std::future::ready(answer.ok())).collect::<Vec<_>>().await.into_iter().flatten(),
     );
+    // Of several attempts at one goal the last one counts.
+    runs.sort_by_key(|run| (std::cmp::Reverse(run.created_ms), run.id));
+    let mut goals = BTreeSet::new();
+    runs.retain(|run| goals.insert(run.given()));
+    runs.extend(given::newest(context, count, &goals).await);
     runs.sort_by_key(|run| (std::cmp::Reverse(run.created_ms), run.id));
     runs.truncate(count as usize);
     runs
@@ -392,11 +397,22 @@ async fn cancel(context: &Context, id: Uuid) -> Result<Run, AgentError> {
         answer => return answer?,
     }
     let run = find(context, id).await?;
-    if run.node == context.directory.id() || run.state.ended() {
+    if run.state.ended() {
+        return Ok(run);
+    }
+    let up = context.members.up().iter().any(|member| member.id == run.node);
+    if run.state == RunState::Pending || !up {
+        // A goal that waits for a place, or for its node to be missed.
+        let threads = context.directory.here::<thread::Message>(thread::NAME);
+        let order = Wire(thread::Order::new(run.thread));
+        threads.ask(CANCEL_TIMEOUT, |reply| thread::Message::Kill(order, reply)).await??;
+        return find(context, id).await;
+    }
+    if run.node == context.directory.id() && run.id == id {
         return Ok(run);
     }
     let there = context.directory.at::<Message>(run.node, NAME);
-    there.ask(CANCEL_TIMEOUT, |reply| Message::Cancel(Wire(id), reply)).await?
+    there.ask(CANCEL_TIMEOUT, |reply| Message::Cancel(Wire(run.id), reply)).await?
 }
 
 /// Starts a sub-agent of a run, wherever that lives.
@@ -413,11 +429,14 @@ async fn spawn(context: &Context, id: Uuid, args: String) -> Result<Spawned, Age
         answer => return answer?,
     }
     let run = find(context, id).await?;
-    if run.node == context.directory.id() || run.state.ended() {
+    if (run.node == context.directory.id() && run.id == id) || run.state.ended() {
         return Err(AgentError::Limit("the run has ended".into()));
     }
+    if run.state == RunState::Pending {
+        return Err(AgentError::Limit("the run has not begun: try again in a moment".into()));
+    }
     let there = context.directory.at::<Message>(run.node, NAME);
-    there.ask(ASK_TIMEOUT, |reply| Message::Spawn(Wire((id, args)), reply)).await?
+    there.ask(ASK_TIMEOUT, |reply| Message::Spawn(Wire((run.id, args)), reply)).await?
 }
 
 async fn follow(context: &Context, id: Uuid, node: NodeId, ticket: Ticket) -> Result<(), AgentError> {
@@ -426,24 +445,7 @@ async fn follow(context: &Context, id: Uuid, node: NodeId, ticket: Ticket) -> Re
         Err(Error::NoSuchActor(_) | Error::NoReply) => {}
         answer => return answer?,
     }
-    let run = find(context, id).await?;
-    let me = context.directory.id();
-    if run.node == me {
-        return run::replay(context, node, ticket, run).await;
-    }
-    // The stream was promised to this node's side: what comes from there is passed on.
-    let expected = context.directory.expect(run.node, context.env.ticket())?;
-    let asked = Wire((id, me, expected.ticket()));
-    let there = context.directory.at::<Message>(run.node, NAME);
-    there.ask(ASK_TIMEOUT * 2, |reply| Message::Follow(asked, reply)).await??;
-    let mut from = expected.opened().await?;
-    let mut to = context.directory.open(node, ticket).await?;
-    context.tasks.spawn(async move {
-        let passed = tokio::io::copy(&mut from.reader, &mut to.writer).await;
-        tracing::debug!(ok = passed.is_ok(), "a run that lives elsewhere is no longer followed");
-        let _ = tokio::io::AsyncWriteExt::shutdown(&mut to.writer).await;
-    });
-    Ok(())
+    given::follow(context, id, node, ticket).await
 }
 
 /// Hands a sub-agent's record to its parent. One whose parent is no longer at work is ended.

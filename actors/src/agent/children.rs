@@ -130,6 +130,18 @@ impl Children {
         starts
     }
 
+    /// An errand that waits.
+    pub(super) fn waiting(&self, number: usize) -> Option<&Errand> {
+        self.slots.get(number).filter(|slot| slot.stand == Stand::Waiting).map(|slot| &slot.errand)
+    }
+
+    /// What came of an errand that waits is known.
+    pub(super) fn settle(&mut self, number: usize) {
+        if let Some(slot) = self.slots.get_mut(number) {
+            slot.stand = Stand::Ended;
+        }
+    }
+
     /// Where the sub-agent of an errand is, if it is out.
     pub(super) fn place_of(&self, number: usize) -> Option<(Uuid, NodeId)> {
         match self.slots.get(number)?.stand {

@@ -350,7 +350,8 @@ impl Life {
                         return self.fail(Failure::new(too_deep()), None, world, actions);
                     }
                     Move::Send(errands) => {
-                        self.children.send(errands);
+                        let numbers = self.children.send(errands);
+                        events.extend(self.replay_sent(numbers));
                     }
                     Move::Recall(failure) => {
                         let outcome = Outcome { output: None, failure: Some(failure) };
@@ -392,6 +393,29 @@ impl Life {
             *own = Step { number, tokens: 0, ..step };
         }
         result
+    }
+
+    /// Takes what sub-agents of an earlier attempt came to for the errands from this number on. What they had not come to the
+    /// end of is sent anew.
+    fn replay_sent(&mut self, first: usize) -> Vec<strategy::Event> {
+        let mut told = Vec::new();
+        let last = self.done.iter().map(|step| step.number).max().unwrap_or_default();
+        self.last_step = self.last_step.max(last);
+        for number in first.. {
+            let Some(errand) = self.children.waiting(number) else { break };
+            let (purpose, about) = (errand.purpose, about(errand));
+            let is_its = |step: &Step| step.tool == purpose && is_about(step, &about);
+            let whole = |step: &&Step| step.state == RunState::Completed && step.result.as_ref().is_some_and(is_whole);
+            let Some(step) = self.done.iter().filter(|step| is_its(step)).find(whole).cloned() else { continue };
+            self.children.settle(number);
+            let outcome = Outcome { output: step.result.clone(), failure: None };
+            self.run.steps.push(Step { tokens: 0, ..step });
+            told.push(strategy::Event::Returned(number, outcome));
+        }
+        // What came after them comes again only if all of them are there.
+        self.done.retain(|step| step.tool != "map");
+        self.changed = true;
+        told
     }
 
     /// A tool call that the model wants: done, or refused as what the tool said.
@@ -440,11 +464,9 @@ impl Life {
             return;
         }
         for Start { id, node, errand, .. } in self.children.due(world) {
-            let args = serde_json::json!({
-                "goal": bounded(&errand.goal, STEP_BYTES_MAX / 4),
-                "node": node.to_string(),
-                "documents": errand.documents.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
-            });
+            let mut args = about(&errand);
+            args["goal"] = bounded(&errand.goal, STEP_BYTES_MAX / 4).into();
+            args["node"] = node.to_string().into();
             let step = self.open_step(errand.purpose, &args, world);
             self.child_steps.insert(id, step);
             self.run.children.push((id, node));
@@ -559,6 +581,24 @@ fn snapshot(prompt: &Prompt) -> Snapshot {
     let history = prompt.turns.get(1..prompt.turns.len().saturating_sub(1)).unwrap_or_default();
     let system = prompt.turns.first().map_or(0, bytes);
     Snapshot { system, history: sum(history), depth: history.len() as u32, whole: sum(&prompt.turns) }
+}
+
+/// What tells an errand from others of its kind.
+fn about(errand: &Errand) -> Value {
+    let names: Vec<&str> = errand.documents.iter().map(|(name, _)| name.as_str()).collect();
+    let bytes: usize = errand.documents.iter().map(|(_, text)| text.len()).sum();
+    serde_json::json!({ "documents": names, "bytes": bytes })
+}
+
+fn is_about(step: &Step, about: &Value) -> bool {
+    // What was cut is no JSON any more.
+    let args: Value = serde_json::from_str(&step.args).unwrap_or_default();
+    ["documents", "bytes"].iter().all(|field| args.get(field) == about.get(field))
+}
+
+/// Whether a result is as it was, and not cut for the record.
+fn is_whole(result: &String) -> bool {
+    result.len() <= STEP_BYTES_MAX
 }
 
 fn too_deep() -> String {

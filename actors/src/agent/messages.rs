@@ -3,7 +3,9 @@
 use super::Warrant;
 use crate::{
     budget::{BudgetError, Warning},
+    digest::Digest,
     pipeline::Turn,
+    thread::ThreadError,
 };
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
@@ -15,7 +17,12 @@ use uuid::Uuid;
 #[derive(RactorClusterMessage)]
 #[expect(clippy::large_enum_variant, reason = "a message moves once, into a mailbox that boxes it")]
 pub enum Message {
-    /// Work on a goal. Answered when its record is on disk and its budget is open.
+    /// Work on a goal that a person or a client gives, here or on the node that it names, and go on with it on another when that
+    /// one dies. Answered when it is on record here and on another member, if one answers. What is asked about it is asked
+    /// by the id of the run that it is answered with, whichever run works on it later ([`Run::given`]).
+    #[rpc]
+    Give(Wire<Goal>, RpcReplyPort<Wire<Result<Run, AgentError>>>),
+    /// Between nodes: work on a goal on the node that is asked. Answered when its record is on disk and its budget is open.
     #[rpc]
     Start(Wire<Goal>, RpcReplyPort<Wire<Result<Run, AgentError>>>),
     /// One run, wherever it lives.
@@ -71,6 +78,8 @@ pub struct Goal {
     pub parent: Option<Parent>,
     /// Documents for `map_reduce`: name and text. 4 MiB in all; larger goes by `folder`.
     pub documents: Vec<(String, String)>,
+    /// The same, as one of the swarm's files.
+    pub kept: Option<Digest>,
     /// A folder on the node that it starts on, whose text files are its documents.
     pub folder: Option<String>,
     /// What gives a sub-agent its rights; empty for a goal that a person or a client gave.
@@ -93,7 +102,7 @@ pub struct Seat {
     pub thread: Uuid,
     /// The node that keeps the thread and its budget, and is told how the run goes.
     pub owner: NodeId,
-    /// The agent's name.
+    /// The agent's name; empty for a goal that is no agent's.
     pub agent: String,
     /// What the agent is told about itself: the head of its system prompt.
     pub instructions: String,
@@ -232,6 +241,12 @@ pub struct Run {
 }
 
 impl Run {
+    /// The goal that it is an attempt at, by the id that whoever gave it was told: that of the first attempt.
+    pub fn given(&self) -> Uuid {
+        let goal = self.goal.seat.as_ref().filter(|seat| seat.agent.is_empty());
+        goal.map_or(self.id, |seat| seat.turn)
+    }
+
     /// Whether it ended because its node did: another attempt may do better.
     pub fn was_interrupted(&self) -> bool {
         self.error.as_deref() == Some(super::children::RESTARTED)
@@ -321,6 +336,19 @@ pub enum Event {
     End,
 }
 
+impl From<ThreadError> for AgentError {
+    fn from(error: ThreadError) -> AgentError {
+        match error {
+            ThreadError::Budget(error) => error.into(),
+            ThreadError::Link(error) => error.into(),
+            ThreadError::Full(why) => AgentError::Limit(why),
+            ThreadError::NoSuchTurn(id) => AgentError::NoSuchRun(id),
+            ThreadError::Invalid { field, reason } => AgentError::Invalid { field, reason },
+            other => AgentError::Store(other.to_string()),
+        }
+    }
+}
+
 /// Why an agent could not be started or found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
@@ -340,7 +368,7 @@ pub enum AgentError {
         reason: String,
     },
     /// The tree of sub-agents is as deep, or as large, as it may be.
-    #[error("no more sub-agents: {0}")]
+    #[error("no more agents: {0}")]
     Limit(String),
     /// What a sub-agent shows for its rights doesn't hold.
     #[error("a sub-agent's warrant is refused: {0}")]

@@ -21,6 +21,7 @@ mod children;
 mod data;
 mod documents;
 mod family;
+mod given;
 #[cfg(test)]
 mod judged;
 mod life;
@@ -40,6 +41,7 @@ mod warrant;
 
 pub use actor::{LIVE_MAX, start};
 pub(crate) use data::bounded;
+pub(crate) use given::needed;
 pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Snapshot, Spawned, Step, Strategy};
 pub use warrant::{Grant, Rights, Warrant};
 

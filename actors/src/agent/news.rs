@@ -14,8 +14,8 @@ pub(super) fn told(run: &Run) -> Agent {
         RunState::Lost => "lost",
     };
     Agent {
-        id: run.id,
-        agent_id: run.id.to_string().into(),
+        id: run.given(),
+        agent_id: run.given().to_string().into(),
         thread_id: run.thread.to_string().into(),
         parent_id: run.goal.parent.map(|parent| parent.run),
         goal: run.goal.goal.as_str().into(),

@@ -134,8 +134,9 @@ impl Actor for Agent {
         (context, brief): (Context, Brief),
     ) -> Result<State, ActorProcessingErr> {
         let Brief { run, history, documents, folder } = brief;
-        // Agents that are defined are metered by their names, others by their runs.
-        let agent = run.goal.seat.as_ref().map_or_else(|| run.id.to_string(), |seat| seat.agent.clone());
+        // Agents that are defined are metered by their names, others by the goals that they were given.
+        let agent = run.goal.seat.as_ref().map(|seat| seat.agent.clone()).filter(|name| !name.is_empty());
+        let agent = agent.unwrap_or_else(|| run.given().to_string());
         let tasks = context.env.tasks();
         let thinking = Thinking::new(context.clone(), run.goal.model.clone(), run.thread, agent);
         let sample = documents.first().map(|(_, text)| text.clone()).unwrap_or_default();
@@ -551,22 +552,14 @@ async fn follow(
     }
 }
 
-/// Writes what there is of a run that is not at work.
-pub(super) async fn replay(context: &Context, node: NodeId, ticket: Ticket, run: Run) -> Result<(), AgentError> {
-    let mut stream = context.directory.open(node, ticket).await?;
-    let budget = budget_events(context, run.thread, &mut None).await;
-    let events = std::iter::once(messages::Event::Run(Box::new(run))).chain(budget).chain([messages::Event::End]);
-    let events: Vec<messages::Event> = events.collect();
-    let context = context.clone();
-    context.tasks.spawn(async move {
-        for event in events {
-            if write(&mut stream, &event).await.is_err() {
-                return;
-            }
-        }
-        let _ = stream.writer.shutdown().await;
-    });
-    Ok(())
+/// What there is to tell of a run that is not at work.
+pub(super) async fn last_words(
+    context: &Context,
+    run: Run,
+    warned: &mut Option<budget::Severity>,
+) -> Vec<messages::Event> {
+    let budget = budget_events(context, run.thread, warned).await;
+    std::iter::once(messages::Event::Run(Box::new(run))).chain(budget).chain([messages::Event::End]).collect()
 }
 
 /// Where the thread's budget stands, and the thresholds that it has passed since it was last looked at.
@@ -580,7 +573,7 @@ async fn budget_events(context: &Context, thread: Uuid, warned: &mut Option<budg
     std::iter::once(stands).chain(warnings).collect()
 }
 
-async fn write(stream: &mut Stream, event: &messages::Event) -> Result<(), Error> {
+pub(super) async fn write(stream: &mut Stream, event: &messages::Event) -> Result<(), Error> {
     timeout(FOLLOWER_TIMEOUT, frames::write(&mut stream.writer, event)).await.unwrap_or(Err(Error::Timeout))
 }
 

@@ -3,7 +3,7 @@
 
 use super::{AgentError, Event, Goal, Message, NAME, Run, Strategy, actor, run};
 use crate::{
-    Context, approval, audit,
+    Context, approval, audit, blob,
     budget::{self, BudgetError},
     model::{
         self, ModelError,
@@ -61,6 +61,7 @@ impl Stage {
     /// Starts node `i`'s actors.
     pub(crate) async fn start(&self, i: usize) {
         let (context, root) = (self.swarm.context(i), self.swarm.root(i));
+        blob::start(context, root.clone()).await.unwrap();
         audit::start(context, root.clone()).await.unwrap();
         approval::start(context, root.clone()).await.unwrap();
         budget::start(context, root.clone()).await.unwrap();

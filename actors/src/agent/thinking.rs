@@ -46,6 +46,8 @@ const TRIES_MAX: u32 = 3;
 /// How often a busy model is asked again, and the first pause; it doubles: about two minutes in all.
 const BUSY_TRIES_MAX: u32 = 7;
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
+/// How long a thread's keeper may be away before its work is given up: it has to be missed, and another to take over.
+const KEEPER_PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of an answer: more than the most tokens make.
 const TEXT_BYTES_MAX: usize = 256 << 10;
 /// Tokens of the most that an answer may have, if the context has room for it.
@@ -184,7 +186,7 @@ impl Thinking {
             return Err(Attempt::budget(&error));
         }
         // Not given up half-way: whoever stops waiting for a reservation doesn't learn its id, and can't release it.
-        let reservation = self.reserve(Call::new(&served.model, count, max_tokens)).await?;
+        let reservation = self.reserve(Call::new(&served.model, count, max_tokens), stop).await?;
         if stop.is_cancelled() {
             self.release(reservation).await;
             return Err(Attempt::ended());
@@ -310,11 +312,25 @@ impl Thinking {
         self.context.directory.here(budget::NAME)
     }
 
-    async fn reserve(&self, call: Call) -> Result<Reservation, Attempt> {
-        let wanted = Wire((self.thread, call));
-        // The owner may be asked several times behind this.
-        let reserved = self.budget().ask(ASK_TIMEOUT * 4, |reply| budget::Message::Reserve(wanted, reply)).await;
-        reserved.map_err(|e| Attempt::free(e, false))?.map_err(|e| Attempt::budget(&e))
+    /// Waits while the budget's keeper is away: another one is found when it is missed.
+    async fn reserve(&self, call: Call, stop: &CancellationToken) -> Result<Reservation, Attempt> {
+        let patience = Instant::now() + KEEPER_PATIENCE;
+        loop {
+            let wanted = Wire((self.thread, call.clone()));
+            // The owner may be asked several times behind this.
+            let reserved = self.budget().ask(ASK_TIMEOUT * 4, |reply| budget::Message::Reserve(wanted, reply)).await;
+            let error = match reserved.map_err(|e| Attempt::free(e, false))? {
+                Ok(reservation) => return Ok(reservation),
+                Err(error) => error,
+            };
+            if !error.is_passing() || Instant::now() >= patience {
+                return Err(Attempt::budget(&error));
+            }
+            tokio::select! {
+                () = sleep(BUSY_PAUSE) => {}
+                () = stop.cancelled() => return Err(Attempt::ended()),
+            }
+        }
     }
 
     async fn settle(&self, reservation: Reservation, (prompt, completion): (u64, u64), model: &str, latency_ms: u64) {

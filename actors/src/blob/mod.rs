@@ -21,20 +21,21 @@ pub use actor::start;
 pub use messages::{Blob, BlobError, Held, Message};
 pub use shelf::Blobs;
 
-use crate::{cron, digest::Digest, ledger::Ledger, scheduler};
+use crate::{agent, cron, digest::Digest, ledger::Ledger, scheduler};
 use skep_runtime::store;
 use std::collections::BTreeSet;
 
 /// The published name of a node's BlobsActor.
 pub const NAME: &str = "blobs";
 
-/// Files that commands which have not ended need, and those that jobs give to theirs, as far as this node knows. Reads all
-/// of their records.
+/// Files that commands and goals need which have not ended, and those that jobs give to theirs, as far as this node knows.
+/// Reads all of their records.
 ///
 /// # Errors
 /// They can't be read: then nothing is known to be idle.
 pub fn needed(ledger: &Ledger) -> Result<BTreeSet<Digest>, store::Error> {
     let mut needed = scheduler::files::needed(ledger)?;
     needed.extend(cron::needed(ledger)?);
+    needed.extend(agent::needed(ledger)?);
     Ok(needed)
 }

@@ -76,6 +76,30 @@ impl Blobs {
         part.finish(context, None).await
     }
 
+    /// These bytes.
+    pub(crate) async fn keep_bytes(&self, context: &Context, bytes: Vec<u8>) -> Result<Blob, BlobError> {
+        let part = self.part(context).await?;
+        part.claim(context, bytes.len() as u64).await?;
+        part.append(context, bytes).await?;
+        part.finish(context, None).await
+    }
+
+    /// All of one, from wherever it is, if it has no more bytes than that.
+    pub(crate) async fn bytes(&self, context: &Context, digest: Digest, max: usize) -> Result<Vec<u8>, BlobError> {
+        if self.fetch(context, digest).await?.bytes > max as u64 {
+            return Err(BlobError::TooLarge(max as u64));
+        }
+        let blobs = self.clone();
+        let read = compute(context, move || {
+            let (file, length) = blobs.open(digest)?;
+            let mut bytes = Vec::with_capacity(length.min(max as u64) as usize);
+            file.take(max as u64).read_to_end(&mut bytes).map_err(|e| disk(&e))?;
+            let whole = Digest(Sha256::digest(&bytes).into()) == digest;
+            if whole { Ok(bytes) } else { Err(BlobError::Differs(digest)) }
+        });
+        read.await
+    }
+
     /// What lies in a file of this node. Nobody may write it any more.
     pub(crate) async fn take(&self, context: &Context, mut file: File) -> Result<Blob, BlobError> {
         let part = self.part(context).await?;

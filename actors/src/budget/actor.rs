@@ -7,7 +7,8 @@
 use super::{
     Local, Message, NAME, Reservation,
     amount::{Amount, TOKENS_MAX},
-    borrow::{Borrowing, Want},
+    borrow::{Borrowing, ROUNDS_MAX, Want},
+    charge::{Charging, Waiting},
     held::{Fit, Held},
     messages::{Budget, BudgetError, Call, Estate, Lease, LeaseReport, Limit, Served, Spent, Sum},
     meter::{Count, Meter, Row},
@@ -29,8 +30,9 @@ use std::{
 use tokio::{sync::mpsc, time::sleep};
 use uuid::Uuid;
 
-/// Accounts of this node: ten thousand threads and room. With more, the oldest that nothing is set aside of is forgotten.
-const ACCOUNTS_MAX: usize = 16_384;
+/// Accounts of this node: all threads that a swarm keeps, and room for others. With more, the oldest that nothing is set aside
+/// of is forgotten, those first whose work is over.
+const ACCOUNTS_MAX: usize = 32_768;
 /// After so long without a reservation a thread counts as quiet: its line is drawn in.
 const REST_PERIOD: Duration = Duration::from_secs(1);
 /// Readers of thresholds: parts of this node.
@@ -39,7 +41,7 @@ const WATCHERS_MAX: usize = 16;
 const WATCHED_MAX: usize = 1024;
 
 // Other names than those that records of tokens alone had: a record's layout is told by its table.
-pub(super) const ACCOUNTS: Table<[u8; 16], Account> = Table::new("budget_threads");
+pub(super) const ACCOUNTS: Table<[u8; 16], Account> = Table::new("budget_threads_2");
 pub(super) const METER: Table<Row, Count> = Table::new("budget_counts");
 
 /// What this node knows of one thread.
@@ -141,6 +143,7 @@ pub(super) struct State {
     pub(super) meter: Meter,
     pub(super) pen: Pen,
     pub(super) borrowing: Borrowing,
+    pub(super) charging: Charging,
     prices: Prices,
     /// Accounts whose line may have to be drawn in.
     restless: BTreeSet<Uuid>,
@@ -209,6 +212,7 @@ impl State {
             meter,
             pen: Pen::default(),
             borrowing: Borrowing::default(),
+            charging: Charging::default(),
             prices: Prices::default(),
             restless: BTreeSet::new(),
             resting: false,
@@ -267,7 +271,10 @@ impl State {
                     self.watchers.push(watcher);
                 }
             }
-            Message::Lease(Wire(lease), reply) => self.lease(lease, reply),
+            Message::Lease(Wire(lease), reply) => {
+                let lease = Lease { need: lease.need.bounded(), wish: lease.wish.bounded(), ..lease };
+                self.lease(me, lease, reply);
+            }
             Message::Report(Wire(report), reply) => self.report(report, reply),
             Message::Served(Wire(served)) => self.served(&served),
             Message::Flushed(Local(written)) => self.flushed(me, written),
@@ -281,15 +288,12 @@ impl State {
                 }
             }
             Message::Rest(Local(())) => self.rest(),
-            Message::Inherit(Wire(estate), reply) => self.inherit(&estate, reply),
-            Message::Yield(Wire(thread), reply) => {
-                if matches!(self.accounts.get(&thread), Some(Account::Owned(_))) {
-                    self.accounts.remove(&thread);
-                    // Unwritten, it is told again when its new owner is heard of after the next start.
-                    self.pen.account(thread);
-                }
+            Message::Keep(Wire(estate), reply) => self.keep(&estate, reply),
+            Message::Follow(Wire((thread, owner)), reply) => {
+                self.follow(thread, owner);
                 drop(reply.send(Wire(())));
             }
+            Message::Charged(Local((thread, noted))) => self.charged(me, thread, noted),
         }
     }
 
@@ -349,7 +353,7 @@ impl State {
         });
     }
 
-    fn inherit(&mut self, estate: &Estate, reply: RpcReplyPort<Wire<Result<Budget, BudgetError>>>) {
+    fn keep(&mut self, estate: &Estate, reply: RpcReplyPort<Wire<Result<Budget, BudgetError>>>) {
         let thread = estate.thread;
         if matches!(self.accounts.get(&thread), Some(Account::Owned(_))) {
             return drop(reply.send(Wire(self.look(thread))));
@@ -360,19 +364,39 @@ impl State {
         {
             return drop(reply.send(Wire(Err(full))));
         }
-        let account = Thread::inherited(estate, self.context.env.now_ms());
+        let before = match self.accounts.remove(&thread) {
+            Some(Account::Held(held)) => Some(held),
+            _ => None,
+        };
+        let account = Thread::kept(estate, before, self.context.env.now_ms());
         let budget = account.budget(thread, self.me());
         self.accounts.insert(thread, Account::Owned(account));
         self.pen.account(thread);
         self.pen.after(move |_, _, written| drop(reply.send(Wire(written.map(|()| budget)))));
     }
 
+    /// Another node keeps it from now on.
+    /// Another node keeps it from now on.
+    fn follow(&mut self, thread: Uuid, owner: NodeId) {
+        let held = match self.accounts.remove(&thread) {
+            Some(Account::Owned(owned)) => Held::after(owner, owned.into_past()),
+            Some(Account::Held(mut held)) => {
+                held.moved_to(owner);
+                held
+            }
+            None => return,
+        };
+        self.accounts.insert(thread, Account::Held(held));
+        // Unwritten, it is told again when its new owner is heard of after the next start.
+        self.pen.account(thread);
+    }
+
     fn forget_one(&mut self) -> Result<(), BudgetError> {
         let idle = self.accounts.iter().filter_map(|(id, account)| match account {
-            Account::Owned(thread) if thread.idle() => Some((thread.opened_ms(), *id)),
+            Account::Owned(thread) if thread.idle() => Some((!thread.ended(), thread.opened_ms(), *id)),
             _ => None,
         });
-        let (_, oldest) = idle.min().ok_or(BudgetError::TooMany(ACCOUNTS_MAX))?;
+        let (_, _, oldest) = idle.min().ok_or(BudgetError::TooMany(ACCOUNTS_MAX))?;
         self.accounts.remove(&oldest);
         self.pen.account(oldest);
         Ok(())
@@ -390,11 +414,21 @@ impl State {
         }
         let (amount, rate) = self.prices.estimate(call);
         let want = Want { id: self.context.env.id(), thread, hold: Hold { amount, rate }, rounds: 0, reply };
+        self.take_from(me, want);
+    }
+
+    /// Sets aside what is wanted, if there is enough of it here; else it is asked for.
+    pub(super) fn take_from(&mut self, me: &ActorRef<Message>, mut want: Want) {
+        let (thread, amount) = (want.thread, want.hold.amount);
         let fit = match self.accounts.get_mut(&thread) {
             None => Err(BudgetError::NoSuchThread(thread)),
-            Some(Account::Owned(owned)) => {
-                owned.reserve(thread, want.id, want.hold).map(|now| if now { Fit::Now } else { Fit::Written })
-            }
+            Some(Account::Owned(owned)) => match owned.reserve(thread, want.id, want.hold) {
+                Err(BudgetError::Charging(_)) if want.rounds < ROUNDS_MAX => {
+                    want.rounds += 1;
+                    return self.charge(me, thread, amount, Some(Waiting::Want(want)));
+                }
+                reserved => reserved.map(|now| if now { Fit::Now } else { Fit::Written }),
+            },
             Some(Account::Held(held)) if held.left() => Err(BudgetError::Ended(thread)),
             // Not past those who wait.
             Some(Account::Held(_)) if self.borrowing.waits(thread) => Ok(Fit::Short),
@@ -406,6 +440,7 @@ impl State {
             Ok(Fit::Short) => self.queue(me, want),
             Err(error) => want.refuse(error),
         }
+        self.charge_ahead(me, thread);
     }
 
     /// What was wanted is set aside, and a crash would charge it.
@@ -489,9 +524,13 @@ impl State {
     }
 
     fn adopt(&mut self, thread: Uuid, owner: NodeId) {
-        let new = || Account::Held(Held::new(owner));
-        if let Account::Held(held) = self.accounts.entry(thread).or_insert_with(new) {
-            held.join();
+        if owner != self.me() {
+            // What this node kept before it was away.
+            self.follow(thread, owner);
+        }
+        match self.accounts.entry(thread).or_insert_with(|| Account::Held(Held::new(owner))) {
+            Account::Owned(owned) => owned.join(),
+            Account::Held(held) => held.join(),
         }
     }
 
@@ -500,7 +539,10 @@ impl State {
             None => return drop(reply.send(Wire(Err(BudgetError::NoSuchThread(thread))))),
             Some(Account::Owned(owned)) if work == thread => owned.end(),
             // A part of the work that is done where the thread lives took no lease.
-            Some(Account::Owned(_)) => return drop(reply.send(Wire(Ok(())))),
+            Some(Account::Owned(owned)) => {
+                owned.done();
+                return drop(reply.send(Wire(Ok(()))));
+            }
             Some(Account::Held(held)) => held.done(),
         }
         self.touch(thread);
@@ -510,8 +552,12 @@ impl State {
         });
     }
 
-    fn lease(&mut self, lease: Lease, reply: RpcReplyPort<Wire<Result<Amount, BudgetError>>>) {
-        let lease = Lease { need: lease.need.bounded(), wish: lease.wish.bounded(), ..lease };
+    pub(super) fn lease(
+        &mut self,
+        me: &ActorRef<Message>,
+        lease: Lease,
+        reply: RpcReplyPort<Wire<Result<Amount, BudgetError>>>,
+    ) {
         let granted = match self.accounts.get_mut(&lease.thread) {
             Some(Account::Owned(owned)) => owned.lease(lease),
             _ => Err(BudgetError::NoSuchThread(lease.thread)),
@@ -519,7 +565,11 @@ impl State {
         match granted {
             Ok(total) => {
                 self.touch(lease.thread);
+                self.charge_ahead(me, lease.thread);
                 self.pen.after(move |_, _, written| drop(reply.send(Wire(written.map(|()| total)))));
+            }
+            Err(BudgetError::Charging(thread)) if !reply.is_closed() => {
+                self.charge(me, thread, lease.need, Some(Waiting::Lease(lease, reply)));
             }
             Err(error) => drop(reply.send(Wire(Err(error)))),
         }

@@ -23,7 +23,7 @@ use uuid::Uuid;
 const WAITING_MAX: usize = 4096;
 /// How often one reservation makes its owner be asked: each answer suffices for it, unless calls cost more than they
 /// had reserved meanwhile.
-const ROUNDS_MAX: u32 = 16;
+pub(super) const ROUNDS_MAX: u32 = 16;
 /// Reservations that one question asks for together.
 const TOGETHER_MAX: usize = 64;
 /// How often a request for a lease is sent before the owner counts as unreachable: a call may be lost.

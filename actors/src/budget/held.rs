@@ -7,6 +7,7 @@
 use super::{
     amount::{Amount, COST_MAX},
     messages::{Budget, BudgetError, Lease, LeaseReport},
+    past::Past,
     tally::{Hold, Tally},
 };
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub(super) struct Held {
     /// Runs on this node that work for it. They end with the process.
     #[serde(skip)]
     users: u32,
+    /// Calls that were under way when it was kept by another node, or by this one.
+    #[serde(skip)]
+    past: Past,
 }
 
 /// One lease.
@@ -80,7 +84,28 @@ pub(super) enum Fit {
 impl Held {
     /// A thread of `owner`, of which nothing is held yet.
     pub(super) fn new(owner: NodeId) -> Held {
-        Held { owner, lease: None, returning: Vec::new(), users: 0 }
+        Held { owner, lease: None, returning: Vec::new(), users: 0, past: Past::default() }
+    }
+
+    /// The same of a thread that this node kept until now.
+    pub(super) fn after(owner: NodeId, (users, past): (u32, Past)) -> Held {
+        Held { users, past, ..Held::new(owner) }
+    }
+
+    /// Another node keeps it from now on. That one takes all that was granted before for spent, and knows no lease of it.
+    pub(super) fn moved_to(&mut self, owner: NodeId) {
+        if self.owner != owner {
+            let before = std::mem::replace(self, Held::new(owner));
+            *self = Held::after(owner, before.into_past());
+        }
+    }
+
+    /// This node keeps it from now on: its runs here, and their calls that are under way.
+    pub(super) fn into_past(mut self) -> (u32, Past) {
+        if let Some(part) = self.lease.take() {
+            self.past.keep(part.tally);
+        }
+        (self.users, self.past)
     }
 
     /// Who keeps the truth.
@@ -173,7 +198,8 @@ impl Held {
 
     /// Replaces a reservation by what was spent; says what that cost.
     pub(super) fn settle(&mut self, id: Uuid, prompt: u64, completion: u64) -> Result<u64, BudgetError> {
-        self.lease.as_mut().ok_or(BudgetError::Unknown)?.tally.settle(id, prompt, completion)
+        let settled = self.lease.as_mut().and_then(|part| part.tally.settle(id, prompt, completion).ok());
+        settled.map_or_else(|| self.past.settle(id, prompt, completion), Ok)
     }
 
     /// What to tell the owner of the open lease, at leisure.
@@ -183,7 +209,8 @@ impl Held {
 
     /// Takes a reservation back.
     pub(super) fn release(&mut self, id: Uuid) -> Result<(), BudgetError> {
-        self.lease.as_mut().ok_or(BudgetError::Unknown)?.tally.release(id).map(drop)
+        let released = self.lease.as_mut().and_then(|part| part.tally.release(id).ok());
+        released.map_or_else(|| self.past.release(id), |_| Ok(()))
     }
 
     /// One run's work is over; with the last one the lease is closed. What was reserved and not settled by then

@@ -1,7 +1,7 @@
 //! What the ThreadBudgetActor can be told and asked.
 
 use super::{
-    amount::{Amount, money},
+    amount::{Amount, COST_MAX, money},
     local::Local,
     prices::Price,
     warning::{Severity, Warning},
@@ -80,12 +80,14 @@ pub enum Message {
     /// Repeatable: amounts are totals of the lease, not differences.
     #[rpc]
     Report(Wire<LeaseReport>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
-    /// This node keeps a thread's budget from now on, which another one kept that is gone. Answered when it is on disk.
+    /// This node keeps the budget of a thread that outlives its node, from now on. Answered when it is on disk.
     #[rpc]
-    Inherit(Wire<Estate>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
-    /// Another node keeps a thread's budget from now on: what is known of it here is forgotten.
+    Keep(Wire<Estate>, RpcReplyPort<Wire<Result<Budget, BudgetError>>>),
+    /// Another node keeps a thread's budget from now on: what is needed of it here is asked of that one.
     #[rpc]
-    Yield(Wire<Uuid>, RpcReplyPort<Wire<()>>),
+    Follow(Wire<(Uuid, NodeId)>, RpcReplyPort<Wire<()>>),
+    /// From this actor's own tasks: so much of this thread is on record, or why not.
+    Charged(Local<(Uuid, Result<Amount, String>)>),
     /// From this actor's own tasks: the write that was under way has ended.
     Flushed(Local<Result<(), BudgetError>>),
     /// From this actor's own tasks: the owner answered a request for a lease.
@@ -114,6 +116,19 @@ pub struct Limit {
     pub tokens: u64,
     /// Money, in millionths; `None` is as much as the tokens cost.
     pub cost: Option<u64>,
+}
+
+impl Limit {
+    /// The same, as what is counted. Without a limit of money it is as much as may be said.
+    pub(super) fn amount(self) -> Amount {
+        Amount::new(self.tokens, self.cost.unwrap_or(COST_MAX)).bounded()
+    }
+
+    /// What is put on record of a thread with this limit before anything of it is spent, and again when another node takes it
+    /// over that takes `spent` for spent.
+    pub fn charge(self, spent: Amount) -> Amount {
+        super::thread::next_charge(self.amount(), spent)
+    }
 }
 
 impl From<u64> for Limit {
@@ -283,7 +298,7 @@ pub struct Served {
     pub completion: u64,
 }
 
-/// A budget as its heir knows it: what was spent at least, and what may have been spent beyond that.
+/// A budget as its thread's record tells of it to whoever is to keep it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Estate {
     /// The thread.
@@ -294,8 +309,14 @@ pub struct Estate {
     pub prompt: u64,
     /// Tokens known to be spent on completions.
     pub completion: u64,
-    /// Work under way: its id, where it is done, and the tokens that it may spend beyond what is known. They count as spent.
-    pub out: Vec<(Uuid, NodeId, u64)>,
+    /// Money known to be spent, in millionths.
+    pub cost: u64,
+    /// What may have been spent by those who kept it before, known or not.
+    pub spent: Amount,
+    /// What may be spent in all before more has to be put on record.
+    pub charged: Amount,
+    /// The last threshold that the thread was told of.
+    pub warned: Option<Severity>,
 }
 
 /// How a lease stands.
@@ -382,6 +403,9 @@ pub enum BudgetError {
         /// The whole budget.
         max: u64,
     },
+    /// More of it has to be put on record first.
+    #[error("more of the budget of thread {0} is being put on record: try again in a moment")]
+    Charging(Uuid),
     /// A field is out of its bounds.
     #[error("{field}: {reason}")]
     Invalid {
@@ -412,6 +436,11 @@ pub enum BudgetError {
 }
 
 impl BudgetError {
+    /// Whether the budget's keeper is away, or is changing: it may be had in a while.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, BudgetError::OwnerUnreachable(_) | BudgetError::NoSuchThread(_) | BudgetError::Charging(_))
+    }
+
     /// Whether nothing but a larger budget would help.
     pub fn is_exhausted(&self) -> bool {
         matches!(self, BudgetError::Exhausted { .. } | BudgetError::ExhaustedCost { .. })

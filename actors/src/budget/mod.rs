@@ -6,6 +6,7 @@
 //!                                                      | no: a higher line -> disk -> reply
 //! another one does:    Reserve -> held.rs, tally.rs: in the lease? -> the same
 //!                                  | no: Lease -> owner: thread.rs -> disk -> Granted -> again
+//!                       more than is on record? -> charge.rs -> the thread's record -> again
 //! Settle -> thread.rs | held.rs, meter.rs -> disk, with all that came meanwhile -> reply -> owner: Report
 //! ```
 //!
@@ -20,6 +21,7 @@
 mod actor;
 pub mod amount;
 mod borrow;
+mod charge;
 #[cfg(test)]
 mod conservation;
 #[cfg(test)]
@@ -29,6 +31,7 @@ mod local;
 pub mod messages;
 mod meter;
 pub mod metered;
+mod past;
 mod pen;
 pub mod prices;
 mod purse;
@@ -41,7 +44,7 @@ mod warning;
 pub use actor::{start, watch};
 pub use amount::Amount;
 pub use local::Local;
-pub use messages::{Budget, BudgetError, Call, Limit, Message, Reservation, Spent, Usage};
+pub use messages::{Budget, BudgetError, Call, Estate, Limit, Message, Reservation, Spent, Usage};
 pub use metered::Metered;
 pub use prices::{Price, Rate};
 pub use purse::Purse;

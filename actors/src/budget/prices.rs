@@ -6,7 +6,7 @@ use super::{
     amount::{Amount, COST_MAX},
     messages::{BudgetError, Call},
 };
-use crate::ledger::Collection;
+use crate::ledger::{Collection, Ledger};
 use serde::{Deserialize, Serialize};
 
 /// Prices in the table: every model that a swarm could name, and a scan for each call is still short.
@@ -95,6 +95,12 @@ impl Prices {
         let cost = rate.map_or(0, |rate| rate.cost(call.prompt, call.completion));
         (Amount::new(call.prompt.saturating_add(call.completion), cost).bounded(), rate)
     }
+}
+
+/// What this model's tokens cost by the swarm's table. `None`: nobody gave it a price, or the table can't be read.
+pub(crate) fn rate(ledger: &Ledger, model: &str) -> Option<Rate> {
+    let table = ledger.get(PRICES, TABLE).ok()??;
+    Prices::new(table.value).ok()?.of(model)
 }
 
 #[cfg(test)]

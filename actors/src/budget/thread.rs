@@ -5,13 +5,20 @@
 //! lease   -> report ... report closed        calls made on others, by totals that may come twice or late
 //! ```
 //!
-//! Invariant: spent + reserved + leased <= max, in tokens and in money, unless a call made here cost more than was
-//! reserved for it, which is charged all the same. On disk: line + leased <= max (`tally` says what the line is). A holder
-//! is never believed to have spent more than it was granted. No clock, no randomness: ids are passed in.
+//! Invariant: spent + reserved + leased + lost <= charged <= limit, in tokens and in money, unless a call made here cost
+//! more than was reserved for it, which is charged all the same. On disk: line + leased + lost <= charged (`tally` says what
+//! the line is). A holder is never believed to have spent more than it was granted. No clock, no randomness: ids are passed
+//! in.
+//!
+//! A thread that outlives its node (decision 0012) is used up to what is *charged*: so much is on record with others, and
+//! whoever keeps the budget next takes it for spent, as far as nobody knows better: that part is *lost*. Of other threads all
+//! is charged from the beginning.
 
 use super::{
     amount::{Amount, COST_MAX},
+    held::Held,
     messages::{Budget, BudgetError, Estate, Lease, LeaseReport, Limit},
+    past::Past,
     tally::{Hold, Tally},
     warning::{Severity, Warning},
 };
@@ -26,6 +33,10 @@ pub(super) const LEASE_STEP_TOKENS: u64 = 512;
 const WISH_PART: u64 = 4;
 /// The line goes ahead by a part of what remains: that much a crash may charge and nobody have spent.
 const AHEAD_PART: u64 = 8;
+/// What is put on record goes so far beyond need: a thread's limit in so many parts. That much is lost when its node dies.
+const CHARGE_PARTS: u64 = 8;
+/// The least that is put on record beyond need: a call of a large prompt.
+const CHARGE_TOKENS_MIN: u64 = 2048;
 /// Leases of one thread that may be open: a swarm has fewer nodes.
 const LEASES_MAX: usize = 1024;
 /// Closed leases that are remembered, so that a late repetition of their first request opens nothing. One that
@@ -35,7 +46,12 @@ const CLOSED_MAX: usize = 256;
 /// A thread's ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Thread {
-    max: Amount,
+    /// What may be spent in all.
+    limit: Amount,
+    /// What of that may be spent now.
+    charged: Amount,
+    /// What nodes that kept it before may have spent, and is not known to be spent.
+    lost: Amount,
     /// Calls made here, and what leases came to that are closed.
     tally: Tally,
     leases: BTreeMap<Uuid, Out>,
@@ -44,6 +60,12 @@ pub(super) struct Thread {
     /// The last threshold that it was told of.
     warned: Option<Severity>,
     opened_ms: u64,
+    /// Runs on this node that work for it.
+    #[serde(skip)]
+    users: u32,
+    /// Calls that were under way here when this node began to keep it.
+    #[serde(skip)]
+    past: Past,
 }
 
 /// A lease that is out.
@@ -88,28 +110,72 @@ impl Out {
 }
 
 impl Thread {
-    /// A thread of which nothing is spent.
+    /// A thread of which nothing is spent, and that ends with its node.
     pub(super) fn open(limit: Limit, opened_ms: u64) -> Thread {
+        let limit = limit.amount();
         Thread {
-            max: Amount::new(limit.tokens, limit.cost.unwrap_or(COST_MAX)).bounded(),
+            limit,
+            charged: limit,
+            lost: Amount::NONE,
             tally: Tally::default(),
             leases: BTreeMap::new(),
             closed: VecDeque::new(),
             ended: false,
             warned: None,
             opened_ms,
+            users: 0,
+            past: Past::default(),
         }
     }
 
-    /// A thread that another node kept: what its work under way may spend is out, under that work's id.
-    pub(super) fn inherited(estate: &Estate, opened_ms: u64) -> Thread {
+    /// A thread that outlives its node: as it begins, or as those left it that kept it before. Here it may have been worked
+    /// for already.
+    pub(super) fn kept(estate: &Estate, before: Option<Held>, opened_ms: u64) -> Thread {
         let mut thread = Thread::open(estate.max, opened_ms);
-        let bounded = |tokens: u64| Amount::new(tokens, 0).bounded();
-        thread.tally.charge(bounded(estate.prompt).tokens, bounded(estate.completion).tokens, 0);
-        let out =
-            |(id, holder, tokens): &(Uuid, NodeId, u64)| (*id, Out { granted: bounded(*tokens), ..Out::new(*holder) });
-        thread.leases = estate.out.iter().take(LEASES_MAX).map(out).collect();
+        let known = |tokens: u64| Amount::new(tokens, 0).bounded().tokens;
+        thread.tally.charge(known(estate.prompt), known(estate.completion), estate.cost.min(COST_MAX));
+        thread.lost = estate.spent.bounded().minus(thread.tally.spent());
+        thread.charged = estate.charged.least(thread.limit);
+        if thread.limit.cost == COST_MAX {
+            // Without a limit nobody has to know how much it was.
+            (thread.lost.cost, thread.charged.cost) = (0, COST_MAX);
+        }
+        thread.warned = estate.warned;
+        if let Some(before) = before {
+            (thread.users, thread.past) = before.into_past();
+        }
         thread
+    }
+
+    /// Another node keeps it from now on: what is under way here goes on as one of its holders.
+    pub(super) fn into_past(mut self) -> (u32, Past) {
+        self.past.keep(self.tally);
+        (self.users, self.past)
+    }
+
+    /// One more run works for it here.
+    pub(super) fn join(&mut self) {
+        self.users = self.users.saturating_add(1);
+    }
+
+    /// One run's work is over.
+    pub(super) fn done(&mut self) {
+        self.users = self.users.saturating_sub(1);
+    }
+
+    /// What has to be on record so that this much more can be spent, and a little beyond.
+    pub(super) fn to_charge(&self, wanted: Amount) -> Amount {
+        next_charge(self.limit, self.out().plus(wanted))
+    }
+
+    /// So much is on record.
+    pub(super) fn charge(&mut self, charged: Amount) {
+        self.charged = self.charged.most(charged).least(self.limit);
+    }
+
+    /// Whether more had better be on record before it is needed.
+    pub(super) fn scant(&self) -> bool {
+        !self.ended && self.charged != self.limit && !charge_step(self.limit).part(2).within(self.ready())
     }
 
     /// Where it stands. Of an ended thread, what is still out on leases counts as spent: nobody knows better.
@@ -121,7 +187,7 @@ impl Thread {
             completion = completion.saturating_add(counts.1);
             cost = cost.saturating_add(counts.2);
         }
-        let mut leased = self.leased();
+        let mut leased = self.leased().plus(self.lost);
         if self.ended {
             completion = completion.saturating_add(leased.tokens);
             cost = cost.saturating_add(leased.cost);
@@ -131,12 +197,12 @@ impl Thread {
         Budget {
             thread,
             owner,
-            max: self.max.tokens,
+            max: self.limit.tokens,
             prompt,
             completion,
             reserved: held.tokens,
             leased: leased.tokens,
-            max_cost: (self.max.cost < COST_MAX).then_some(self.max.cost),
+            max_cost: (self.limit.cost < COST_MAX).then_some(self.limit.cost),
             cost,
             reserved_cost: held.cost,
             leased_cost: leased.cost,
@@ -151,7 +217,12 @@ impl Thread {
 
     /// Whether nothing is set aside or out: it can be forgotten without harm.
     pub(super) fn idle(&self) -> bool {
-        self.tally.held().is_none() && self.leases.is_empty()
+        self.tally.held().is_none() && self.leases.is_empty() && self.past.is_empty()
+    }
+
+    /// Whether its work is over.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
     }
 
     /// Whether no call can be paid for any more.
@@ -172,9 +243,19 @@ impl Thread {
 
     /// What can still be reserved or leased.
     pub(super) fn remaining(&self) -> Amount {
+        self.limit.minus(self.out())
+    }
+
+    /// What of that may be reserved or leased without more being put on record.
+    fn ready(&self) -> Amount {
+        self.charged.minus(self.out())
+    }
+
+    /// Spent, reserved, leased or lost.
+    fn out(&self) -> Amount {
         // What of a lease is spent and what is not are together what was granted.
-        let out = self.leases.values().fold(Amount::NONE, |sum, lease| sum.plus(lease.granted));
-        self.max.minus(self.tally.drawn()).minus(out)
+        let leased = self.leases.values().fold(Amount::NONE, |sum, lease| sum.plus(lease.granted));
+        self.tally.drawn().plus(leased).plus(self.lost)
     }
 
     /// Sets a call's tokens aside as `id`. Whether it may be made now; if not, once the next write is on disk.
@@ -185,12 +266,20 @@ impl Thread {
 
     /// Replaces a reservation by what was spent; says what that cost.
     pub(super) fn settle(&mut self, id: Uuid, prompt: u64, completion: u64) -> Result<u64, BudgetError> {
-        self.tally.settle(id, prompt, completion)
+        match self.tally.settle(id, prompt, completion) {
+            Err(BudgetError::Unknown) => {}
+            settled => return settled,
+        }
+        let cost = self.past.settle(id, prompt, completion)?;
+        // Now it is known: it was among what may have been spent.
+        self.lost = self.lost.minus(Amount::new(prompt.saturating_add(completion), cost));
+        self.tally.charge(prompt, completion, cost);
+        Ok(cost)
     }
 
     /// Takes a reservation back.
     pub(super) fn release(&mut self, id: Uuid) -> Result<(), BudgetError> {
-        self.tally.release(id).map(drop)
+        self.tally.release(id).map(drop).or_else(|_| self.past.release(id))
     }
 
     /// The thresholds that it has reached and was not told of. They are told once: whoever takes them tells.
@@ -221,7 +310,7 @@ impl Thread {
             return Ok(granted);
         }
         // Never more than a part beyond need.
-        let growth = need.most(wish.minus(granted).least(self.remaining().part(WISH_PART)));
+        let growth = need.most(wish.minus(granted).least(self.ready().part(WISH_PART)));
         if growth.is_none() {
             return Ok(granted);
         }
@@ -274,7 +363,7 @@ impl Thread {
 
     /// It is written now.
     pub(super) fn write(&mut self) {
-        let room = if self.ended { Amount::NONE } else { self.remaining().part(AHEAD_PART) };
+        let room = if self.ended { Amount::NONE } else { self.ready().part(AHEAD_PART) };
         self.tally.write(room);
     }
 
@@ -310,14 +399,14 @@ impl Thread {
             return Err(BudgetError::Ended(thread));
         }
         if wanted.tokens > remaining.tokens {
-            let (wanted, remaining, max) = (wanted.tokens, remaining.tokens, self.max.tokens);
+            let (wanted, remaining, max) = (wanted.tokens, remaining.tokens, self.limit.tokens);
             return Err(BudgetError::Exhausted { wanted, remaining, max });
         }
         if wanted.cost > remaining.cost {
-            let (wanted, remaining, max) = (wanted.cost, remaining.cost, self.max.cost);
+            let (wanted, remaining, max) = (wanted.cost, remaining.cost, self.limit.cost);
             return Err(BudgetError::ExhaustedCost { wanted, remaining, max });
         }
-        Ok(())
+        if wanted.within(self.ready()) { Ok(()) } else { Err(BudgetError::Charging(thread)) }
     }
 
     fn close(&mut self, id: Uuid) {
@@ -326,6 +415,16 @@ impl Thread {
             self.closed.pop_front();
         }
     }
+}
+
+/// How far beyond need a thread of this limit is put on record.
+fn charge_step(limit: Amount) -> Amount {
+    limit.part(CHARGE_PARTS).most(Amount::new(CHARGE_TOKENS_MIN, 0)).least(limit)
+}
+
+/// What is to be on record of a thread of which so much is needed, and whoever takes it over takes for spent.
+pub(super) fn next_charge(limit: Amount, needed: Amount) -> Amount {
+    needed.plus(charge_step(limit)).least(limit)
 }
 
 #[cfg(test)]

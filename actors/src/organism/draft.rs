@@ -181,6 +181,9 @@ fn alone(agent: &Agent, out: &mut Vec<Problem>) {
             "a name is 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9, \".\", \"_\" and \"-\", and begins with a letter or digit"
         ));
     }
+    if agent.name == super::GOAL {
+        wrong("goals that are no agent's are called so: choose another name".into());
+    }
     if agent.description.trim().is_empty() || agent.description.len() > DESCRIPTION_BYTES_MAX {
         wrong(format!("its description has 1 to {DESCRIPTION_BYTES_MAX} bytes: others choose whom to ask by it"));
     }

@@ -27,5 +27,8 @@ pub use schema::{example, xsd};
 /// The agent that answers where nobody names one. Without a definition it has no instructions and no tools.
 pub const MAIN: &str = "main";
 
+/// What a goal that is no agent's stands under in its thread. No agent is called so.
+pub const GOAL: &str = "goal";
+
 /// The published name of a node's OrganismActor.
 pub const NAME: &str = "organism";

@@ -1,7 +1,7 @@
 //! The actor: turns each message into one call of the desk, beside the mailbox.
 
 use super::{NAME, desk::Desk, messages::Message};
-use crate::{Context, questions::Questions};
+use crate::{Context, budget::Local, questions::Questions};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use skep_runtime::{Tasks, Wire};
 use std::sync::Arc;
@@ -10,6 +10,9 @@ use std::sync::Arc;
 const QUESTIONS_MAX: usize = 256;
 /// Those that wait for a turn to end: they wait for long and do nothing.
 const WAITING_MAX: usize = 1024;
+/// Budgets that are put on record at once: those of all threads that may be spent from at once. Others wait for these, so they
+/// have places of their own.
+const CHARGES_MAX: usize = 1024;
 
 struct ThreadActor;
 
@@ -20,6 +23,7 @@ struct State {
     _tasks: Tasks,
     questions: Questions,
     waiting: Questions,
+    charges: Questions,
 }
 
 /// Starts the actor and publishes it. Those of agents, budgets and definitions must be there first.
@@ -41,7 +45,8 @@ impl Actor for ThreadActor {
         let desk = Desk::open(&context, tasks.spawner())?;
         let questions = Questions::new(tasks.spawner(), QUESTIONS_MAX, "threads");
         let waiting = Questions::new(tasks.spawner(), WAITING_MAX, "turns that have not ended");
-        Ok(State { desk, questions, waiting, _tasks: tasks })
+        let charges = Questions::new(tasks.spawner(), CHARGES_MAX, "budgets that are put on record");
+        Ok(State { desk, questions, waiting, charges, _tasks: tasks })
     }
 
     async fn handle(
@@ -53,6 +58,10 @@ impl Actor for ThreadActor {
         let desk = state.desk.clone();
         match message {
             Message::Post(Wire(order), reply) => state.questions.answer(reply, async move { desk.post(order).await }),
+            Message::Work(Wire(work), reply) => state.questions.answer(reply, async move { desk.work(work).await }),
+            Message::Charge(Local((thread, charged)), reply) => {
+                state.charges.answer(reply, async move { desk.charge(thread, charged).await });
+            }
             Message::Note(Wire(order), reply) => {
                 state.questions.answer(reply, async move { desk.write_down(order).await })
             }

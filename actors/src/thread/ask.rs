@@ -58,6 +58,6 @@ impl Desk {
             turn: Some(turn),
             created_ms: self.now_ms(),
         };
-        self.put_turn(said, turn, Some(ask.turn), false).await
+        self.put_turn(said, turn, Some(ask.turn), false, None).await
     }
 }

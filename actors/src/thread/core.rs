@@ -15,6 +15,7 @@ use super::messages::{
 };
 use crate::{
     agent::{Run, RunState},
+    budget::{Amount, Severity},
     ownership::{Presence, Term, Wards},
 };
 use skep_runtime::{Load, NodeId};
@@ -37,6 +38,8 @@ pub(super) const SAID_MAX: u64 = 2000;
 pub(super) const THREADS_MAX: usize = 20_000;
 /// Steps of a turn that are kept, the first ones, at up to 4 KiB each: its record has to fit the ledger's bound.
 const STEPS_MAX: usize = 48;
+/// Goals that begin where they are given: half of what one node has places for. More of them are spread.
+const HOME_MAX: u32 = 32;
 /// How long a turn waits that no node had a place for.
 const CROWDED: Duration = Duration::from_secs(1);
 /// Agents that are listed as taking part in a thread: more speak in none.
@@ -55,8 +58,8 @@ pub(super) enum Action {
     Cancel(Uuid, NodeId),
     /// The thread is this node's now: keep its budget.
     Inherit(Uuid),
-    /// The thread is another's now: keep its budget no longer.
-    Yield(Uuid),
+    /// The thread is this other node's now: what is spent here of its budget comes from there.
+    Follow(Uuid, NodeId),
 }
 
 /// Whether an agent may begin a turn.
@@ -156,11 +159,12 @@ impl Core {
             return None;
         }
         heard.last = heard.last.max(known.map_or(0, |known| known.last));
-        let lost = mine && heard.owner != self.me;
+        let moved = known.is_some_and(|known| known.owner != heard.owner) && heard.owner != self.me;
+        let owner = heard.owner;
         let open = self.turns.values().filter(|turn| turn.thread == id && !turn.state.ended()).map(|turn| turn.id);
         self.threads.insert(id, Entry { open: open.collect(), thread: heard, inheriting: false });
         self.note(id);
-        lost.then_some(Action::Yield(id))
+        moved.then_some(Action::Follow(id, owner))
     }
 
     /// The same of a turn.
@@ -227,7 +231,15 @@ impl Core {
     }
 
     /// A thread that begins here.
-    pub(super) fn open(&mut self, id: Uuid, new: NewThread, budget: u64, now_ms: u64) -> Result<Thread, ThreadError> {
+    ///
+    /// So much of its budget is charged from the beginning.
+    pub(super) fn open(
+        &mut self,
+        id: Uuid,
+        new: NewThread,
+        (budget, charged): (u64, Amount),
+        now_ms: u64,
+    ) -> Result<Thread, ThreadError> {
         if self.threads.len() >= THREADS_MAX {
             return Err(ThreadError::Full(format!("{THREADS_MAX} threads are kept, and none of them is over")));
         }
@@ -245,8 +257,12 @@ impl Core {
             turns: 0,
             error: None,
             budget,
+            budget_cost: new.budget_cost,
+            charged,
+            warned: None,
             prompt: 0,
             completion: 0,
+            cost: 0,
             created_ms: now_ms,
             updated_ms: now_ms,
         };
@@ -455,7 +471,7 @@ impl Core {
             }
             Ready::Yes(_) | Ready::Paused => return,
         }
-        let node = self.place(look, &busy.nodes, turn.node.filter(|_| turn.attempt > 0));
+        let node = self.place(turn, look, &busy.nodes);
         *busy.nodes.entry(node).or_default() += 1;
         let Some(turn) = self.turns.get_mut(&id) else { return };
         turn.state = State::Running;
@@ -468,11 +484,18 @@ impl Core {
         out.push(Action::Start(id));
     }
 
-    /// Where fewest turns run, then where least is to do; not where it was lost, if there is another.
-    fn place(&self, look: &Look, runs: &BTreeMap<NodeId, u32>, not: Option<NodeId>) -> NodeId {
+    /// Where fewest turns run, then where least is to do; not where it was lost, if there is another. A goal begins on the
+    /// node that it names, or else here, if there is room: its sub-agents go to others.
+    fn place(&self, turn: &Turn, look: &Look, runs: &BTreeMap<NodeId, u32>) -> NodeId {
+        let lost = turn.node.filter(|_| turn.attempt > 0);
+        let goal = turn.goal.as_ref().filter(|_| turn.attempt == 0);
+        let named = goal.and_then(|goal| goal.node.as_ref());
+        let runs = |node: &NodeId| runs.get(node).copied().unwrap_or(0);
         let rank = |(node, load): &&(NodeId, Load)| {
-            let runs = runs.get(node).copied().unwrap_or(0);
-            (Some(*node) == not, runs, u32::from(load.running) + u32::from(load.queued), load.cpu_permille, *node)
+            let work = u32::from(load.running) + u32::from(load.queued);
+            let home = goal.is_some() && *node == self.me && runs(node) < HOME_MAX;
+            let named = named.is_some_and(|named| *named == node.to_string());
+            (Some(*node) == lost, !named, !home, runs(node), work, load.cpu_permille, *node)
         };
         let fit = look.places.iter().filter(|(_, load)| !load.draining);
         fit.min_by_key(rank).map_or(self.me, |(node, _)| *node)
@@ -494,12 +517,38 @@ impl Core {
         }
     }
 
-    /// A turn is about to begin and may spend this much.
+    /// A turn is about to begin, may spend this much, and thinks with this model.
     pub(super) fn capped(&mut self, id: Uuid, cap: u64, wanted: Option<String>) {
         if let Some(turn) = self.turns.get_mut(&id) {
             (turn.cap, turn.wanted) = (cap, wanted);
             self.unsaved.1.insert(id);
         }
+    }
+
+    /// So much of a thread of this node's may have been spent. Whether that is more than is on record.
+    pub(super) fn charge(&mut self, id: Uuid, charged: Amount) -> Result<bool, ThreadError> {
+        if !self.owns(id) {
+            return Err(ThreadError::Moving(id));
+        }
+        let thread = &mut self.threads.get_mut(&id).ok_or(ThreadError::NoSuchThread(id))?.thread;
+        let more = !charged.within(thread.charged);
+        thread.charged = thread.charged.most(charged);
+        if more {
+            self.unsaved.0.insert(id);
+        }
+        Ok(more)
+    }
+
+    /// A thread of this node's is told of a threshold of its budget. Whether it was not yet.
+    pub(super) fn warn(&mut self, id: Uuid, severity: Severity) -> bool {
+        let owned = self.owns(id);
+        let Some(entry) = self.threads.get_mut(&id).filter(|_| owned) else { return false };
+        let news = Some(severity) > entry.thread.warned;
+        if news {
+            entry.thread.warned = Some(severity);
+            self.unsaved.0.insert(id);
+        }
+        news
     }
 
     /// A turn's run is gone, or was never there.
@@ -510,6 +559,7 @@ impl Core {
         }
         tracing::info!(turn = %id, why, "a turn is begun again");
         turn.state = State::Waiting;
+        turn.before = (turn.prompt, turn.completion, turn.cost);
         self.unsaved.1.insert(id);
     }
 
@@ -530,8 +580,8 @@ impl Core {
             self.unsaved.1.insert(id);
         }
         turn.context = run.context.or(turn.context);
-        turn.prompt = run.prompt_tokens;
-        turn.completion = run.tokens.saturating_sub(run.prompt_tokens);
+        turn.prompt = turn.before.0.saturating_add(run.prompt_tokens);
+        turn.completion = turn.before.1.saturating_add(run.tokens.saturating_sub(run.prompt_tokens));
         turn.model.clone_from(&run.answered_by);
         let (thread, agent, from) = (turn.thread, turn.agent.clone(), turn.from.clone());
         match run.state {
@@ -631,12 +681,21 @@ impl Core {
     }
 
     /// What was spent in a thread of this node's, by its budget.
-    pub(super) fn spent(&mut self, id: Uuid, prompt: u64, completion: u64) {
+    pub(super) fn spent(&mut self, id: Uuid, (prompt, completion, cost): (u64, u64, u64)) {
         if let Some(Entry { thread, .. }) = self.threads.get_mut(&id)
-            && (thread.prompt, thread.completion) != (prompt, completion)
+            && (thread.prompt, thread.completion, thread.cost) != (prompt, completion, cost)
         {
             (thread.prompt, thread.completion) = (thread.prompt.max(prompt), thread.completion.max(completion));
+            thread.cost = thread.cost.max(cost);
             self.unsaved.0.insert(id);
+        }
+    }
+
+    /// What the own tokens of a turn's run cost so far, in millionths.
+    pub(super) fn cost(&mut self, run: &Run, cost: u64) {
+        let turn = run.goal.seat.as_ref().and_then(|seat| self.turns.get_mut(&seat.turn));
+        if let Some(turn) = turn.filter(|turn| turn.run == run.id) {
+            turn.cost = turn.before.2.saturating_add(cost);
         }
     }
 

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     Context,
-    agent::{self, Run},
-    budget,
+    agent::{self, Goal, Run},
+    budget::{self, Amount, Budget, BudgetError, Estate, Limit},
     defaults::THREAD_TOKENS,
     event::What,
     ledger::{Entry, Write},
@@ -45,7 +45,7 @@ const TITLE_BYTES_MAX: usize = 256;
 /// Bytes of a comment on a grade.
 const COMMENT_BYTES_MAX: usize = 4096;
 /// How long nothing is looked at while turns are open: nodes that are gone are found this soon.
-const LOOK_PERIOD: Duration = Duration::from_secs(1);
+pub(super) const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// The same while there are none.
 const IDLE_PERIOD: Duration = Duration::from_secs(30);
 /// How long a turn may take in all: three attempts of a run, each as long as a run may take.
@@ -101,6 +101,7 @@ impl Desk {
         desk.tasks.spawn(desk.clone().learn());
         desk.tasks.spawn(desk.clone().write());
         desk.tasks.spawn(desk.clone().watch());
+        desk.tasks.spawn(desk.clone().heed());
         Ok(desk)
     }
 
@@ -215,6 +216,9 @@ impl Desk {
     }
 
     fn ready(&self, name: &str) -> Ready {
+        if name == organism::GOAL {
+            return Ready::Yes(u32::MAX);
+        }
         let found = || {
             let known = self.agent(name)?.is_some();
             Ok::<_, store::Error>((
@@ -246,44 +250,64 @@ impl Desk {
                 Action::Look(turn, run, node) => self.tasks.spawn(async move { desk.ask_after(turn, run, node).await }),
                 Action::Cancel(run, node) => self.tasks.spawn(async move { desk.cancel(run, node).await }),
                 Action::Inherit(thread) => self.tasks.spawn(async move { desk.inherit(thread).await }),
-                Action::Yield(thread) => self.tasks.spawn(async move {
-                    let told =
-                        desk.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Yield(Wire(thread), reply)).await;
+                Action::Follow(thread, owner) => self.tasks.spawn(async move {
+                    let moved = Wire((thread, owner));
+                    let told = desk.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Follow(moved, reply)).await;
                     tracing::debug!(%thread, ok = told.is_ok(), "a thread is another node's now");
                 }),
             }
         }
     }
 
-    /// Keeps the budget of a thread that another node kept. What that one had given out and nobody knows the end of counts
-    /// as spent until it is known.
+    /// Keeps the budget of a thread that another node kept, for as long as this one owns it. Nothing begins in it before.
     pub(super) async fn inherit(&self, id: Uuid) {
-        let (thread, open) = {
-            let core = self.core();
-            let Ok(thread) = core.thread(id).cloned() else { return };
-            (thread, core.open_turns(id))
-        };
-        let out = open.iter().filter(|turn| turn.state == State::Running).filter_map(|turn| {
-            let spent = turn.prompt.saturating_add(turn.completion);
-            Some((turn.run, turn.node?, turn.cap.saturating_sub(spent)))
-        });
-        let own: (u64, u64) = open.iter().fold((0, 0), |(prompt, completion), turn| {
-            (prompt.saturating_add(turn.prompt), completion.saturating_add(turn.completion))
-        });
-        let estate = budget::messages::Estate {
-            thread: id,
-            max: thread.budget.into(),
-            prompt: thread.prompt.saturating_add(own.0),
-            completion: thread.completion.saturating_add(own.1),
-            out: out.collect(),
-        };
-        let taken = self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Inherit(Wire(estate), reply)).await;
-        if let Err(error) = taken.map_err(ThreadError::from).and_then(|taken| Ok(taken?)) {
-            tracing::warn!(thread = %id, %error, "the budget of a thread could not be taken over: its turns will fail");
+        while let Err(error) = self.keep(id).await {
+            if matches!(error, ThreadError::Moving(_) | ThreadError::NoSuchThread(_)) {
+                return;
+            }
+            tracing::warn!(thread = %id, %error, "the budget of a thread can't be taken over; it is tried again");
+            sleep(LOOK_PERIOD).await;
         }
         self.core().inherited(id);
         self.changed();
         self.wake();
+    }
+
+    /// Keeps the budget of a thread of this node's by its record. All that may have been spent counts as spent.
+    async fn keep(&self, id: Uuid) -> Result<(), ThreadError> {
+        let (thread, open) = {
+            let core = self.core();
+            (core.thread(id)?.clone(), core.open_turns(id))
+        };
+        let charged = thread.limit().charge(thread.charged);
+        // Before anything of it can be spent.
+        self.charge(id, charged).await?;
+        let estate = Estate {
+            thread: id,
+            max: thread.limit(),
+            prompt: open.iter().fold(thread.prompt, |sum, turn| sum.saturating_add(turn.prompt)),
+            completion: open.iter().fold(thread.completion, |sum, turn| sum.saturating_add(turn.completion)),
+            cost: thread.cost,
+            spent: thread.charged,
+            charged,
+            warned: thread.warned,
+        };
+        self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Keep(Wire(estate), reply)).await??;
+        Ok(())
+    }
+
+    /// How the budget stands of a thread of this node's.
+    pub(super) async fn budget(&self, id: Uuid) -> Result<Budget, ThreadError> {
+        let budgets = self.budgets();
+        let look = || budgets.ask(ASK_TIMEOUT, |reply| budget::Message::Look(Wire(id), reply));
+        match look().await? {
+            // This node died between taking the thread over and keeping its budget, or has forgotten it for others.
+            Err(BudgetError::NoSuchThread(_)) => {
+                self.keep(id).await?;
+                Ok(look().await??)
+            }
+            known => Ok(known?),
+        }
     }
 
     async fn cancel(&self, run: Uuid, node: NodeId) {
@@ -302,7 +326,13 @@ impl Desk {
         let (saved, said) = {
             // A turn's end and its answer are written together, or an heir would find the one without the other.
             let _pen = self.pen.lock().await;
-            let Some(said) = self.core().moved(&run, now_ms, uptime) else { return };
+            let cost = self.cost(&run);
+            let said = {
+                let mut core = self.core();
+                let Some(said) = core.moved(&run, now_ms, uptime) else { return };
+                core.cost(&run, cost);
+                said
+            };
             let said = said.filter(|said| !self.is_answered(said));
             let said = said.map(|said| Said { id: self.context.env.id(), ..said });
             if let Some(said) = &said {
@@ -329,6 +359,12 @@ impl Desk {
         }
         self.changed();
         self.wake();
+    }
+
+    /// What a run's own tokens cost, in millionths, by the prices of now.
+    fn cost(&self, run: &Run) -> u64 {
+        let rate = run.answered_by.as_ref().and_then(|model| budget::prices::rate(&self.context.ledger, model));
+        rate.map_or(0, |rate| rate.cost(run.prompt_tokens, run.tokens.saturating_sub(run.prompt_tokens)))
     }
 
     /// Whether a turn has its answer: of an owner that died before it could tell of the turn's end.
@@ -379,7 +415,7 @@ impl Desk {
     async fn count(&self, thread: Uuid) {
         let known = self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Look(Wire(thread), reply)).await;
         if let Ok(Ok(known)) = known {
-            self.core().spent(thread, known.prompt, known.completion);
+            self.core().spent(thread, (known.prompt, known.completion, known.cost));
         }
     }
 
@@ -444,7 +480,7 @@ impl Desk {
     }
 
     /// Writes these and whatever has changed, here and on another member, if one answers.
-    async fn put(&self, writes: Vec<Write>) -> Result<(), ThreadError> {
+    pub(super) async fn put(&self, writes: Vec<Write>) -> Result<(), ThreadError> {
         let entries = self.note(writes).await?;
         Ok(self.context.ledger.confirmed(entries).await?)
     }
@@ -492,6 +528,11 @@ impl Desk {
         if self.agent(&new.agent)?.is_none() {
             return Err(ThreadError::NoSuchAgent(agent::bounded(&new.agent, 64)));
         }
+        self.begin_as(self.context.env.id(), new).await
+    }
+
+    /// The same under this id, whoever answers in it.
+    pub(super) async fn begin_as(&self, id: Uuid, new: NewThread) -> Result<Thread, ThreadError> {
         if let Some(title) = &new.title {
             check_title(title)?;
         }
@@ -503,9 +544,12 @@ impl Desk {
         }
         self.make_room().await?;
         let frame = organism::frame(&self.context.ledger)?;
-        let (id, tokens) = (self.context.env.id(), new.budget.or(frame.thread_tokens).unwrap_or(THREAD_TOKENS));
-        self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Open(Wire((id, tokens.into())), reply)).await??;
-        let opened = self.core().open(id, new, tokens, self.now_ms());
+        let tokens = new.budget.or(frame.thread_tokens).unwrap_or(THREAD_TOKENS);
+        let max = Limit { tokens, cost: new.budget_cost };
+        let (spent, charged) = (Amount::NONE, max.charge(Amount::NONE));
+        let estate = Estate { thread: id, max, prompt: 0, completion: 0, cost: 0, spent, charged, warned: None };
+        self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Keep(Wire(estate), reply)).await??;
+        let opened = self.core().open(id, new, (tokens, charged), self.now_ms());
         if let Ok(thread) = &opened {
             self.context.events.publish(|| What::ThreadCreated(news::thread(thread)));
         }
@@ -541,7 +585,7 @@ impl Desk {
     }
 
     /// Forgets a thread that nobody was promised.
-    async fn discard(&self, id: Uuid) {
+    pub(super) async fn discard(&self, id: Uuid) {
         self.settle(id).await;
         if let Err(error) = self.remove(id).await {
             tracing::warn!(thread = %id, %error, "a thread that nobody was promised could not be removed");
@@ -566,6 +610,7 @@ impl Desk {
                     title: None,
                     model: None,
                     budget: post.budget,
+                    budget_cost: None,
                 };
                 // Before a thread is begun for it.
                 self.receiver(&new.agent, &payload)?;
@@ -597,7 +642,7 @@ impl Desk {
             turn: Some(turn),
             created_ms: self.now_ms(),
         };
-        self.put_turn(said, turn, None, post.only_idle).await?;
+        self.put_turn(said, turn, None, post.only_idle, None).await?;
         Ok(Posted { thread: id, message, turn })
     }
 
@@ -608,6 +653,7 @@ impl Desk {
         id: Uuid,
         within: Option<Uuid>,
         only_idle: bool,
+        goal: Option<Box<Goal>>,
     ) -> Result<(), ThreadError> {
         let thread = said.thread;
         let turn = Turn {
@@ -622,10 +668,13 @@ impl Desk {
             run: Uuid::nil(),
             node: None,
             cap: 0,
+            goal,
             steps: Vec::new(),
             context: None,
             prompt: 0,
             completion: 0,
+            cost: 0,
+            before: (0, 0, 0),
             wanted: None,
             model: None,
             error: None,
@@ -666,7 +715,7 @@ impl Desk {
         }
     }
 
-    fn in_term(&self, said: &Said) -> Write {
+    pub(super) fn in_term(&self, said: &Said) -> Write {
         let term = self.core().term(said.thread);
         SAID.write(&said_id(said.thread, said.number), term, Some(said))
     }
@@ -690,7 +739,7 @@ impl Desk {
         }
         let agent = self.core().thread(note.thread)?.agent.clone();
         let (from, to) = match note.role {
-            Role::User => ("user".to_owned(), agent),
+            Role::User | Role::System => ("user".to_owned(), agent),
             Role::Assistant => (agent, "user".to_owned()),
         };
         let payload = serde_json::json!({ "content": note.content }).to_string();

@@ -1,7 +1,8 @@
 //! What the ThreadActor can be told and asked, and the records of threads, messages and turns.
 
 use crate::{
-    agent::{self, Run},
+    agent::{self, Goal, Run},
+    budget::{Amount, Limit, Local, Severity},
     ledger,
     organism::OrganismError,
     ownership::Term,
@@ -20,6 +21,10 @@ pub enum Message {
     /// one answers.
     #[rpc]
     Post(Wire<Order<Post>>, RpcReplyPort<Wire<Result<Posted, ThreadError>>>),
+    /// Have a goal worked on that is no agent's: a thread of its own with one turn. The thread, the turn and the run that is
+    /// its first attempt have this id. Answered like [`Message::Post`].
+    #[rpc]
+    Work(Wire<(Uuid, Goal)>, RpcReplyPort<Wire<Result<Turn, ThreadError>>>),
     /// Write something down that nobody is to answer.
     #[rpc]
     Note(Wire<Order<Note>>, RpcReplyPort<Wire<Result<Uuid, ThreadError>>>),
@@ -68,6 +73,10 @@ pub enum Message {
     /// Between nodes: the run of a turn moved on; to the thread's owner. Repeated until it is answered.
     #[rpc]
     Moved(Wire<Run>, RpcReplyPort<Wire<()>>),
+    /// From this node's budgets: so much of this thread may have been spent in all. Answered when it is on record here and on
+    /// another member, if one answers.
+    #[rpc]
+    Charge(Local<(Uuid, Amount)>, RpcReplyPort<Wire<Result<(), ThreadError>>>),
 }
 
 /// Something to be done by a thread's owner.
@@ -142,6 +151,8 @@ pub struct NewThread {
     pub model: Option<String>,
     /// The most tokens that may be spent in it.
     pub budget: Option<u64>,
+    /// The most money that may be spent in it, in millionths; `None` is as much as the tokens cost.
+    pub budget_cost: Option<u64>,
 }
 
 /// How good a turn's answer was.
@@ -221,6 +232,8 @@ pub enum Origin {
     Session,
     /// As a chat with a model.
     Chat,
+    /// As a goal that is no agent's.
+    Goal,
 }
 
 /// Where a thread stands.
@@ -266,14 +279,29 @@ pub struct Thread {
     pub error: Option<String>,
     /// The most tokens that may be spent in it.
     pub budget: u64,
+    /// The most money that may be spent in it, in millionths; `None` is as much as the tokens cost.
+    pub budget_cost: Option<u64>,
+    /// What may have been spent in it, known or not: nothing beyond it is spent before it is raised here.
+    pub charged: Amount,
+    /// The last threshold of its budget that it was told of.
+    pub warned: Option<Severity>,
     /// Tokens spent in it on prompts, as last known.
     pub prompt: u64,
     /// The same on completions.
     pub completion: u64,
+    /// What those cost, in millionths.
+    pub cost: u64,
     /// When it was begun, in milliseconds since 1970.
     pub created_ms: u64,
     /// When something happened in it last.
     pub updated_ms: u64,
+}
+
+impl Thread {
+    /// What may be spent in it.
+    pub fn limit(&self) -> Limit {
+        Limit { tokens: self.budget, cost: self.budget_cost }
+    }
 }
 
 /// As whose word something is said.
@@ -283,6 +311,8 @@ pub enum Role {
     User,
     /// Whoever answers.
     Assistant,
+    /// The swarm itself.
+    System,
 }
 
 /// A message of a thread.
@@ -372,16 +402,22 @@ pub struct Turn {
     pub run: Uuid,
     /// The node where that lives.
     pub node: Option<NodeId>,
-    /// The most tokens that it may spend.
+    /// The most tokens that it may spend, sub-agents included.
     pub cap: u64,
+    /// What is worked on if that is a goal that is no agent's. Its words are the message's.
+    pub goal: Option<Box<Goal>>,
     /// What was done so far. Not in lists.
     pub steps: Vec<agent::Step>,
     /// What the first prompt was made of.
     pub context: Option<agent::Snapshot>,
-    /// Tokens that its own prompts had.
+    /// Tokens that its own prompts had, those of attempts that were lost included.
     pub prompt: u64,
-    /// Tokens that its own completions had.
+    /// Tokens that its own completions had, in the same way.
     pub completion: u64,
+    /// What its own tokens cost, in millionths, by the prices of the moment in which it was last heard of.
+    pub cost: u64,
+    /// Those three, of attempts that were lost.
+    pub before: (u64, u64, u64),
     /// The model that was asked for; `None`: the default one.
     pub wanted: Option<String>,
     /// The one that answered.

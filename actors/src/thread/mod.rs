@@ -26,12 +26,15 @@ mod records;
 mod start;
 #[cfg(test)]
 mod tests;
+mod warn;
+mod work;
 
 pub use actor::start;
 pub use messages::{
     Grade, Message, NewThread, Note, Order, Origin, Page, Post, Posted, Role, Said, State, Status, Thread, ThreadError,
     Turn, Wanted,
 };
+pub(crate) use work::open_goals;
 
 /// The published name of a node's ThreadActor.
 pub const NAME: &str = "threads";

@@ -25,6 +25,7 @@ pub(super) fn message(said: &Said) -> what::Message {
     let (agent, role) = match said.role {
         Role::User => (&said.to, "user"),
         Role::Assistant => (&said.from, "assistant"),
+        Role::System => (&said.to, "system"),
     };
     what::Message {
         id: said.id.to_string().into(),

@@ -5,11 +5,11 @@ use crate::ledger::Collection;
 use uuid::Uuid;
 
 /// Threads, by their ids' bytes.
-pub(super) const THREADS: Collection<Thread> = Collection::new(13, 1);
+pub(super) const THREADS: Collection<Thread> = Collection::new(13, 2);
 /// Messages, by [`said_id`].
 pub(super) const SAID: Collection<Said> = Collection::new(14, 1);
 /// Turns, by their ids' bytes.
-pub(super) const TURNS: Collection<Turn> = Collection::new(15, 1);
+pub(super) const TURNS: Collection<Turn> = Collection::new(15, 2);
 
 /// What the message of this number in this thread is found by: numbers have no gap but where one was not acknowledged.
 pub(super) fn said_id(thread: Uuid, number: u64) -> Vec<u8> {

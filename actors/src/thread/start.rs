@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     agent::{self, AgentError, Goal, Seat, Strategy, tools::ask_agent},
-    budget::{self, BudgetError},
+    budget::BudgetError,
     organism::Agent,
     pipeline,
 };
@@ -17,10 +17,6 @@ use uuid::Uuid;
 
 /// How long starting a run may take: its record is written, its budget adopted.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
-/// Tokens that a turn may spend at least if its thread has them, where its agent has no bound. Else it is half of what its
-/// thread has left: all of that counts as spent if the thread's node dies together with the one that thinks, and the other
-/// half is what the next attempt has.
-const TURN_TOKENS_MIN: u64 = 2048;
 /// Messages of a thread that an agent is told of, at most, and their bytes: what a small model's context holds.
 const HISTORY_MAX: usize = 64;
 const HISTORY_BYTES_MAX: usize = 24 << 10;
@@ -89,15 +85,18 @@ impl Desk {
 
     /// What the agent is to do, and with what.
     async fn goal(&self, turn: &Turn, thread: &Thread) -> Result<Goal, ThreadError> {
-        let agent = self.agent(&turn.agent)?.ok_or_else(|| ThreadError::NoSuchAgent(turn.agent.clone()))?;
         let said = self.said_at(turn.thread, turn.number)?;
         let said = said.ok_or_else(|| ThreadError::Store("the message is not there".into()))?;
-        let known = self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Look(Wire(thread.id), reply)).await??;
+        let known = self.budget(thread.id).await?;
         let remaining = known.remaining();
         if remaining == 0 {
             // Before any of it is spent.
             return Err(BudgetError::Exhausted { wanted: 1, remaining, max: known.max }.into());
         }
+        if let Some(goal) = &turn.goal {
+            return Ok(self.given(turn, goal, said.content(), remaining));
+        }
+        let agent = self.agent(&turn.agent)?.ok_or_else(|| ThreadError::NoSuchAgent(turn.agent.clone()))?;
         let mut peers = Vec::new();
         for name in &agent.peers {
             peers.extend(self.agent(name)?.map(|peer| (peer.name, peer.description)));
@@ -132,15 +131,9 @@ impl Desk {
             strategy: if tools.is_empty() { Strategy::Answer } else { Strategy::React },
             tools,
             model: thread.model.clone().or(agent.model),
-            node: None,
-            budget: agent.budget.unwrap_or_else(|| (remaining / 2).max(TURN_TOKENS_MIN)).min(remaining),
-            budget_cost: None,
-            parent: None,
-            documents: Vec::new(),
-            folder: None,
-            warrant: Default::default(),
+            budget: agent.budget.unwrap_or(remaining).min(remaining),
             seat: Some(Box::new(seat)),
-            agent: None,
+            ..Goal::default()
         })
     }
 

@@ -5,7 +5,7 @@ use super::{
     messages::{Grade, Page, Said, Thread, Wanted, WantedSaid},
 };
 use crate::{
-    agent::stage::Stage,
+    agent::{self, Goal, RunState, Strategy, stage::Stage},
     budget, ledger,
     organism::{self, Standing},
     pipeline::Generate,
@@ -283,6 +283,113 @@ async fn a_thread_whose_owner_dies_is_answered_by_its_heir_within_its_budget() {
     let thread = play.thread(0, posted.thread).await;
     assert_ne!(thread.owner, play.stage.swarm.id(1));
     assert!(thread.prompt + thread.completion <= 5000, "{thread:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_owner_that_dies_may_have_spent_is_on_record_and_its_run_elsewhere_goes_on() {
+    let rounds = Arc::new(AtomicUsize::new(0));
+    let count = rounds.clone();
+    let mut play = Play::new(3, move |_| {
+        let count = count.clone();
+        async move {
+            sleep(Duration::from_secs(2)).await;
+            match count.fetch_add(1, Ordering::SeqCst) {
+                0..12 => r#"{"tool":"list_cluster_nodes","args":{}}"#.to_owned(),
+                _ => "done".to_owned(),
+            }
+        }
+        .boxed()
+    })
+    .await;
+    // It is worked on elsewhere than it is kept.
+    play.stage.swarm.show(1, |member| member.load.running = 50);
+    play.stage.swarm.show(0, |member| member.load.running = 50);
+    let posted = play.post(1, Post { budget: Some(60_000), ..post("lead", "work") }).await.unwrap();
+    let begun = play.running(0, posted.turn).await;
+    assert_eq!(begun.node, Some(play.stage.swarm.id(2)));
+    sleep(Duration::from_secs(5)).await;
+    play.stage.swarm.kill(1).await;
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!((turn.state, turn.attempt, turn.run), (State::Completed, 1, begun.run), "the same run: {turn:?}");
+    let thread = play.thread(0, posted.thread).await;
+    assert_ne!(thread.owner, play.stage.swarm.id(1));
+    let spent = play.stage.generated();
+    assert!(spent <= thread.charged.tokens && thread.charged.tokens <= 60_000, "{spent}: {thread:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thread_is_told_once_at_each_threshold_of_its_budget() {
+    let play = Play::new(2, |_| say("yes")).await;
+    let posted = play.post(0, Post { budget: Some(2000), ..post("clerk", "one") }).await.unwrap();
+    play.ended(0, posted.turn).await;
+    // Until one is refused, for an answer might take more than is left.
+    for _ in 0..100 {
+        let more = Post { thread: Some(posted.thread), ..post("clerk", "one") };
+        let turn = play.post(1, more).await.unwrap().turn;
+        if play.ended(1, turn).await.state == State::Failed {
+            break;
+        }
+    }
+    play.until("it was told", async |play: &Play| {
+        play.said(1, posted.thread).await.iter().any(|said| said.role == Role::System)
+    })
+    .await;
+    let told = play.said(0, posted.thread).await;
+    let told: Vec<&Said> = told.iter().filter(|said| said.role == Role::System).collect();
+    assert!((1..=3).contains(&told.len()), "{told:?}");
+    assert!(
+        told.iter().all(|said| said.from == "budget" && said.content().contains("of this thread's budget is used"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goal_goes_on_elsewhere_with_what_its_sub_agents_had_done_and_is_found_by_the_same_id() {
+    let mapped = Arc::new(AtomicUsize::new(0));
+    let count = mapped.clone();
+    let mut play = Play::new(3, move |request: &Generate| {
+        let (map, count) = (last(request).contains("one part"), count.clone());
+        async move {
+            if map {
+                count.fetch_add(1, Ordering::SeqCst);
+                sleep(Duration::from_secs(1)).await;
+                return "a part".into();
+            }
+            // Putting it together takes long: the first one who does dies.
+            sleep(Duration::from_secs(8)).await;
+            "the whole".to_owned()
+        }
+        .boxed()
+    })
+    .await;
+    let documents = (0..6).map(|n| (format!("page {n}"), format!("The {n}th bee went out. "))).collect();
+    let goal = Goal {
+        goal: "What happened?".into(),
+        strategy: Strategy::MapReduce,
+        budget: 20_000,
+        documents,
+        ..Goal::default()
+    };
+    let given = play.stage.ask(1, |r| agent::Message::Give(Wire(goal), r)).await.unwrap();
+    assert_eq!((given.state, given.thread), (RunState::Pending, given.id));
+    play.until("it puts together", async |play: &Play| {
+        let run = play.stage.get(0, given.id).await;
+        run.is_ok_and(|run| run.steps.iter().any(|step| step.tool == "reduce"))
+    })
+    .await;
+    sleep(Duration::from_secs(3)).await;
+    let before = mapped.load(Ordering::SeqCst);
+    play.stage.swarm.kill(1).await;
+    play.ended(0, given.id).await;
+    for i in [0, 2] {
+        let run = play.stage.get(i, given.id).await.unwrap();
+        assert_eq!((run.state, run.given(), run.output.as_deref()), (RunState::Completed, given.id, Some("the whole")));
+        assert_eq!(run.steps.iter().filter(|step| step.tool == "map").count(), 6, "{run:?}");
+    }
+    assert_eq!((before, mapped.load(Ordering::SeqCst)), (6, 6), "no part was done again");
+    let listed = play.stage.ask(2, |r| agent::Message::List(Wire(10), r)).await;
+    assert_eq!(listed.iter().filter(|run| run.given() == given.id).count(), 1);
+    let thread = play.thread(0, given.id).await;
+    assert!(play.stage.generated() <= thread.charged.tokens && thread.charged.tokens <= 20_000, "{thread:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -164,12 +164,9 @@ impl From<NewGoal> for Goal {
             node: new.node_id,
             budget: new.budget.unwrap_or(THREAD_TOKENS),
             budget_cost: new.budget_cost.map(usage::millionths),
-            parent: None,
             documents: documents.into_iter().map(|d| (d.name, d.text)).collect(),
             folder: new.folder,
-            warrant: Default::default(),
-            seat: None,
-            agent: None,
+            ..Goal::default()
         }
     }
 }
@@ -224,7 +221,7 @@ impl From<agent::Step> for RunStep {
 impl From<Run> for AgentRun {
     fn from(run: Run) -> AgentRun {
         AgentRun {
-            id: run.id.to_string(),
+            id: run.given().to_string(),
             goal: run.goal.goal,
             tools: run.goal.tools,
             strategy: run.goal.strategy.into(),

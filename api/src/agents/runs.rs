@@ -61,7 +61,7 @@ impl Agents {
     #[oai(path = "/", method = "post", operation_id = "agents_create")]
     async fn create(&self, _caller: Caller, body: Input<NewGoal, GOAL_BYTES_MAX>) -> Reply<Json<AgentRun>> {
         let goal = body.0.into();
-        let run = self.agents().ask(CANCEL_TIMEOUT, |port| Message::Start(Wire(goal), port)).await??;
+        let run = self.agents().ask(CANCEL_TIMEOUT, |port| Message::Give(Wire(goal), port)).await??;
         Ok(Json(run.into()))
     }
 

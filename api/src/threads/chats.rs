@@ -42,6 +42,7 @@ impl Chats {
         let new = NewThread {
             agent: MAIN.into(),
             origin: Origin::Chat,
+            budget_cost: None,
             title: None,
             model: Some(body.0.model),
             budget: None,
@@ -59,7 +60,12 @@ impl Chats {
         let wanted = WantedSaid { thread: Some(id), agent: None, oldest_first: true, offset: 0, limit: ROWS_MAX };
         let said = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Said(Wire(wanted), port)).await??;
         let messages = said.items.into_iter().map(|said| ChatMessage {
-            role: if said.role == Role::User { "user" } else { "assistant" }.into(),
+            role: match said.role {
+                Role::User => "user",
+                Role::Assistant => "assistant",
+                Role::System => "system",
+            }
+            .into(),
             content: said.content(),
             sent_at: rfc3339(said.created_ms),
         });

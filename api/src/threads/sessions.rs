@@ -58,7 +58,8 @@ impl Sessions {
     #[oai(path = "/", method = "post", operation_id = "agent_sessions_create")]
     async fn create(&self, _caller: Caller, body: Input<NewSession>) -> Reply<Json<SessionRow>> {
         let NewSession { agent_id, nickname, model, budget } = body.0;
-        let new = NewThread { agent: agent_id, origin: Origin::Session, title: nickname, model, budget };
+        let new =
+            NewThread { agent: agent_id, origin: Origin::Session, title: nickname, model, budget, budget_cost: None };
         let thread = threads(&self.0).ask(ASK_TIMEOUT * 3, |port| Message::Open(Wire(new), port)).await??;
         Ok(Json(thread.into()))
     }
@@ -190,6 +191,7 @@ impl From<Thread> for SessionRow {
             Origin::Message => "message",
             Origin::Session => "session",
             Origin::Chat => "chat",
+            Origin::Goal => "goal",
         };
         SessionRow {
             id: thread.id.to_string(),
@@ -254,6 +256,7 @@ impl From<Said> for SaidRow {
             role: match said.role {
                 Role::User => SaidRole::User,
                 Role::Assistant => SaidRole::Assistant,
+                Role::System => SaidRole::System,
             },
             turn_id: said.turn.map(|turn| turn.to_string()),
             created_at: rfc3339(said.created_ms),
@@ -269,13 +272,25 @@ pub enum SaidRole {
     User,
     /// Whoever answers.
     Assistant,
+    /// The swarm itself: what it tells of the budget.
+    System,
 }
 
-impl From<SaidRole> for Role {
-    fn from(role: SaidRole) -> Role {
+/// As whose word something may be written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "lowercase")]
+pub enum NoteRole {
+    /// Whoever asks.
+    User,
+    /// Whoever answers.
+    Assistant,
+}
+
+impl From<NoteRole> for Role {
+    fn from(role: NoteRole) -> Role {
         match role {
-            SaidRole::User => Role::User,
-            SaidRole::Assistant => Role::Assistant,
+            NoteRole::User => Role::User,
+            NoteRole::Assistant => Role::Assistant,
         }
     }
 }
@@ -284,7 +299,7 @@ impl From<SaidRole> for Role {
 #[derive(Debug, Object)]
 pub struct NewSaid {
     /// As whose word.
-    pub role: SaidRole,
+    pub role: NoteRole,
     /// The words: at most 32 KiB.
     pub content: String,
 }

@@ -47,32 +47,18 @@ fn run(goal: Goal, node: NodeId, state: RunState) -> Run {
 }
 
 fn goal(goal: &str) -> Goal {
-    Goal {
-        goal: goal.into(),
-        strategy: agent::Strategy::Answer,
-        tools: vec![],
-        model: None,
-        node: None,
-        budget: 10,
-        budget_cost: None,
-        parent: None,
-        documents: vec![],
-        folder: None,
-        warrant: Default::default(),
-        seat: None,
-        agent: None,
-    }
+    Goal { goal: goal.into(), budget: 10, ..Goal::default() }
 }
 
 fn act(context: Context) -> impl FnMut(Message) + Send {
     let me = context.directory.id();
     let known = |id: Uuid| if id == ID { Ok(()) } else { Err(AgentError::NoSuchRun(id)) };
     move |message| match message {
-        Message::Start(Wire(goal), port) if goal.budget == 1 => {
+        Message::Give(Wire(goal), port) if goal.budget == 1 => {
             drop(goal);
             answer(port, Err(AgentError::Budget(BudgetError::Exhausted { wanted: 9, remaining: 1, max: 1 })));
         }
-        Message::Start(Wire(goal), port) => answer(port, Ok(run(goal, me, RunState::Running))),
+        Message::Give(Wire(goal), port) => answer(port, Ok(run(goal, me, RunState::Running))),
         Message::Get(Wire(id), port) => answer(port, known(id).map(|()| run(goal("why"), me, RunState::Running))),
         Message::Cancel(Wire(id), port) => answer(port, known(id).map(|()| run(goal("why"), me, RunState::Cancelled))),
         Message::List(_, port) => {

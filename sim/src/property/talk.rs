@@ -4,6 +4,7 @@ use crate::{World, clock};
 use anyhow::{Context as _, Result, ensure};
 use rand::RngExt;
 use skep_actors::{
+    agent::{self, Goal, messages::Strategy},
     organism,
     thread::{self, Message, Order, Origin, Post, Posted, Role, Thread, Turn, messages::WantedSaid},
 };
@@ -48,11 +49,14 @@ impl Talks {
 
     /// Says something to an agent, in a new thread or in one that there is. A refusal promises nothing.
     pub async fn say(&mut self, world: &mut World, by: usize) -> Result<()> {
-        let old = (!self.posted.is_empty() && world.rng().random_bool(0.5))
-            .then(|| world.rng().random_range(0..self.posted.len()));
+        // Nobody is told anything in a goal's thread.
+        let talks: Vec<Uuid> =
+            self.posted.iter().filter(|posted| !posted.message.is_nil()).map(|posted| posted.thread).collect();
+        let old = (!talks.is_empty() && world.rng().random_bool(0.5))
+            .then(|| talks[world.rng().random_range(0..talks.len())]);
         let agent = AGENTS[world.rng().random_range(0..AGENTS.len())];
         let post = Post {
-            thread: old.map(|at| self.posted[at].thread),
+            thread: old,
             to: Some(agent.into()),
             from: "user".into(),
             kind: None,
@@ -70,6 +74,29 @@ impl Talks {
             }
             Ok(Err(error)) => world.note(&format!("{by} refused: {error}")),
             Err(error) => world.note(&format!("{by} did not answer: {error}")),
+        }
+        Ok(())
+    }
+
+    /// Gives a goal over some documents, which no agent is told: it goes on whoever dies. A refusal promises nothing.
+    pub async fn give(&mut self, world: &World, by: usize, model: &str) -> Result<()> {
+        let page = |n| (format!("page {n}"), format!("The {n}th bee went out and came back. ").repeat(8));
+        let goal = Goal {
+            goal: "What happened?".into(),
+            strategy: Strategy::MapReduce,
+            model: Some(model.into()),
+            budget: BUDGET_TOKENS,
+            documents: (0..6).map(page).collect(),
+            ..Goal::default()
+        };
+        let agents = world.node(by)?.directory().here::<agent::Message>(agent::NAME);
+        match agents.ask(ASK_TIMEOUT, |reply| agent::Message::Give(Wire(goal), reply)).await {
+            Ok(Ok(run)) => {
+                world.note(&format!("{by} took the goal {}", run.id));
+                self.posted.push(Posted { thread: run.thread, message: Uuid::nil(), turn: run.id });
+            }
+            Ok(Err(error)) => world.note(&format!("{by} refused a goal: {error}")),
+            Err(error) => world.note(&format!("{by} did not answer for a goal: {error}")),
         }
         Ok(())
     }
@@ -126,7 +153,12 @@ impl Talks {
 
     async fn is_answered(&self, world: &World, number: usize, posted: &Posted, turn: &Turn) -> Result<()> {
         if turn.state != thread::State::Completed {
-            ensure!(turn.error.is_some(), "{} ended without a reason", posted.turn);
+            let why = turn.error.as_deref().unwrap_or_default();
+            ensure!(!why.is_empty(), "{} ended without a reason", posted.turn);
+            // Whoever keeps a budget next has it.
+            let lost =
+                ["No budget found", "can't be reached", "being put on record"].iter().any(|words| why.contains(words));
+            ensure!(!lost, "the budget of {} was lost: {why}", posted.turn);
             return Ok(());
         }
         let start = clock::now();

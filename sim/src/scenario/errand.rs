@@ -32,7 +32,7 @@ impl Errand {
     /// Gives `home` a goal over some documents. `Err` if it doesn't take it.
     pub(super) async fn start(world: &World, home: usize, model: &str) -> Result<Errand> {
         let agents = world.node(home)?.directory().here::<Agents>(agent::NAME);
-        let run = agents.ask(ASK_TIMEOUT, |reply| Agents::Start(Wire(goal(model)), reply)).await??;
+        let run = agents.ask(ASK_TIMEOUT, |reply| Agents::Give(Wire(goal(model)), reply)).await??;
         world.note(&format!("{home} took a goal"));
         Ok(Errand { home, run: run.id, thread: run.thread, since: clock::now() })
     }
@@ -87,16 +87,9 @@ fn goal(model: &str) -> Goal {
     Goal {
         goal: "What happened?".into(),
         strategy: Strategy::MapReduce,
-        tools: Vec::new(),
         model: Some(model.into()),
-        node: None,
         budget: BUDGET_TOKENS,
-        budget_cost: None,
-        parent: None,
         documents: documents.collect(),
-        folder: None,
-        warrant: Default::default(),
-        seat: None,
-        agent: None,
+        ..Goal::default()
     }
 }

@@ -1,4 +1,4 @@
-//! Agents are told things by all nodes while those that own the threads and those that think die and come back, and the
+//! Agents are told things, and goals are given, by all nodes while those that own the threads and those that think die and come back, and the
 //! swarm falls apart for a while: whatever was acknowledged is answered, or its turn says why not; budgets are kept.
 
 use crate::{
@@ -24,10 +24,17 @@ pub(super) async fn run(world: &mut World) -> Result<()> {
             let by = nodes[world.rng().random_range(0..nodes.len())];
             talks.say(world, by).await?;
         }
+        let by = nodes[world.rng().random_range(0..nodes.len())];
+        talks.give(world, by, model).await?;
         world.pass_up_to(Duration::from_millis(400)).await;
         if round == ROUNDS / 2 {
             let (some, others) = nodes.split_at(world.rng().random_range(1..nodes.len()));
             world.partition(&[some, others]);
+            world.pass_up_to(Duration::from_secs(20)).await;
+            // On either side, of whatever each side takes for its own by now.
+            for by in [some[0], others[0]] {
+                talks.say(world, by).await?;
+            }
             world.pass_up_to(Duration::from_secs(20)).await;
             world.heal();
         } else {

@@ -4,9 +4,17 @@
 //! of its own: with its own instructions, tools and rights, out of the thread's budget.
 
 use super::{Bench, Tool, text};
-use crate::thread::{self, messages::Ask};
+use crate::{
+    agent::Seat,
+    thread::{self, ThreadError, messages::Ask},
+};
 use serde_json::Value;
-use skep_runtime::Wire;
+use skep_runtime::{Error, Wire, defaults::ASK_TIMEOUT};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// The pause before a thread's keeper is asked again that didn't answer.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Its name.
 pub const NAME: &str = "ask_agent";
@@ -28,10 +36,27 @@ pub(super) async fn call(bench: Bench, args: &Value) -> Result<String, String> {
         to: to.to_owned(),
         text: message.to_owned(),
     };
-    let threads = bench.context.directory.at::<thread::Message>(seat.owner, thread::NAME);
-    let asked = threads.ask(bench.patience, |reply| thread::Message::Ask(Wire(ask), reply));
+    let asked = async {
+        loop {
+            match put(&bench, seat, &ask).await {
+                // Its keeper is gone, or not yet the one that it is asked as. The same question is asked once.
+                Err(_) | Ok(Err(ThreadError::Moving(_))) => sleep(PAUSE).await,
+                Ok(answer) => return answer.map_err(|e| e.to_string()),
+            }
+        }
+    };
     tokio::select! {
-        answer = asked => answer.map_err(|e| e.to_string())?.map_err(|e| e.to_string()),
+        answer = timeout(bench.patience, asked) => answer.map_err(|_| "nobody answered in time".to_owned())?,
         () = bench.stop.cancelled() => Err("the run has ended".into()),
     }
+}
+
+/// Asks whoever keeps the thread now.
+async fn put(bench: &Bench, seat: &Seat, ask: &Ask) -> Result<Result<String, ThreadError>, Error> {
+    let directory = &bench.context.directory;
+    let here = directory.here::<thread::Message>(thread::NAME);
+    let known = here.ask(ASK_TIMEOUT, |reply| thread::Message::Get(Wire(seat.thread), reply)).await;
+    let owner = known.ok().and_then(Result::ok).map_or(seat.owner, |known| known.owner);
+    let threads = directory.at::<thread::Message>(owner, thread::NAME);
+    threads.ask(bench.patience, |reply| thread::Message::Ask(Wire(ask.clone()), reply)).await
 }
