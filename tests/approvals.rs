@@ -151,8 +151,12 @@ async fn a_record_that_was_changed_on_its_disk_is_found_from_another_machine() {
         .await;
     let check = birch.post("/api/audit/verify", json!({})).await;
     assert_eq!(check["whole"], true, "{check:#}");
-    let home = alder.home.clone();
+    let (home, there) = (alder.home.clone(), alder.id().to_owned());
     alder.stop().await;
+    birch.until("alder is away", "/api/nodes", |nodes| bee::status(nodes, &there) != Some("online")).await;
+    let away = birch.run(&["audit", "verify"]).await;
+    assert_eq!(away.status.code(), Some(6), "{}", text(&away));
+    assert!(text(&away).contains("the audit log of alder: not looked at: is away"), "{}", text(&away));
     {
         const ROWS: Table<u64, Row> = Table::new("audit");
         let config = Config::new(Kind::Redb, home.join("store"));

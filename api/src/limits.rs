@@ -40,6 +40,9 @@ pub const ROWS: u32 = 100;
 /// Rows of a list at most: what fits one actor message with their output tails.
 pub const ROWS_MAX: u32 = 1000;
 
+/// Bytes of a call's arguments in a list: enough to tell calls apart. A call by itself is shown whole.
+pub const LISTED_INPUT_BYTES_MAX: usize = 2 << 10;
+
 /// Frames of generated text that wait for a slow reader before the model's stream is held back.
 pub const CHUNKS_MAX: usize = 64;
 

@@ -5,6 +5,9 @@ use crate::client::{Client, Error};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+/// The calls that wait: as many as the node lists.
+const WAITING: &str = "/api/approvals?limit=1000";
+
 #[derive(Args)]
 pub(crate) struct Approvals {
     #[command(subcommand)]
@@ -51,7 +54,7 @@ impl Approvals {
 }
 
 async fn list(here: &Here, client: &Client) -> anyhow::Result<()> {
-    let answer = client.get("/api/approvals").await?;
+    let answer = client.get(WAITING).await?;
     if here.json {
         screen::json(&answer);
         return Ok(());
@@ -70,6 +73,10 @@ async fn list(here: &Here, client: &Client) -> anyhow::Result<()> {
         true => screen::note!("no call waits for an approval (`skep policy` shows what agents have to ask about)"),
         false => {
             screen::table(&["ID", "WHO", "TOOL", "UNTIL", "WITH"], &rows);
+            let more = answer["total"].as_u64().unwrap_or_default().saturating_sub(rows.len() as u64);
+            if more > 0 {
+                screen::note!("... and {more} more");
+            }
             screen::note!("\nskep approvals show ID, then: skep approvals allow ID, or: skep approvals deny ID");
         }
     }
@@ -128,7 +135,7 @@ async fn find(client: &Client, wanted: &str) -> Result<String, Error> {
     if wanted.len() >= 36 {
         return Ok(super::path_part(wanted));
     }
-    let answer = client.get("/api/approvals").await?;
+    let answer = client.get(WAITING).await?;
     let pending = answer["pending"].as_array().cloned().unwrap_or_default();
     let ids: Vec<String> = pending.iter().map(|approval| screen::text(&approval["id"])).collect();
     let found: Vec<&String> = ids.iter().filter(|id| !wanted.is_empty() && id.starts_with(wanted)).collect();
@@ -166,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_is_found_by_the_beginning_of_its_id_if_only_one_is_called_so() {
         let pending = r#"{"pending":[{"id":"aa11"},{"id":"aa22"},{"id":"bb"}],"total":3}"#;
-        let node = canned::node(&[("/api/approvals", pending)]).await;
+        let node = canned::node(&[(WAITING, pending)]).await;
         assert_eq!(find(&node.client, "b").await.unwrap(), "bb");
         let status = async |wanted: &str| match find(&node.client, wanted).await {
             Err(Error::Refused { status, .. }) => status,

@@ -6,6 +6,10 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 use serde_json::Value;
+use std::process::ExitCode;
+
+/// No log is known not to be whole, but not all of them were looked at.
+const NOT_ALL: u8 = 6;
 
 #[derive(Args)]
 pub(crate) struct Audit {
@@ -27,18 +31,23 @@ enum Action {
         turn: String,
     },
     /// Check that no entry was changed, taken out or put in. Each machine that is up checks its own log, and is compared with
-    /// what this one has seen of it; the first bad entry is named.
+    /// what this one has seen of it; the first bad entry is named, and the exit code is 1. It is 6 if there is none, but a
+    /// machine is away, whose log was not looked at.
     Verify,
 }
 
 impl Audit {
-    pub(crate) async fn run(self, here: &Here) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, here: &Here) -> anyhow::Result<ExitCode> {
         let client = here.client()?;
         match self.action.unwrap_or(Action::List { limit: 50 }) {
-            Action::List { limit } => list(here, &client, limit).await,
-            Action::Turn { turn } => tools(here, &client, &turn).await,
-            Action::Verify => verify(here, &client).await,
+            Action::List { limit } => list(here, &client, limit).await?,
+            Action::Turn { turn } => tools(here, &client, &turn).await?,
+            Action::Verify => {
+                let all = verify(here, &client).await?;
+                return Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(NOT_ALL) });
+            }
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -92,7 +101,8 @@ async fn tools(here: &Here, client: &Client, turn: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn verify(here: &Here, client: &Client) -> anyhow::Result<()> {
+/// Whether all logs were looked at.
+async fn verify(here: &Here, client: &Client) -> anyhow::Result<bool> {
     let check = client.post("/api/audit/verify", &serde_json::json!({})).await?;
     let logs = check["logs"].as_array().cloned().unwrap_or_default();
     if here.json {
@@ -102,18 +112,27 @@ async fn verify(here: &Here, client: &Client) -> anyhow::Result<()> {
             let state = match log["whole"].as_bool() {
                 Some(true) => "whole".green().to_string(),
                 Some(false) => "NOT WHOLE".red().to_string(),
-                None => "unknown".yellow().to_string(),
+                None => "not looked at".yellow().to_string(),
+            };
+            let remark = match (log["fault"].as_str(), log["anchored"].as_bool()) {
+                (None, Some(false)) => "no other machine has seen it".into(),
+                _ => screen::text(&log["fault"]),
             };
             let head: String = screen::text(&log["hash"]).chars().take(12).collect();
-            vec![screen::text(&log["name"]), state, screen::text(&log["entries"]), head, screen::text(&log["fault"])]
+            vec![screen::text(&log["name"]), state, screen::text(&log["entries"]), head, remark]
         };
-        screen::table(&["MACHINE", "LOG", "ENTRIES", "LAST", "FAULT"], &logs.iter().map(row).collect::<Vec<_>>());
+        screen::table(&["MACHINE", "LOG", "ENTRIES", "LAST", "REMARK"], &logs.iter().map(row).collect::<Vec<_>>());
     }
-    let bad = |log: &&Value| log["whole"] != true;
-    match logs.iter().find(bad) {
-        None => Ok(()),
-        Some(log) => bail!("the audit log of {}: {}", screen::text(&log["name"]), screen::text(&log["fault"])),
+    let told =
+        |log: &Value| format!("the audit log of {}: {}", screen::text(&log["name"]), screen::text(&log["fault"]));
+    if let Some(bad) = logs.iter().find(|log| log["whole"] == false) {
+        bail!(told(bad));
     }
+    let unseen: Vec<String> = logs.iter().filter(|log| log["whole"] != true).map(told).collect();
+    if !unseen.is_empty() {
+        screen::note!("{} {}", "not all logs were looked at:".yellow(), unseen.join("; "));
+    }
+    Ok(unseen.is_empty())
 }
 
 #[cfg(test)]
@@ -122,17 +141,17 @@ mod tests {
     use crate::{client::canned, home::Home};
 
     #[tokio::test]
-    async fn a_log_that_is_not_whole_fails_the_check_and_says_where() {
+    async fn a_log_that_is_not_whole_fails_the_check_and_says_where_and_one_that_is_away_does_not_pass_it() {
         let check = |whole: &str| {
             format!(
                 r#"{{"whole":false,"logs":[{{"name":"a","whole":true}},{{"name":"b","whole":{whole},"fault":"entry 7 was changed"}}]}}"#
             )
         };
+        let bad = Err("the audit log of b: entry 7 was changed".to_owned());
         let here = Here { home: Home::at("nowhere"), json: true };
-        for (answer, fails) in [(check("false"), true), (check("null"), true), (check("true"), false)] {
+        for (answer, expected) in [(check("false"), bad), (check("null"), Ok(false)), (check("true"), Ok(true))] {
             let node = canned::node(&[("/api/audit/verify", answer.as_str())]).await;
-            let failed = verify(&here, &node.client).await.err().map(|error| error.to_string());
-            assert_eq!(failed.as_deref(), fails.then_some("the audit log of b: entry 7 was changed"));
+            assert_eq!(verify(&here, &node.client).await.map_err(|error| error.to_string()), expected);
         }
     }
 }

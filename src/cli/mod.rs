@@ -1,7 +1,8 @@
 //! The command line: one subcommand a file. Each asks the running node over its HTTP API and shows the answer.
 //!
 //! Exit codes: 0 well; 1 it failed; 2 the command line is wrong; 3 no node is running; 4 no such thing; 5 refused.
-//! `skep run` exits as its command did, and 124 if that ran out of time.
+//! `skep run` exits as its command did, and 124 if that ran out of time. `skep audit verify` exits with 1 if a log is not
+//! whole, and with 6 if none is found that isn't, but not all machines could be looked at.
 
 mod agent;
 mod agents;
@@ -195,7 +196,7 @@ pub async fn main(cli: Cli) -> ExitCode {
         Command::Spawn(c) => c.run(&here).await,
         Command::Approvals(c) => c.run(&here).await,
         Command::Policy(c) => c.run(&here).await,
-        Command::Audit(c) => c.run(&here).await,
+        Command::Audit(c) => return c.run(&here).await.unwrap_or_else(failed),
         Command::Chat(c) => c.run(&here).await,
         Command::Models(c) => c.run(&here).await,
         Command::Pull(c) => c.run(&here).await,

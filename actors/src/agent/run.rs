@@ -365,8 +365,10 @@ impl State {
     fn asked(&self, tool: &str, args: &Value, doubtful: bool) -> Call {
         let run = self.life.run();
         let agent = run.goal.agent_name().to_owned();
-        let who = Who { agent, run: run.id, turn: run.goal.turn(run.id), thread: run.thread };
-        Call { id: self.context.env.id(), who, tool: tool.to_owned(), args: Arguments::of(args), doubtful }
+        let turn = run.goal.turn(run.id);
+        let scope = if run.goal.parent.is_some() { run.id } else { turn };
+        let who = Who { agent, run: run.id, turn, thread: run.thread };
+        Call { id: self.context.env.id(), who, tool: tool.to_owned(), args: Arguments::of(args), scope, doubtful }
     }
 
     /// Gives up what is under way and settles the budget.

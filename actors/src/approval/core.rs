@@ -57,11 +57,27 @@ impl Core {
         Core { me, requests: BTreeMap::new() }
     }
 
-    /// A request as it is on the disk now.
+    /// A request as it is on this node's disk now.
     pub fn put(&mut self, request: Request) {
         if request.owner == self.me {
             self.requests.insert(request.id, request);
         }
+    }
+
+    /// What the swarm's records say of a request of this node, where any member may write. It counts only as far as it takes
+    /// something away: a node whose disk has forgotten that it used an approval doesn't use it again.
+    pub fn heard(&mut self, said: &Request) {
+        if let Some(request) = self.requests.get_mut(&said.id)
+            && request.state == State::Approved
+            && request.used.is_none()
+        {
+            request.used = said.used;
+        }
+    }
+
+    /// All requests of this node.
+    pub fn all(&self) -> impl Iterator<Item = &Request> {
+        self.requests.values()
     }
 
     /// A request of this node.

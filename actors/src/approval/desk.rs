@@ -1,7 +1,8 @@
 //! Where the core lies, and the hands that do what it says: the ledger and the audit are written here.
 //!
 //! Decisions about requests are made one at a time, under one pen that is held until they are on the disk: an answer counts
-//! for everyone or for nobody.
+//! for everyone or for nobody. What this node decided is on its own disk. The ledger shows it to the others, and is believed
+//! about their requests alone: any member may write any record there.
 
 use super::{
     core::{ANSWER_MS_MAX, ARGS_BYTES_MAX, Core, KEPT_MS, SAID_BYTES_MAX, Stand, undecided},
@@ -11,18 +12,27 @@ use super::{
 use crate::{
     Context,
     agent::bounded,
-    audit::{self, Outcome, Verdict, What, entry::COPY_BYTES_MAX},
+    audit::{
+        self, Outcome, Verdict, What, Who,
+        entry::{COPY_BYTES_MAX, TEXT_BYTES_MAX},
+    },
     digest::Digest,
     event,
-    ledger::Collection,
+    ledger::{self, Collection, Entry, Record, Write},
 };
-use skep_runtime::{NodeId, Wire, defaults::ASK_TIMEOUT, store, tasks::Spawner, wire};
+use skep_runtime::{
+    NodeId, Wire,
+    defaults::ASK_TIMEOUT,
+    store::{self, Batch, Table},
+    tasks::Spawner,
+    wire,
+};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, OnceCell, watch},
+    sync::{Notify, watch},
     time::{sleep, timeout},
 };
 use uuid::Uuid;
@@ -33,7 +43,13 @@ const DOUBT: &str = "the machine that it ran on went down before it ended: it ma
 const POLICY: Collection<Policy> = Collection::new(31, 1);
 const POLICY_ID: &[u8] = b"policy";
 /// Every request, by its id's bytes.
-const REQUESTS: Collection<Request> = Collection::new(32, 1);
+const REQUESTS: Collection<Request> = Collection::new(32, 2);
+/// Those of this node.
+const OWN: Table<Uuid, Request> = Table::new("approvals");
+/// The swarm whose policy is on this disk, as it was once.
+const KNOWN: Table<u8, [u8; 32]> = Table::new("approvals_known");
+/// The one row of [`KNOWN`].
+const KNOWN_KEY: u8 = 0;
 
 /// How long whoever waits for a decision is kept waiting before it looks again.
 const WAIT_MAX: Duration = Duration::from_secs(25);
@@ -60,43 +76,53 @@ pub(super) struct Desk {
     decided: watch::Sender<u64>,
     /// Something may be due sooner than was thought.
     woken: Notify,
-    /// What others did while this node was away is known.
-    ready: OnceCell<()>,
+    /// The swarm of which it is known what others did while this node was away.
+    ready: Mutex<Option<[u8; 32]>>,
+    /// The swarm whose policy was known here once, since this process began or before.
+    known: Mutex<Option<[u8; 32]>>,
 }
 
 impl Desk {
     /// Reads what there is, and starts what goes on for as long as the actor lives.
     ///
     /// # Errors
-    /// The ledger could not be read.
+    /// The store could not be read.
     pub(super) fn open(context: &Context, tasks: &Spawner) -> Result<Arc<Desk>, store::Error> {
         let _ = context.ledger.feed(REQUESTS);
         let mut core = Core::new(context.directory.id());
+        context.store.visit(OWN, |_, request| core.put(request))?;
         let mut orphans = Vec::new();
         let now_ms = context.env.now_ms();
         context.ledger.visit(REQUESTS, |record| {
-            if record.value.until_ms.saturating_add(ORPHAN_MS) < now_ms {
-                orphans.push(record.value.id);
+            let Some(request) = sound(record) else { return };
+            match core.get(request.id) {
+                Some(_) => core.heard(&request),
+                None if request.until_ms.saturating_add(ORPHAN_MS) < now_ms => orphans.push(request.id),
+                None => {}
             }
-            core.put(record.value);
         })?;
+        let known = match context.store.get(KNOWN, &KNOWN_KEY) {
+            Err(error) if error.is_damage() => None,
+            known => known?,
+        };
         let desk = Arc::new(Desk {
             context: context.clone(),
             core: Mutex::new(core),
             pen: tokio::sync::Mutex::default(),
             decided: watch::Sender::new(0),
             woken: Notify::new(),
-            ready: OnceCell::new(),
+            ready: Mutex::default(),
+            known: Mutex::new(known),
         });
+        tasks.spawn(desk.clone().settle());
         tasks.spawn(desk.clone().watch(orphans));
-        tasks.spawn(desk.clone().learn());
+        tasks.spawn(desk.clone().guard());
         Ok(desk)
     }
 
     /// What becomes of a call. A yes is in the audit before it is said.
     pub(super) async fn judge(&self, call: Call, waited: Option<Uuid>) -> Result<Judged, ApprovalError> {
-        // An earlier policy than the swarm's is none.
-        self.ready.get_or_init(|| self.context.ledger.caught_up()).await;
+        self.informed().await?;
         let policy = self.policy()?;
         let (verdict, rule) = policy.judge(&call);
         let (mut name, mut reason) = (rule.map(|rule| rule.name.clone()), rule.and_then(|rule| rule.reason.clone()));
@@ -238,7 +264,7 @@ impl Desk {
         let decided = What::Decided {
             request: next.id,
             turn: next.call.who.turn,
-            tool: bounded(&next.call.tool, audit::entry::TEXT_BYTES_MAX),
+            tool: bounded(&next.call.tool, TEXT_BYTES_MAX),
             args: next.call.args.digest(),
             outcome,
             by: bounded(by, SAID_BYTES_MAX),
@@ -251,18 +277,43 @@ impl Desk {
 
     /// Writes a request, and lets it count.
     async fn write(&self, request: Request) -> Result<(), ApprovalError> {
-        let written = self.context.ledger.note(vec![REQUESTS.write(request.id.as_bytes(), 0, Some(&request))]).await?;
-        self.context.ledger.tell(written.entries);
+        self.show(&request).await?;
+        let mut batch = Batch::new();
+        batch.put(OWN, &request.id, &request).map_err(ledger::Error::from)?;
+        self.context.store.commit(batch).await.map_err(ledger::Error::from)?;
         self.core().put(request);
         self.decided.send_modify(|count| *count += 1);
         self.woken.notify_one();
         Ok(())
     }
 
+    /// Shows a request of this node to the swarm, as it is here.
+    async fn show(&self, request: &Request) -> Result<(), ApprovalError> {
+        let entries = self.put(self.change(request.id, Some(request))).await?;
+        self.context.ledger.tell(entries);
+        Ok(())
+    }
+
+    fn change(&self, id: Uuid, value: Option<&Request>) -> Write {
+        let term = self.context.ledger.term_of(&REQUESTS.key(id.as_bytes()));
+        REQUESTS.write(id.as_bytes(), term, value)
+    }
+
+    /// Writes a record of the ledger. One that somebody has just written in a later term is not written, which is no success.
+    async fn put(&self, write: Write) -> Result<Vec<Entry>, ApprovalError> {
+        let written = self.context.ledger.note(vec![write]).await?;
+        match written.fenced.is_empty() {
+            true => Ok(written.entries),
+            false => Err(ledger::Error::Fenced.into()),
+        }
+    }
+
     /// All requests, the oldest first.
     pub(super) fn list(&self) -> Result<Vec<Request>, ApprovalError> {
-        let mut requests = Vec::new();
-        let listed = self.context.ledger.visit(REQUESTS, |record| requests.push(record.value));
+        let me = self.me();
+        let mut requests: Vec<Request> = self.core().all().cloned().collect();
+        let others = |request: &Request| request.owner != me;
+        let listed = self.context.ledger.visit(REQUESTS, |record| requests.extend(sound(record).filter(others)));
         listed.map_err(|error| ApprovalError::Disk(error.to_string()))?;
         requests.sort_by_key(|request| (request.created_ms, request.id));
         Ok(requests)
@@ -270,8 +321,57 @@ impl Desk {
 
     /// One request, whosever it is.
     pub(super) fn known(&self, id: Uuid) -> Result<Request, ApprovalError> {
+        let own = self.core().get(id).cloned();
+        if let Some(own) = own {
+            return Ok(own);
+        }
         let known = self.context.ledger.get(REQUESTS, id.as_bytes()).map_err(|e| ApprovalError::Disk(e.to_string()))?;
-        Ok(known.ok_or(ApprovalError::NoSuchRequest(id))?.value)
+        let theirs = known.and_then(sound).filter(|request| request.owner != self.me());
+        theirs.ok_or(ApprovalError::NoSuchRequest(id))
+    }
+
+    /// Returns when the swarm's policy is known here: an earlier one is none. If nobody answers, the one on this disk counts as
+    /// long as it was the swarm's once: the others may never come back.
+    async fn informed(&self) -> Result<(), ApprovalError> {
+        // It may be in another one since.
+        let swarm = Some(self.context.swarm.swarm_id());
+        let ready = *locked(&self.ready) == swarm;
+        if ready {
+            return Ok(());
+        }
+        let caught_up = self.context.ledger.caught_up().await;
+        let known = *locked(&self.known) == swarm;
+        if !caught_up && !known {
+            return Err(ApprovalError::Unmet);
+        }
+        *locked(&self.ready) = swarm;
+        Ok(())
+    }
+
+    /// Notes on the disk whose policy is on it.
+    async fn settle(self: Arc<Self>) {
+        let mut changes = self.context.members.changes();
+        loop {
+            let swarm = self.context.ledger.informed().await;
+            let noted = *locked(&self.known) == Some(swarm);
+            if !noted && let Err(error) = self.settled(swarm).await {
+                tracing::warn!(%error, "that the swarm's policy is known here could not be written; it is tried again");
+                sleep(RETRY_PAUSE).await;
+                continue;
+            }
+            // Another swarm has other members.
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn settled(&self, swarm: [u8; 32]) -> Result<(), store::Error> {
+        let mut batch = Batch::new();
+        batch.put(KNOWN, &KNOWN_KEY, &swarm)?;
+        self.context.store.commit(batch).await?;
+        *locked(&self.known) = Some(swarm);
+        Ok(())
     }
 
     /// The swarm's policy.
@@ -298,7 +398,9 @@ impl Desk {
         policy.check().map_err(ApprovalError::Invalid)?;
         let digest = Digest::of(&wire::encode(&policy));
         self.note(vec![What::Policy { digest, rules: policy.rules.len() as u32, by }]).await?;
-        self.context.ledger.put(vec![POLICY.write(POLICY_ID, 0, Some(&policy))]).await?;
+        let term = self.context.ledger.term_of(&POLICY.key(POLICY_ID));
+        let entries = self.put(POLICY.write(POLICY_ID, term, Some(&policy))).await?;
+        self.context.ledger.confirmed(entries).await?;
         Ok(policy)
     }
 
@@ -355,30 +457,47 @@ impl Desk {
     }
 
     async fn forget(&self, id: Uuid) -> bool {
-        match self.context.ledger.note(vec![REQUESTS.write(id.as_bytes(), 0, None)]).await {
-            Ok(written) => {
-                self.context.ledger.tell(written.entries);
-                self.core().forget(id);
-                true
+        let removed = self.remove(id).await;
+        if let Err(error) = &removed {
+            tracing::warn!(request = %id, %error, "a request that has ended could not be removed");
+        }
+        removed.is_ok()
+    }
+
+    async fn remove(&self, id: Uuid) -> Result<(), ApprovalError> {
+        let entries = self.put(self.change(id, None)).await?;
+        self.context.ledger.tell(entries);
+        let mut batch = Batch::new();
+        batch.delete(OWN, &id).map_err(ledger::Error::from)?;
+        self.context.store.commit(batch).await.map_err(ledger::Error::from)?;
+        self.core().forget(id);
+        Ok(())
+    }
+
+    /// Keeps what the swarm is shown of this node's requests as they are here.
+    async fn guard(self: Arc<Self>) {
+        let feed = self.context.ledger.feed(REQUESTS);
+        let mut ids: Vec<Uuid> = self.core().all().map(|request| request.id).collect();
+        loop {
+            for id in ids {
+                let _pen = self.pen.lock().await;
+                self.correct(id).await;
             }
-            Err(error) => {
-                tracing::warn!(request = %id, %error, "a request that has ended could not be removed");
-                false
-            }
+            self.woken.notify_one();
+            ids = feed.next().await.iter().filter_map(|id| Uuid::from_slice(id).ok()).collect();
         }
     }
 
-    /// Requests of this node that others kept while its disk had lost what it wrote last: what they have is later.
-    async fn learn(self: Arc<Self>) {
-        let feed = self.context.ledger.feed(REQUESTS);
-        loop {
-            for id in feed.next().await {
-                let _pen = self.pen.lock().await;
-                if let Some(found) = self.context.ledger.get(REQUESTS, &id).ok().flatten() {
-                    self.core().put(found.value);
-                }
-            }
-            self.woken.notify_one();
+    async fn correct(&self, id: Uuid) {
+        let shown = self.context.ledger.get(REQUESTS, id.as_bytes()).ok().flatten().and_then(sound);
+        if let Some(shown) = &shown {
+            self.core().heard(shown);
+        }
+        let own = self.core().get(id).cloned();
+        let Some(own) = own.filter(|own| shown.as_ref() != Some(own)) else { return };
+        tracing::warn!(request = %id, "a request of this node was shown otherwise than it is: it is put right");
+        if let Err(error) = self.show(&own).await {
+            tracing::warn!(request = %id, %error, "it could not be put right");
         }
     }
 
@@ -391,8 +510,17 @@ impl Desk {
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.core)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a record says, if it lies where it belongs: nobody speaks of one request under another one's name.
+fn sound(record: Record<Request>) -> Option<Request> {
+    (record.id == record.value.id.as_bytes()).then_some(record.value)
 }
 
 /// How long an answer to `Judge` may take: what it waits for, and a disk that is slow with the rest.
@@ -427,13 +555,13 @@ fn told(id: Uuid, call: &Call, until_ms: u64) -> event::what::Approval {
 fn judged(call: &Call, verdict: Verdict, rule: Option<String>, reason: Option<String>, request: Option<Uuid>) -> What {
     What::Judged {
         call: call.id,
-        who: call.who.clone(),
-        tool: bounded(&call.tool, audit::entry::TEXT_BYTES_MAX),
+        who: Who { agent: bounded(&call.who.agent, TEXT_BYTES_MAX), ..call.who.clone() },
+        tool: bounded(&call.tool, TEXT_BYTES_MAX),
         args: call.args.digest(),
         input: bounded(call.args.text(), COPY_BYTES_MAX),
         verdict,
         rule,
-        reason: reason.map(|reason| bounded(&reason, audit::entry::TEXT_BYTES_MAX)),
+        reason: reason.map(|reason| bounded(&reason, TEXT_BYTES_MAX)),
         request,
     }
 }
@@ -442,7 +570,7 @@ fn began(call: &Call, request: Option<Uuid>) -> What {
     What::Began {
         call: call.id,
         turn: call.who.turn,
-        tool: bounded(&call.tool, audit::entry::TEXT_BYTES_MAX),
+        tool: bounded(&call.tool, TEXT_BYTES_MAX),
         args: call.args.digest(),
         request,
     }

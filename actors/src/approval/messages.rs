@@ -58,6 +58,9 @@ pub struct Call {
     pub tool: String,
     /// With what.
     pub args: Arguments,
+    /// What an answer counts within: the turn, for the run that answers it, whichever attempt at it this is; the run itself,
+    /// for a sub-agent: the one beside it may have another folder before it.
+    pub scope: Uuid,
     /// It may have been made before, by a run whose machine went down, and making it again may do harm: a person is asked,
     /// whatever the policy allows.
     pub doubtful: bool,
@@ -65,9 +68,9 @@ pub struct Call {
 
 impl Call {
     /// Whether an answer to one counts for the other: the same tool with exactly the same arguments, called by the same agent
-    /// in the same turn.
+    /// in the same turn, and not by another sub-agent of it.
     pub fn is_like(&self, other: &Call) -> bool {
-        let same = |call: &Call| (call.who.thread, call.who.turn);
+        let same = |call: &Call| (call.who.thread, call.who.turn, call.scope);
         same(self) == same(other)
             && self.who.agent == other.who.agent
             && self.tool == other.tool
@@ -202,6 +205,12 @@ pub enum ApprovalError {
         "the policy of this swarm is of another version of Skep, or damaged: no call is allowed until it is set again"
     )]
     Unreadable,
+    /// This node has not met anybody of its swarm yet: nothing is allowed meanwhile.
+    #[error(
+        "no other member has answered since this node came into the swarm, so its policy is not known here: no call is \
+         allowed until one does; try again in a moment"
+    )]
+    Unmet,
     /// It could not be written, so it does not count.
     #[error("{0}")]
     Audit(#[from] AuditError),

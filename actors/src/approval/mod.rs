@@ -3,7 +3,7 @@
 //! ```text
 //! run -> pass -> Judge -> policy -> allow -> audit: judged, began -> the call is made -> audit: ended
 //!                          |-> deny -> the model is told why
-//!                          `-> ask: core -> request -> ledger -> every member shows it
+//!                          `-> ask: core -> request -> disk, and ledger: every member shows it
 //!                                         any node: Decide -> the request's owner -> audit -> ledger -> the run goes on
 //! ```
 //!

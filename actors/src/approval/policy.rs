@@ -167,7 +167,7 @@ mod tests {
 
     fn call(tool: &str, agent: &str, args: &Value) -> Call {
         let who = Who { agent: agent.into(), run: Uuid::nil(), turn: Uuid::nil(), thread: Uuid::nil() };
-        Call { id: Uuid::nil(), who, tool: tool.into(), args: Arguments::of(args), doubtful: false }
+        Call { id: Uuid::nil(), who, tool: tool.into(), args: Arguments::of(args), scope: Uuid::nil(), doubtful: false }
     }
 
     fn rule(name: &str, tool: &str, agent: &str, when: &[(&str, &str)], verdict: Verdict) -> Rule {

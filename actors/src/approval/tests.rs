@@ -22,6 +22,8 @@ use std::{
 use uuid::Uuid;
 
 const TURN: Uuid = Uuid::from_u128(7);
+/// As the desk has it.
+const REQUESTS: Collection<Request> = Collection::new(32, 2);
 
 /// Nodes with all that approvals need.
 struct Hall(Swarm);
@@ -77,6 +79,10 @@ impl Hall {
         self.ask(i, Message::List).await.unwrap()
     }
 
+    async fn known(&self, i: usize, id: Uuid) -> Request {
+        self.ask(i, |port| Message::Get(Wire(id), port)).await.unwrap()
+    }
+
     async fn set(&self, i: usize, rules: Vec<Rule>) {
         let policy = Policy { rules, changed_by: "ada".into(), ..Policy::default() };
         self.ask(i, |port| Message::SetPolicy(Wire(policy), port)).await.unwrap();
@@ -109,7 +115,8 @@ fn rule(tool: &str, verdict: Verdict) -> Rule {
 
 fn call(id: u128, args: &serde_json::Value) -> Call {
     let who = Who { agent: "scout".into(), run: Uuid::from_u128(id), turn: TURN, thread: TURN };
-    Call { id: Uuid::from_u128(id), who, tool: "run_task".into(), args: Arguments::of(args), doubtful: false }
+    let args = Arguments::of(args);
+    Call { id: Uuid::from_u128(id), who, tool: "run_task".into(), args, scope: TURN, doubtful: false }
 }
 
 #[tokio::test(start_paused = true)]
@@ -320,6 +327,105 @@ async fn another_node_can_not_ask_for_a_policy_or_a_judgement_here() {
     refused(there.ask(short, |port| Message::Judge(Wire((wanted, None)), port)).await.unwrap_err());
     refused(there.ask(short, |port| Message::SetPolicy(Wire(Policy::default()), port)).await.unwrap_err());
     refused(there.ask(short, |port| Message::Withdraw(Wire(Uuid::nil()), port)).await.unwrap_err());
+}
+
+/// A9: any member may write any record, and that decides nothing.
+#[tokio::test(start_paused = true)]
+async fn what_another_member_writes_over_a_request_approves_nothing_and_is_put_right() {
+    let mut hall = Hall::new(2).await;
+    hall.set(0, vec![rule("*", Verdict::Ask)]).await;
+    let wanted = call(1, &json!({"command": "make"}));
+    let id = hall.waits(0, &wanted).await;
+    settle().await;
+    let asked = hall.list(1).await.remove(0);
+    let write = async |hall: &Hall, term: u64, key: Uuid, request: &Request| {
+        let write = REQUESTS.write(key.as_bytes(), term, Some(request));
+        hall.0.context(1).ledger.put(vec![write]).await.unwrap();
+        settle().await;
+    };
+    let forged = Request { state: State::Approved, until_ms: u64::MAX / 2, ..asked.clone() };
+    write(&hall, 1, id, &forged).await;
+    // Under another's name, and one that was never asked for.
+    write(&hall, 1, Uuid::from_u128(99), &forged).await;
+    write(&hall, 1, Uuid::from_u128(98), &Request { id: Uuid::from_u128(98), ..forged.clone() }).await;
+    assert_eq!(hall.judge(0, &wanted, Some(id)).await, Ok(Judged::Waits(id)));
+    assert_eq!(hall.known(1, id).await, asked, "it is shown as it is");
+    hall.again(0).await;
+    assert_eq!(hall.judge(0, &wanted, Some(id)).await, Ok(Judged::Waits(id)));
+    settle().await;
+
+    // The owner's word counts all the same, and once.
+    hall.decide(1, id, true, "ada").await.unwrap();
+    let approved = hall.known(0, id).await;
+    assert_eq!(hall.judge(0, &wanted, Some(id)).await, Ok(Judged::May));
+    settle().await;
+    write(&hall, 7, id, &approved).await;
+    assert!(hall.known(1, id).await.used.is_some());
+    hall.again(0).await;
+    let again = hall.judge(0, &call(2, &json!({"command": "make"})), Some(id)).await;
+    assert!(matches!(again, Ok(Judged::Waits(fresh)) if fresh != id), "{again:?}");
+    let began = hall.audit(0).await.iter().filter(|what| matches!(what, What::Began { .. })).count();
+    assert_eq!(began, 1);
+}
+
+#[test]
+fn an_approval_that_the_disk_forgot_to_be_used_is_used() {
+    let me = NodeId::from_bytes([1; 32]);
+    let mut core = Core::new(me);
+    let wanted = call(1, &json!({}));
+    core.put(core.ask(Uuid::from_u128(9), wanted.clone(), None, None, 0).unwrap());
+    let yes = Decide { request: Uuid::from_u128(9), approve: true, by: "ada".into(), because: None, via: me };
+    let approved = core.decide(&yes, 1).unwrap();
+    // What others say approves nothing.
+    core.heard(&approved);
+    assert_eq!(core.stand(&wanted, None, 2), Stand::Waits(Uuid::from_u128(9)));
+    core.put(approved.clone());
+    core.heard(&Request { used: Some(Uuid::from_u128(1)), ..approved.clone() });
+    core.heard(&approved);
+    assert_eq!(core.stand(&wanted, None, 2), Stand::New);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_sub_agent_may_do_the_one_beside_it_has_to_ask_about() {
+    let hall = Hall::new(1).await;
+    hall.set(0, vec![rule("*", Verdict::Ask)]).await;
+    let of = |id: u128, child: u128| Call { scope: Uuid::from_u128(child), ..call(id, &json!({"path": "a.txt"})) };
+    let id = hall.waits(0, &of(1, 11)).await;
+    hall.decide(0, id, true, "ada").await.unwrap();
+    let beside = hall.judge(0, &of(2, 12), None).await;
+    assert!(matches!(beside, Ok(Judged::Waits(other)) if other != id), "{beside:?}");
+    assert_eq!(hall.judge(0, &of(3, 11), None).await, Ok(Judged::May));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_without_an_end_is_cut_in_the_audit() {
+    let hall = Hall::new(1).await;
+    let wanted = call(1, &json!({}));
+    let who = Who { agent: "a".repeat(100 << 10), ..wanted.who.clone() };
+    assert_eq!(hall.judge(0, &Call { who, ..wanted }, None).await, Ok(Judged::May));
+    let audit = hall.audit(0).await;
+    assert!(matches!(&audit[0], What::Judged { who, .. } if who.agent.len() < 1024), "{audit:?}");
+}
+
+/// A node that came into a swarm and has met nobody of it doesn't know the policy, which is not "everything is allowed"; one
+/// that knew it once goes on without the others, who may never come back.
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_was_never_read_allows_nothing_and_one_that_was_counts_when_the_others_are_gone() {
+    let mut hall = Hall(Swarm::new(2).await);
+    hall.0.part(0, 1);
+    hall.begin(0).await;
+    hall.begin(1).await;
+    assert_eq!(hall.judge(0, &call(1, &json!({})), None).await, Err(ApprovalError::Unmet));
+    hall.0.meet(0, 1);
+    settle().await;
+    hall.set(1, vec![rule("run_*", Verdict::Deny)]).await;
+    assert!(matches!(hall.judge(0, &call(2, &json!({})), None).await, Ok(Judged::MayNot(_))));
+
+    hall.0.kill(1).await;
+    hall.0.kill(0).await;
+    hall.0.restart(0).await;
+    hall.begin(0).await;
+    assert!(matches!(hall.judge(0, &call(3, &json!({})), None).await, Ok(Judged::MayNot(_))));
 }
 
 /// What may happen to a node's requests.

@@ -2,7 +2,7 @@
 
 use super::{
     NAME,
-    entry::Entry,
+    entry::{Entry, Head},
     log::Log,
     messages::{Message, Report, Verified},
 };
@@ -10,7 +10,11 @@ use crate::{Context, defaults::GATHER_TIMEOUT, questions::Questions};
 use futures::{StreamExt, stream::FuturesUnordered};
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 use skep_runtime::{NodeId, Reach, Tasks, Wire};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Questions that are worked on at once.
 const QUESTIONS_MAX: usize = 256;
@@ -20,7 +24,7 @@ const VERIFY_TIMEOUT: Duration = Duration::from_secs(60);
 const LIST_MAX: u32 = 1000;
 
 /// What other nodes may ask: to look. What is in the log, this node's own actors say.
-const REMOTE: Reach = Reach::Only(&["OfTurn", "Newest", "At", "Verify"]);
+const REMOTE: Reach = Reach::Only(&["OfTurn", "Newest", "At", "Seen", "Verify"]);
 
 /// The audit log's actor.
 struct AuditActor;
@@ -86,6 +90,7 @@ impl Actor for AuditActor {
                 state.questions.answer(reply, async move { log.newest(count.min(LIST_MAX)) });
             }
             Message::At(Wire(seq), reply) => drop(reply.send(Wire(log.at(seq)))),
+            Message::Seen(reply) => drop(reply.send(Wire(log.sights()))),
             Message::Verify(Wire(seen), reply) => state.questions.answer(reply, async move { log.verify(seen).await }),
         }
         Ok(())
@@ -114,34 +119,55 @@ async fn with_others(
     entries
 }
 
-/// Has each member that is up check its log, and compares it with what this node has seen.
+/// Has each member check its log, and compares it with what this node has seen. Of one that is away it says so: a log that
+/// was not looked at is not known to be whole.
 async fn verify_all(context: &Context, log: &Arc<Log>) -> Vec<Verified> {
-    let names: BTreeMap<NodeId, String> =
-        context.members.now().values().map(|member| (member.id, member.name.clone())).collect();
     let me = context.directory.id();
-    let check = |node: NodeId| {
+    let anchored = anchored(context, log).await;
+    let mut names: BTreeMap<NodeId, String> =
+        context.members.now().values().map(|member| (member.id, member.name.clone())).collect();
+    names.entry(me).or_insert_with(|| context.name.clone());
+    let check = |(node, name): (NodeId, String)| {
         let (there, seen) = (context.directory.at::<Message>(node, NAME), log.seen_of(node));
+        let (up, anchored) = (context.members.is_up(&node), anchored.contains(&node));
         async move {
-            let report = match node == me {
-                true => Ok(log.verify(seen).await),
-                false => there.ask(VERIFY_TIMEOUT, |port| Message::Verify(Wire(seen), port)).await,
+            let report = match () {
+                () if node == me => Ok(log.verify(seen).await),
+                () if !up => Err(away(seen)),
+                () => {
+                    let asked = there.ask(VERIFY_TIMEOUT, |port| Message::Verify(Wire(seen), port)).await;
+                    asked.map_err(|error| error.to_string())
+                }
             };
-            (node, report.map(|report| compared(report, seen)).map_err(|error| error.to_string()))
+            Verified { node, name, report: report.map(|report| compared(report, seen)), anchored }
         }
     };
-    let nodes = context.members.others_up().into_iter().chain([me]);
-    let reports: Vec<_> = nodes.map(check).collect::<FuturesUnordered<_>>().collect().await;
-    let verified = |(node, report): (NodeId, Result<Report, String>)| {
-        let name = names.get(&node).cloned().unwrap_or_else(|| context.name.clone());
-        Verified { node, name, report }
-    };
-    let mut all: Vec<Verified> = reports.into_iter().map(verified).collect();
+    let mut all: Vec<Verified> = names.into_iter().map(check).collect::<FuturesUnordered<_>>().collect().await;
     all.sort_by(|a, b| (&a.name, a.node).cmp(&(&b.name, b.node)));
     all
 }
 
+fn away(seen: Option<Head>) -> String {
+    match seen {
+        Some(seen) => format!("is away; its last entry that was seen is {}", seen.seq),
+        None => "is away; no entry of it was seen".into(),
+    }
+}
+
+/// The nodes in whose logs a member that answers, other than the node itself, has seen an entry.
+async fn anchored(context: &Context, log: &Log) -> BTreeSet<NodeId> {
+    let ask = |node| {
+        let there = context.directory.at::<Message>(node, NAME);
+        async move { (node, there.ask(GATHER_TIMEOUT, Message::Seen).await.unwrap_or_default()) }
+    };
+    let asked: FuturesUnordered<_> = context.members.others_up().into_iter().map(ask).collect();
+    let told: Vec<(NodeId, Vec<NodeId>)> = asked.collect().await;
+    let others = told.into_iter().flat_map(|(by, seen)| seen.into_iter().filter(move |of| *of != by));
+    others.chain(log.sights()).collect()
+}
+
 /// A node checks its log itself; that it is not shorter than it was, this node sees for itself.
-fn compared(report: Report, seen: Option<super::Head>) -> Report {
+fn compared(report: Report, seen: Option<Head>) -> Report {
     let short = seen.filter(|seen| report.fault.is_none() && seen.seq > report.head.seq);
     let rewritten = seen.filter(|seen| seen.seq == report.head.seq && seen.hash != report.head.hash);
     let fault = match (short, rewritten) {

@@ -3,7 +3,10 @@
 //! No disk and no link: rows come in, a [`Fault`] or the log's head comes out. That a log was cut short can't be seen in it;
 //! so it is compared with what other members have seen of it ([`Chain::expect`]).
 
-use super::entry::{Head, NOTHING, Row, What};
+use super::{
+    core::ENTRIES_MAX,
+    entry::{Head, NOTHING, Row, SEQ_MAX, What},
+};
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 use skep_runtime::NodeId;
@@ -29,6 +32,9 @@ pub enum Fault {
     /// The first entries are gone, and nothing says that they were removed.
     #[error("the log begins with entry {0}, and no entry says that those before it were removed")]
     Beheaded(u64),
+    /// It says that others were removed which a log of this length still has.
+    #[error("entry {0} says that others were removed, and the log is too short for that: somebody took them out")]
+    Cut(u64),
     /// The log is shorter than another member has seen it.
     #[error("the log ends with entry {ends}, and another member has seen entry {seen}")]
     Short {
@@ -57,13 +63,20 @@ pub struct Chain {
     expected: BTreeMap<u64, Digest>,
     seen: u64,
     entries: u64,
+    /// How many entries a log keeps at least.
+    entries_max: u64,
 }
 
 impl Chain {
     /// The log of this node, of which nothing was read yet.
     pub fn new(node: NodeId) -> Chain {
+        Chain::bounded(node, ENTRIES_MAX)
+    }
+
+    /// The same of a log with another bound.
+    pub fn bounded(node: NodeId, entries_max: u64) -> Chain {
         let head = Head { seq: 0, hash: NOTHING };
-        Chain { node, first: None, head, cut: None, expected: BTreeMap::new(), seen: 0, entries: 0 }
+        Chain { node, first: None, head, cut: None, expected: BTreeMap::new(), seen: 0, entries: 0, entries_max }
     }
 
     /// Another member has seen this entry. To be told before its row comes.
@@ -83,6 +96,9 @@ impl Chain {
     /// # Errors
     /// It is not as it must be; nothing behind it means anything then.
     pub fn take(&mut self, seq: u64, row: &Row) -> Result<(), Fault> {
+        if seq == 0 || seq > SEQ_MAX {
+            return Err(Fault::Unlinked(seq));
+        }
         match self.first {
             None => self.first = Some((seq, row.prev)),
             Some(_) if seq > self.head.seq + 1 => {
@@ -98,6 +114,11 @@ impl Chain {
             return Err(Fault::Rewritten(seq));
         }
         if let Some(What::Cut(cut)) = row.what() {
+            // The log cuts itself when it has as many behind the last one that goes. Who could say so sooner could put one
+            // entry in the place of all of them.
+            if seq.saturating_sub(cut.seq) < self.entries_max {
+                return Err(Fault::Cut(seq));
+            }
             self.cut = Some(cut);
         }
         self.head = Head { seq, hash: row.hash };

@@ -12,6 +12,11 @@ pub const ENTRIES_MAX: u64 = 50_000;
 /// Entries that go at once when there are more: one removal is one batch of the store.
 pub const CUT_ENTRIES: u64 = 5_000;
 
+/// Whether a log that ends with entry `ends` may have removed this one: it keeps at least as many behind it.
+pub fn may_be_gone(seq: u64, ends: u64) -> bool {
+    ends.saturating_sub(seq) >= ENTRIES_MAX
+}
+
 /// Entries to be written, and what goes for them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Next {
@@ -63,13 +68,13 @@ impl Core {
 
     /// These happened. They are no entries before they are on the disk.
     pub fn next(&self, whats: impl IntoIterator<Item = What>, now_ms: u64) -> Next {
-        Next { rows: self.chain(self.head.seq + 1, whats, now_ms), cut: self.first..self.first }
+        Next { rows: self.chain(self.following(), whats, now_ms), cut: self.first..self.first }
     }
 
     /// Others have seen more of this log than there is: what comes next is numbered behind what they have seen, so that
     /// whoever checks finds the hole.
     pub fn lost(&self, seen: Head, now_ms: u64) -> Next {
-        let from = self.head.seq.max(seen.seq) + 1;
+        let from = self.following().max(seen.seq.saturating_add(1));
         Next { rows: self.chain(from, [What::Lost(seen)], now_ms), cut: self.first..self.first }
     }
 
@@ -80,18 +85,18 @@ impl Core {
             prev = row.hash;
             (seq, row)
         };
-        (from..).zip(whats).map(row).collect()
+        (from..=u64::MAX).zip(whats).map(row).collect()
     }
 
     /// Which entries have to go, if there are too many: all up to this one, which stays known by its hash.
     pub fn overdue(&self) -> Option<u64> {
-        let kept = (self.head.seq + 1).saturating_sub(self.first);
+        let kept = self.following().saturating_sub(self.first);
         (kept >= self.entries_max + self.cut_entries).then(|| self.first + self.cut_entries - 1)
     }
 
     /// The entry that says that all up to `last` are gone, and their removal, as one.
     pub fn cut(&self, last: Head, now_ms: u64) -> Next {
-        Next { rows: self.chain(self.head.seq + 1, [What::Cut(last)], now_ms), cut: self.first..last.seq + 1 }
+        Next { rows: self.chain(self.following(), [What::Cut(last)], now_ms), cut: self.first..last.seq + 1 }
     }
 
     /// They are on the disk.
@@ -113,6 +118,11 @@ impl Core {
 
     /// The newest entries, at most so many.
     pub fn newest(&self, count: u64) -> std::ops::RangeInclusive<u64> {
-        (self.head.seq + 1).saturating_sub(count).max(self.first)..=self.head.seq
+        self.following().saturating_sub(count).max(self.first)..=self.head.seq
+    }
+
+    /// The number behind the last one. Whoever wrote the disk may have put any there.
+    fn following(&self) -> u64 {
+        self.head.seq.saturating_add(1)
     }
 }

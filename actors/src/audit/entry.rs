@@ -16,6 +16,8 @@ pub const NOTHING: Digest = Digest([0; 32]);
 pub const COPY_BYTES_MAX: usize = 2 << 10;
 /// Bytes of a name or a reason, whoever said it.
 pub const TEXT_BYTES_MAX: usize = 512;
+/// The last number that an entry can have: what JSON holds exactly, and no log ever comes to.
+pub const SEQ_MAX: u64 = 1 << 53;
 /// How entries' bodies are written: raised when [`What`] changes, so that older ones are not misread.
 const FORMAT: u8 = 1;
 /// Bytes of an entry's body: its copies and names, with what quoting adds.

@@ -3,11 +3,12 @@
 
 use super::{
     chain::{Chain, Fault},
-    core::{Core, Next},
-    entry::{Entry, Head, Row, What},
-    messages::{At, AuditError, Message, Report},
+    core::{Core, Next, may_be_gone},
+    entry::{Entry, Head, Row, SEQ_MAX, What},
+    messages::{AuditError, Message, Report},
+    told::Told,
 };
-use crate::{Context, ledger::Collection};
+use crate::{Context, digest::Digest, ledger::Collection};
 use skep_runtime::{
     NodeId, Wire,
     defaults::ASK_TIMEOUT,
@@ -32,7 +33,7 @@ const ROWS: Table<u64, Row> = Table::new("audit");
 /// How far others' logs were when this node last heard of them.
 const SEEN: Table<NodeId, Head> = Table::new("audit_seen");
 /// How far each node's log is, by its key's bytes.
-pub(super) const HEADS: Collection<Head> = Collection::new(30, 1);
+pub(super) const HEADS: Collection<Told> = Collection::new(30, 2);
 
 /// Appends that wait for the disk. A run has one under way, so this is more than a node's runs.
 const JOBS_MAX: usize = 256;
@@ -121,6 +122,9 @@ impl Log {
         if whats.len() > ENTRIES_MAX {
             return Err(AuditError::Busy(whats.len()));
         }
+        if self.head().seq >= SEQ_MAX {
+            return Err(AuditError::Store("somebody has put an entry there behind which none can follow".into()));
+        }
         let (done, written) = oneshot::channel();
         self.jobs.try_send(Job { whats, done }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AuditError::Busy(JOBS_MAX),
@@ -148,6 +152,11 @@ impl Log {
             true => self.told(),
             false => self.seen().get(&node).copied(),
         }
+    }
+
+    /// The nodes in whose logs this one has seen an entry.
+    pub(super) fn sights(&self) -> Vec<NodeId> {
+        self.seen().keys().copied().collect()
     }
 
     /// Reads the whole log from the disk and checks it.
@@ -258,7 +267,8 @@ impl Log {
         let head = self.head();
         let Some(told) = self.told().filter(|told| *told != head) else { return true };
         let known = self.context.store.get(ROWS, &told.seq).ok().flatten();
-        if known.is_some_and(|row| row.hash == told.hash) || (told.seq <= head.seq && told.seq < self.first()) {
+        let outgrown = told.seq < self.first() && may_be_gone(told.seq, head.seq);
+        if outgrown || known.is_some_and(|row| row.hash == told.hash) {
             return true;
         }
         tracing::error!(ends = head.seq, seen = told.seq, "other members have seen more of this node's audit log");
@@ -293,9 +303,12 @@ impl Log {
                 if self.told() == Some(head) {
                     break;
                 }
-                let write = HEADS.write(self.me().as_bytes(), 0, Some(&head));
-                match self.context.ledger.note(vec![write]).await {
-                    Ok(written) => break self.context.ledger.tell(written.entries),
+                let (id, told) = (self.me(), Told::new(&*self.context.swarm, head));
+                let term = self.context.ledger.term_of(&HEADS.key(id.as_bytes()));
+                match self.context.ledger.note(vec![HEADS.write(id.as_bytes(), term, Some(&told))]).await {
+                    Ok(written) if written.fenced.is_empty() => break self.context.ledger.tell(written.entries),
+                    // Somebody else has just written it.
+                    Ok(_) => sleep(RETRY_PAUSE).await,
                     Err(error) => {
                         tracing::warn!(%error, "how far the audit log is could not be told; it is tried again");
                         sleep(RETRY_PAUSE).await;
@@ -319,7 +332,7 @@ impl Log {
         loop {
             let mut news = Vec::new();
             for (node, told) in ids.iter().filter_map(|id| self.news(id)).collect::<Vec<_>>() {
-                if self.follows(node).await {
+                if self.follows(node, told).await {
                     news.push((node, told));
                 }
             }
@@ -333,7 +346,12 @@ impl Log {
     /// What the ledger says of a node's log, if that is news. One that is shorter than it was is told, and not believed.
     fn news(&self, id: &[u8]) -> Option<(NodeId, Head)> {
         let node = NodeId::from_bytes(id.try_into().ok()?);
-        let told = self.context.ledger.get(HEADS, id).ok().flatten()?.value;
+        let told = self.told_of(node);
+        if node == self.me() && told.is_none() && self.head().seq > 0 {
+            // Another node has written over what this one told.
+            self.grown.notify_one();
+        }
+        let told = told?;
         let seen = self.seen().get(&node).copied();
         let fits = |seen: Head| told.seq > seen.seq || told == seen;
         if let Some(seen) = seen.filter(|seen| !fits(*seen)) {
@@ -345,23 +363,25 @@ impl Log {
         (node != self.me() && seen != Some(told) && room).then_some((node, told))
     }
 
-    /// Whether a node's log still has the entry that this node has seen last. If not, that one stays what it is compared with:
-    /// however long the log grows, that it was rewritten is not forgotten.
-    async fn follows(&self, node: NodeId) -> bool {
-        let Some(seen) = self.seen().get(&node).copied() else { return true };
+    /// Whether a node's log has the entry that it was told to end with, and still the one that this node has seen last. If not,
+    /// that one stays what it is compared with: however long the log grows, that it was rewritten is not forgotten.
+    async fn follows(&self, node: NodeId, told: Head) -> bool {
+        let seen = self.seen().get(&node).copied();
         let there = self.context.directory.at::<Message>(node, super::NAME);
-        match there.ask(ASK_TIMEOUT, |port| Message::At(Wire(seen.seq), port)).await {
-            Ok(At { first, hash }) => {
-                let fits = hash == Some(seen.hash) || (hash.is_none() && seen.seq < first);
-                if !fits {
-                    tracing::error!(?node, seen = seen.seq, "a node's audit log lacks an entry that was seen in it");
+        for known in seen.into_iter().chain([told]) {
+            match there.ask(ASK_TIMEOUT, |port| Message::At(Wire(known.seq), port)).await {
+                Ok(Some(hash)) if hash == known.hash => {}
+                Ok(None) if may_be_gone(known.seq, told.seq) => {}
+                Ok(_) => {
+                    tracing::error!(?node, seen = known.seq, "a node's audit log lacks an entry that was seen in it");
                     self.regressed();
+                    return false;
                 }
-                fits
+                // With its next word; its first one it has signed.
+                Err(_) => return seen.is_none(),
             }
-            // With its next word.
-            Err(_) => false,
         }
+        true
     }
 
     fn regressed(&self) {
@@ -369,9 +389,8 @@ impl Log {
     }
 
     /// The hash of an entry of this node's log.
-    pub(super) fn at(&self, seq: u64) -> At {
-        let row = self.context.store.get(ROWS, &seq).ok().flatten();
-        At { first: self.first(), hash: row.map(|row| row.hash) }
+    pub(super) fn at(&self, seq: u64) -> Option<Digest> {
+        self.context.store.get(ROWS, &seq).ok().flatten().map(|row| row.hash)
     }
 
     async fn remember(&self, news: Vec<(NodeId, Head)>) {
@@ -390,7 +409,13 @@ impl Log {
 
     /// What the ledger says of this node's own log.
     fn told(&self) -> Option<Head> {
-        self.context.ledger.get(HEADS, self.me().as_bytes()).ok().flatten().map(|record| record.value)
+        self.told_of(self.me())
+    }
+
+    /// What a node has told of its log. What others wrote in its place is nothing.
+    fn told_of(&self, node: NodeId) -> Option<Head> {
+        let told = self.context.ledger.get(HEADS, node.as_bytes()).ok().flatten()?.value;
+        told.of(&*self.context.swarm, node)
     }
 
     fn me(&self) -> NodeId {

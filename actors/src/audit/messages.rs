@@ -23,7 +23,7 @@ pub enum Message {
     /// The newest entries of the swarm, at most this many, the newest first.
     #[rpc]
     List(Wire<u32>, RpcReplyPort<Wire<Vec<Entry>>>),
-    /// Every member that is up checks its log, and is compared with what this node has seen of it.
+    /// Every member of the swarm: one that is up checks its log, and is compared with what this node has seen of it.
     #[rpc]
     VerifyAll(RpcReplyPort<Wire<Vec<Verified>>>),
     /// Between nodes: what that node has about a turn.
@@ -32,21 +32,15 @@ pub enum Message {
     /// Between nodes: that node's newest entries.
     #[rpc]
     Newest(Wire<u32>, RpcReplyPort<Wire<Vec<Entry>>>),
-    /// Between nodes: the hash of one entry of that node's log.
+    /// Between nodes: the hash of one entry of that node's log, if it is there.
     #[rpc]
-    At(Wire<u64>, RpcReplyPort<Wire<At>>),
+    At(Wire<u64>, RpcReplyPort<Wire<Option<Digest>>>),
+    /// Between nodes: the nodes in whose logs that node has seen an entry.
+    #[rpc]
+    Seen(RpcReplyPort<Wire<Vec<NodeId>>>),
     /// Between nodes: check your log. The asking node has seen this of it.
     #[rpc]
     Verify(Wire<Option<Head>>, RpcReplyPort<Wire<Report>>),
-}
-
-/// An entry of a log, as far as others compare it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct At {
-    /// The first entry that is kept: those before it were removed.
-    pub first: u64,
-    /// The entry's hash, if there is one.
-    pub hash: Option<Digest>,
 }
 
 /// What the check of a log came to.
@@ -67,8 +61,11 @@ pub struct Verified {
     pub node: NodeId,
     /// What the node is called.
     pub name: String,
-    /// What came of it; `Err` if the node did not answer.
+    /// What came of it; `Err`, and why, if it was not looked at.
     pub report: Result<Report, String>,
+    /// A member that answers, and whose log it is not, has seen an entry of it. Without one nobody else could tell if all of it
+    /// was written anew.
+    pub anchored: bool,
 }
 
 /// Why something is not in the log. Nothing was written.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! approval, agent --Append--> log -> core (number, hash of the entry before) -> disk, in groups -> acknowledged
-//!                               `-> head (number, hash) -> ledger -> every member remembers the last that it has seen
+//!                               `-> head (number, hash), signed -> ledger -> every member remembers the last that it has seen
 //! verify: the log's rows in order -> chain (each follows the one before) -> is what others have seen in it?
 //! ```
 //!
@@ -20,6 +20,7 @@ mod log;
 mod messages;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use actor::start;
 pub use chain::Fault;

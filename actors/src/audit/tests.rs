@@ -5,7 +5,9 @@ use super::{
     chain::Chain,
     core::{Core, Next},
     entry::{NOTHING, Outcome, Row, Verdict, Who},
+    log::HEADS,
     start,
+    told::Told,
 };
 use crate::{digest::Digest, testing::Swarm};
 use proptest::prelude::*;
@@ -62,10 +64,16 @@ fn log(entries: u64) -> (Core, Rows) {
 }
 
 fn check(rows: &Rows, seen: Option<Head>) -> Result<Head, Fault> {
-    let mut chain = Chain::new(node());
+    let mut chain = Chain::bounded(node(), 20);
     seen.into_iter().try_for_each(|seen| chain.expect(seen))?;
     rows.iter().try_for_each(|(seq, row)| chain.take(*seq, row))?;
     chain.end()
+}
+
+/// One entry behind all that others have seen, which says that everything before it was removed.
+fn claim(node: NodeId, seen: Head) -> (u64, Row) {
+    let gone = Head { seq: seen.seq + 1, hash: Digest::of(b"never there") };
+    (gone.seq + 1, Row::new(node, gone.seq + 1, 0, &What::Cut(gone), gone.hash))
 }
 
 /// Everything from `from` on, chained anew as its owner could.
@@ -111,7 +119,7 @@ fn a_log_that_was_lost_goes_on_behind_a_hole_that_stays_visible() {
 
 proptest! {
     #[test]
-    fn whatever_is_done_to_a_log_is_found(entries in 1_u64..90, place: prop::sample::Index, byte: prop::sample::Index, how in 0..8) {
+    fn whatever_is_done_to_a_log_is_found(entries in 1_u64..90, place: prop::sample::Index, byte: prop::sample::Index, how in 0..9) {
         let (core, rows) = log(entries);
         let seqs: Vec<u64> = rows.keys().copied().collect();
         let seq = seqs[place.index(seqs.len())];
@@ -135,6 +143,8 @@ proptest! {
             }
             // Its end is cut off.
             6 => bad.retain(|other, _| *other < seq),
+            // One entry in the place of all.
+            7 => bad = Rows::from([claim(node(), core.head())]),
             // It is written anew from here on, by somebody who can hash.
             _ => bad = rewritten(&rows, seq),
         }
@@ -260,9 +270,9 @@ async fn a_log_that_was_written_anew_is_found_however_long_it_has_grown_since() 
         batch.put(ROWS, &seq, &row).unwrap();
     }
     store.commit(batch).await.unwrap();
-    let told = Head { seq: 5, hash: prev };
+    let told = Told::new(&*swarm.context(0).swarm, Head { seq: 5, hash: prev });
     let ledger = &swarm.context(0).ledger;
-    ledger.put(vec![super::log::HEADS.write(me.as_bytes(), 0, Some(&told))]).await.unwrap();
+    ledger.put(vec![HEADS.write(me.as_bytes(), 0, Some(&told))]).await.unwrap();
     again(&mut swarm, 0).await;
     for call in 6..12 {
         append(&swarm, 0, vec![judged(call)]).await;
@@ -272,6 +282,73 @@ async fn a_log_that_was_written_anew_is_found_however_long_it_has_grown_since() 
     assert_eq!(own[0].report.as_ref().unwrap().fault, None, "it believes itself");
     let reports = verify(&swarm, 1).await;
     assert_eq!(reports[0].report.as_ref().unwrap().fault, Some(Fault::Rewritten(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_replaced_by_one_entry_is_found() {
+    let mut swarm = swarm(2).await;
+    append(&swarm, 0, (1..=5).map(judged).collect()).await;
+    settle().await;
+    let store = &swarm.context(0).store;
+    let (_, last) = store.all(ROWS).unwrap().pop().unwrap();
+    let (seq, row) = claim(swarm.id(0), Head { seq: 5, hash: last.hash });
+    let mut batch = Batch::new();
+    (1..=5).for_each(|seq| batch.delete(ROWS, &seq).unwrap());
+    batch.put(ROWS, &seq, &row).unwrap();
+    store.commit(batch).await.unwrap();
+    again(&mut swarm, 0).await;
+    append(&swarm, 0, vec![judged(6)]).await;
+    settle().await;
+    for i in 0..2 {
+        assert_eq!(verify(&swarm, i).await[0].report.as_ref().unwrap().fault, Some(Fault::Cut(7)));
+    }
+    let said = What::Lost(Head { seq: 5, hash: last.hash });
+    let audit = swarm.context(0).directory.here::<Message>(NAME);
+    let entries = audit.ask(Duration::from_secs(30), |port| Message::Newest(Wire(9), port)).await.unwrap();
+    assert!(entries.iter().any(|entry| entry.what.as_ref() == Some(&said)), "{entries:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_member_says_of_a_log_is_nothing() {
+    let swarm = swarm(2).await;
+    append(&swarm, 0, vec![judged(1)]).await;
+    settle().await;
+    let (me, junk) = (swarm.id(0), Head { seq: 1_000_000_000_000, hash: Digest::of(b"junk") });
+    let forged = Told::new(&*swarm.context(1).swarm, junk);
+    for term in [0, 1, u64::MAX] {
+        swarm.context(1).ledger.put(vec![HEADS.write(me.as_bytes(), term, Some(&forged))]).await.unwrap();
+        settle().await;
+    }
+    append(&swarm, 0, vec![judged(2)]).await;
+    settle().await;
+    for i in 0..2 {
+        let reports = verify(&swarm, i).await;
+        let report = reports[0].report.as_ref().unwrap();
+        assert_eq!((report.fault.clone(), report.head.seq), (None, 2), "seen from {i}");
+        let told = swarm.context(i).ledger.get(HEADS, me.as_bytes()).unwrap().unwrap().value;
+        assert_eq!(told.of(&*swarm.context(i).swarm, me), Some(report.head), "it speaks for itself again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_not_looked_at_or_that_nobody_else_has_seen_is_called_so() {
+    let alone = swarm(1).await;
+    append(&alone, 0, vec![judged(1)]).await;
+    settle().await;
+    let reports = verify(&alone, 0).await;
+    assert_eq!((reports[0].report.as_ref().unwrap().fault.clone(), reports[0].anchored), (None, false));
+
+    let swarm = swarm(2).await;
+    append(&swarm, 0, vec![judged(1)]).await;
+    settle().await;
+    for i in 0..2 {
+        assert!(verify(&swarm, i).await[0].anchored, "seen from {i}");
+    }
+    swarm.cut(0);
+    let reports = verify(&swarm, 1).await;
+    let away = reports[0].report.as_ref().unwrap_err();
+    assert_eq!((reports[0].name.as_str(), away.as_str()), ("n0", "is away; its last entry that was seen is 1"));
+    assert!(reports[1].report.is_ok());
 }
 
 fn decided() -> What {

@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{Instant, sleep},
+    time::{Instant, timeout},
 };
 
 /// Writers that may wait for the keeper; beyond that they wait before it.
@@ -53,7 +53,7 @@ pub(super) struct Shared {
     /// Members that may lack something.
     behind: Mutex<BTreeSet<NodeId>>,
     pub uneven: Notify,
-    /// It was compared with somebody since it started.
+    /// It was compared with somebody since it started or came into this swarm.
     pub met: watch::Sender<bool>,
     pub start: Instant,
     /// For which term of a record this node has voted.
@@ -165,24 +165,30 @@ impl Ledger {
         self.shared.members.others_up().is_empty()
     }
 
-    /// Waits until this node knows what others did while it was away: it was compared with one of them, or there is
-    /// nobody to ask.
-    pub async fn caught_up(&self) {
+    /// Waits until this node knows what others did while it was away, and not for ever. Whether it does.
+    pub async fn caught_up(&self) -> bool {
+        timeout(CATCH_UP_TIMEOUT, self.informed()).await.is_ok()
+    }
+
+    /// Waits until this node knows what its swarm knows: it was compared with another member since it started or came into this
+    /// swarm, or there is none on the roster. Of which swarm that is so.
+    pub async fn informed(&self) -> [u8; 32] {
         let me = self.shared.directory.id();
-        let mut changes = self.shared.members.changes();
-        let nobody = async {
-            // The picture is empty until membership has painted it.
-            let _ = changes.wait_for(|picture| picture.len() == 1 && picture.contains_key(&me)).await;
-        };
-        let mut met = self.shared.met.subscribe();
-        let met = async {
-            let _ = met.wait_for(|met| *met).await;
-        };
-        tokio::select! {
-            biased;
-            () = nobody => {}
-            () = met => {}
-            () = sleep(CATCH_UP_TIMEOUT) => {}
+        let (mut pictures, mut met) = (self.shared.members.changes(), self.shared.met.subscribe());
+        loop {
+            let (picture, has_met) = (pictures.borrow_and_update().clone(), *met.borrow_and_update());
+            let (swarm, home) = (self.shared.swarm.swarm_id(), self.shared.home());
+            // The picture is empty until membership has painted it, and for a moment it is that of the swarm before.
+            let alone = picture.len() == 1 && picture.contains_key(&me) && home.is_none_or(|home| home == swarm);
+            if alone || (has_met && home == Some(swarm)) {
+                return swarm;
+            }
+            // Neither ends before this ledger does.
+            tokio::select! {
+                biased;
+                _ = pictures.changed() => {}
+                _ = met.changed() => {}
+            }
         }
     }
 
@@ -199,6 +205,12 @@ impl Ledger {
     /// The same, and whether that is a deletion.
     pub fn latest(&self, key: &Key) -> Option<(Version, bool)> {
         self.core().get(key)
+    }
+
+    /// The term to write a record in that nobody owns: the one that it is in. Any member may have raised it, which must not
+    /// keep others from it.
+    pub fn term_of(&self, key: &Key) -> u64 {
+        self.version_of(key).map_or(0, |version| version.term)
     }
 
     /// Another member knows something that this one doesn't: they are compared soon.
@@ -305,6 +317,8 @@ impl Shared {
 
     pub(super) fn moved(&self, home: [u8; 32]) {
         *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(home);
+        // Nobody of this swarm.
+        self.met.send_replace(false);
     }
 
     /// Takes what another node wrote, and says what has become of it, once it is on the disk.

@@ -38,7 +38,8 @@ impl Log {
 
     /// Check whether the logs are whole
     ///
-    /// Each machine checks its own, and is compared with what this one has seen of it.
+    /// Each machine checks its own, and is compared with what this one has seen of it. One that is away is listed, and not
+    /// looked at.
     #[oai(path = "/verify", method = "post", operation_id = "audit_verify")]
     async fn verify(&self, _caller: Caller) -> Reply<Json<AuditCheck>> {
         let logs = self.audit().ask(VERIFY_TIMEOUT, Message::VerifyAll).await?;
@@ -61,7 +62,7 @@ pub struct AuditList {
 /// Whether the audit logs are whole.
 #[derive(Debug, Object)]
 pub struct AuditCheck {
-    /// All machines that are up answered, and all of their logs are.
+    /// All machines of the swarm were looked at, and all of their logs are.
     pub whole: bool,
     /// Each log.
     pub logs: Vec<CheckedLog>,
@@ -75,15 +76,17 @@ pub struct CheckedLog {
     pub node_id: String,
     /// The machine's name.
     pub name: String,
-    /// Whether it is whole; absent if the machine did not answer.
+    /// Whether it is whole; absent if it was not looked at.
     pub whole: Option<bool>,
+    /// Another machine that answers has seen an entry of it. Without one nobody could tell if all of it was written anew.
+    pub anchored: bool,
     /// How many entries were checked.
     pub entries: Option<u64>,
     /// Its last good entry.
     pub seq: Option<u64>,
     /// That one's hash, which covers all entries before it.
     pub hash: Option<String>,
-    /// The first thing that is wrong, or why it was not checked.
+    /// The first thing that is wrong, or why it was not looked at.
     pub fault: Option<String>,
 }
 
@@ -93,13 +96,14 @@ impl From<Verified> for CheckedLog {
             node_id: verified.node.to_string(),
             name: verified.name,
             whole: None,
+            anchored: verified.anchored,
             entries: None,
             seq: None,
             hash: None,
             fault: None,
         };
         match verified.report {
-            Err(why) => CheckedLog { fault: Some(format!("it was not checked: {why}")), ..log },
+            Err(why) => CheckedLog { fault: Some(format!("not looked at: {why}")), ..log },
             Ok(report) => CheckedLog {
                 whole: Some(report.fault.is_none()),
                 entries: Some(report.entries),

@@ -1,6 +1,6 @@
 //! A request for approval, as the API takes an answer to it and shows it.
 
-use crate::when::rfc3339;
+use crate::{limits::LISTED_INPUT_BYTES_MAX, when::rfc3339};
 use poem_openapi::{Enum, Object};
 use skep_actors::approval::{Request, State};
 
@@ -36,8 +36,10 @@ pub struct Approval {
     pub id: String,
     /// The tool.
     pub tool_name: String,
-    /// Its exact arguments: JSON in a text, in the form whose SHA-256 is decided about.
+    /// Its exact arguments: JSON in a text, in the form whose SHA-256 is decided about. A list has the beginning of long ones.
     pub tool_input: String,
+    /// How many bytes they have, if only the beginning is here: the call by itself has all.
+    pub tool_input_bytes: Option<usize>,
     /// The thread that the agent works in.
     pub session_id: Option<String>,
     /// Whose rights the call has: `agent`, or `agent:NAME` of one that the swarm has defined.
@@ -102,6 +104,7 @@ impl Approval {
             id: request.id.to_string(),
             tool_name: request.call.tool,
             tool_input: request.call.args.text().to_owned(),
+            tool_input_bytes: None,
             session_id: Some(request.call.who.thread.to_string()),
             requested_authority: if str::is_empty(&agent) { "agent".into() } else { format!("agent:{agent}") },
             status,
@@ -110,6 +113,16 @@ impl Approval {
             timeout_at: rfc3339(request.until_ms),
             created_at: rfc3339(request.created_ms),
         }
+    }
+
+    /// As one of many.
+    pub(super) fn listed(mut self) -> Approval {
+        let bytes = self.tool_input.len();
+        if bytes > LISTED_INPUT_BYTES_MAX {
+            self.tool_input.truncate(self.tool_input.floor_char_boundary(LISTED_INPUT_BYTES_MAX));
+            self.tool_input_bytes = Some(bytes);
+        }
+        self
     }
 }
 

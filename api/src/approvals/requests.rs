@@ -1,8 +1,18 @@
 //! `/api/approvals`: calls of tools that wait for the owner, and the owner's answers.
 
 use super::request::{Approval, ApprovalDetail, NewDecision};
-use crate::{Problem, Reply, caller::Caller, input::Perhaps, limits::DECIDE_TIMEOUT, tag::Tag};
-use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
+use crate::{
+    Problem, Reply,
+    caller::Caller,
+    input::Perhaps,
+    limits::{DECIDE_TIMEOUT, ROWS, ROWS_MAX},
+    tag::Tag,
+};
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
 use skep_actors::{
     Context,
     approval::{self, Decide, Message, Request, State},
@@ -20,12 +30,16 @@ impl Requests {
     ///
     /// Of agents on all machines, the oldest first.
     #[oai(path = "/", method = "get", operation_id = "approvals_list")]
-    async fn list(&self, _caller: Caller) -> Reply<Json<ApprovalList>> {
-        let now_ms = self.0.env.now_ms();
+    async fn list(
+        &self,
+        _caller: Caller,
+        /// How many calls, at most 1000
+        #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
+        limit: Query<Option<u32>>,
+    ) -> Reply<Json<ApprovalList>> {
+        let rows = limit.0.unwrap_or(ROWS).min(ROWS_MAX) as usize;
         let requests = self.approvals().ask(ASK_TIMEOUT, Message::List).await??;
-        let waits = requests.into_iter().filter(|request| request.state_at(now_ms) == State::Pending);
-        let pending: Vec<Approval> = waits.map(|request| Approval::of(request, now_ms)).collect();
-        Ok(Json(ApprovalList { total: pending.len(), pending }))
+        Ok(Json(ApprovalList::of(requests, rows, self.0.env.now_ms())))
     }
 
     /// Show a call that waits or waited
@@ -79,10 +93,19 @@ fn approval_id(text: &str) -> Result<Uuid, Problem> {
 /// The calls that wait for an answer.
 #[derive(Debug, Object)]
 pub struct ApprovalList {
-    /// Each of them.
+    /// Each of them, up to the limit.
     pub pending: Vec<Approval>,
-    /// How many they are.
+    /// How many they are, without a limit.
     pub total: usize,
+}
+
+impl ApprovalList {
+    fn of(mut requests: Vec<Request>, rows: usize, now_ms: u64) -> ApprovalList {
+        requests.retain(|request| request.state_at(now_ms) == State::Pending);
+        let total = requests.len();
+        let pending = requests.into_iter().take(rows).map(|request| Approval::of(request, now_ms).listed()).collect();
+        ApprovalList { pending, total }
+    }
 }
 
 /// The answer is written down.
@@ -93,4 +116,48 @@ pub struct Approved {
     pub approval: Approval,
     /// The call is made by whoever waits for it, or is free to be made again.
     pub replay_queued: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::LISTED_INPUT_BYTES_MAX;
+    use skep_actors::{
+        approval::{Arguments, Call},
+        audit::Who,
+        runtime::NodeId,
+    };
+
+    fn request(n: u128, text: &str) -> Request {
+        let id = Uuid::from_u128(n);
+        let who = Who { agent: String::new(), run: id, turn: id, thread: id };
+        let args = Arguments::of(&serde_json::json!({ "text": text }));
+        Request {
+            id,
+            owner: NodeId::from_bytes([1; 32]),
+            call: Call { id, who, tool: "run_task".into(), args, scope: id, doubtful: false },
+            rule: None,
+            reason: None,
+            created_ms: 1,
+            until_ms: 10,
+            state: State::Pending,
+            decision: None,
+            used: None,
+        }
+    }
+
+    #[test]
+    fn a_list_has_a_limit_and_long_arguments_are_cut_in_it_and_it_says_so() {
+        let long = "é".repeat(16 << 10);
+        let over = Request { state: State::Denied, ..request(4, "over") };
+        let all = vec![request(1, "short"), request(2, &long), request(3, "more"), over];
+        let list = ApprovalList::of(all, 2, 2);
+        assert_eq!((list.pending.len(), list.total), (2, 3));
+        let [short, cut] = list.pending.as_slice() else { panic!("{list:?}") };
+        assert_eq!((short.tool_input.as_str(), short.tool_input_bytes), (r#"{"text":"short"}"#, None));
+        assert!(cut.tool_input.len() <= LISTED_INPUT_BYTES_MAX && cut.tool_input.starts_with(r#"{"text":"éé"#));
+        assert_eq!(cut.tool_input_bytes, Some(2 * (16 << 10) + r#"{"text":""}"#.len()));
+        let whole = Approval::of(request(2, &long), 2);
+        assert_eq!((whole.tool_input.len(), whole.tool_input_bytes), (cut.tool_input_bytes.unwrap(), None));
+    }
 }

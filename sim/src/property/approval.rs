@@ -78,7 +78,7 @@ impl Approvals {
         let who = Who { agent: String::new(), run, turn: TURN, thread: TURN };
         let args = Arguments::of(&serde_json::json!({ "command": format!("echo {kind}") }));
         let tool = if never { NEVER } else { ASKED };
-        let call = Call { id: run, who, tool: tool.into(), args, doubtful: false };
+        let call = Call { id: run, who, tool: tool.into(), args, scope: TURN, doubtful: false };
         self.judge(world, number, call, None).await
     }
 
