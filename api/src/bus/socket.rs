@@ -159,7 +159,8 @@ pub(super) fn too_slow(count: u64) -> String {
 
 /// Hands a message to an agent: it answers with the message's and the thread's id, and the answer is told as any message.
 async fn inject(context: &Context, message: Inject) -> Shown {
-    match threads::messages::inject(context, message.to, message.payload, message.thread_id, None).await {
+    let Inject { to, payload, kind, thread_id } = message;
+    match threads::messages::inject(context, to, payload, kind, thread_id, None).await {
         Ok(posted) => Shown::frame(
             "injected",
             json!({ "threadId": posted.thread, "messageId": posted.message, "turnId": posted.turn }),
