@@ -10,7 +10,10 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, Message as _, RpcReplyPort, ca
 use ractor_cluster::{
     NodeEventSubscription, NodeServer, NodeServerMessage, RactorClusterMessage, node::NodeServerSessionInformation,
 };
-use skep::{Node, runtime::Wire};
+use skep::{
+    Node,
+    runtime::{Reach, Wire},
+};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::Stdio,
@@ -69,7 +72,8 @@ async fn nodes() -> anyhow::Result<()> {
     let node = |name: &str| Node::builder().home(folder.path().join(name)).name(name).listen(any).mdns(false).no_api();
     let alder = node("alder").start().await?;
     let birch = node("birch").guests(any).join(alder.swarm().invite().await?.line).start().await?;
-    alder.directory().spawn("greeter", Greeter("alder".into()), (), None).await?;
+    // Published for guests; what is not, they can't call.
+    alder.directory().spawn_within(Reach::Guests, "greeter", Greeter("alder".into()), (), None).await?;
 
     let door = birch.door().context("birch has a door")?;
     // The cookie itself goes on no command line: the guest is told where it lies.

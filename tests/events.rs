@@ -221,6 +221,45 @@ async fn another_sites_page_can_t_take_over_a_socket_and_no_token_goes_by_a_url(
     }
 }
 
+/// A10: a browser that is signed in for a day, or a ticket for seconds, gets at the token, a new session or an agent
+/// (GHSA-4jpw-hj22-2xmc).
+#[tokio::test]
+async fn a10_what_is_short_lived_gets_nothing_that_lives_longer_or_may_more() {
+    let hive = Hive::new();
+    let alder = hive.start("alder").await;
+    let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let link = alder.post("/api/session", json!({})).await["path"].as_str().expect("a path").to_owned();
+    let entered = browser.get(alder.url(&link)).send().await.unwrap();
+    let cookie = entered.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let renewed = browser.post(alder.url("/api/session")).header("cookie", &cookie).send().await.unwrap();
+    assert_eq!(renewed.status().as_u16(), 403);
+
+    // A ticket's socket starts no turn.
+    let ticket = alder.post("/api/ws/ticket", json!({})).await["ticket"].as_str().expect("a ticket").to_owned();
+    let mut socket = open(&alder, &format!("/ws?ticket={ticket}"), &[]).await.expect("the ticket works");
+    assert_eq!(next(&mut socket).await["type"], "connected");
+    socket.send(Message::text(r#"{"cmd":"inject","to":"main","payload":{"content":"hello"}}"#)).await.unwrap();
+    let refused = until(&mut socket, "it only listens", |frame| frame["type"] == "error").await;
+    assert!(refused["detail"].as_str().is_some_and(|why| why.contains("only listens")), "{refused}");
+    assert_eq!(alder.get("/api/v1/threads").await["total"], 0);
+
+    // No route tells a browser the token, however it is asked.
+    let spec = alder.get("/openapi.json").await;
+    let paths = spec["paths"].as_object().expect("paths");
+    let mut looked = 0;
+    for path in paths.iter().filter(|(path, ways)| ways.get("get").is_some() && !path.contains('{')).map(|(p, _)| p) {
+        let answer = browser.get(alder.url(path)).header("cookie", &cookie).send();
+        let answer = timeout(PATIENCE, answer).await.expect("it answers").unwrap();
+        assert!(!format!("{:?}", answer.headers()).contains(&alder.token), "{path}");
+        // A stream doesn't end; its frames are those of the socket.
+        if !answer.headers().get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")) {
+            assert!(!answer.text().await.unwrap().contains(&alder.token), "{path}");
+            looked += 1;
+        }
+    }
+    assert!(looked > 30, "{looked} routes");
+}
+
 #[tokio::test]
 async fn who_never_reads_is_dropped_and_the_node_goes_on() {
     let hive = Hive::new();

@@ -1,7 +1,8 @@
 //! Who asks: the owner, shown by the token or a browser's cookie. An endpoint that takes a [`Caller`] says so in
 //! the specification.
 //!
-//! Decides nothing: `guard` looked at the request before any route did.
+//! Decides nothing: `guard` looked at the request before any route did. What showed who asks is kept, so that nothing
+//! short-lived makes something that lives longer or may more (GHSA-4jpw-hj22-2xmc).
 
 use crate::Problem;
 use poem::{Request, RequestBody, http::StatusCode};
@@ -9,10 +10,39 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
 };
+use tokio::time::{Instant, sleep_until};
 
-/// The owner of the node.
+/// The owner of the node, and how that was shown.
 #[derive(Debug, Clone, Copy)]
-pub struct Caller;
+pub struct Caller {
+    pub(crate) by: By,
+    /// When what showed it ends; what it opened ends with it. `None`: it doesn't.
+    pub(crate) until: Option<Instant>,
+}
+
+/// What shows that the owner asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The token: may do all.
+    Token,
+    /// A browser's cookie: may do all but make links for further browsers.
+    Session,
+    /// A ticket: opens one socket, which listens.
+    Ticket,
+}
+
+impl Caller {
+    /// Whoever has the token.
+    pub(crate) const OWNER: Caller = Caller { by: By::Token, until: None };
+
+    /// Resolves when what showed who asks has ended.
+    pub(crate) async fn ended(self) {
+        match self.until {
+            Some(until) => sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    }
+}
 
 impl<'a> ApiExtractor<'a> for Caller {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];

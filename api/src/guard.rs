@@ -44,8 +44,10 @@ impl Guard {
             return Err(secret_in_url(name));
         }
         let ticket = asked.iter().find(|(name, _)| name == TICKET && request.uri().path() == SOCKET);
-        if self.knows(&request) || ticket.is_some_and(|(_, ticket)| self.redeems(ticket, &request)) {
-            request.set_data(Caller);
+        let redeemed = || self.sessions.redeem(&ticket?.1, request.header(header::COOKIE));
+        let caller = self.caller(&request).or_else(redeemed);
+        if let Some(caller) = caller {
+            request.set_data(caller);
         } else if !is_open(request.uri().path()) {
             let text = "this needs the node's token (`skep token`) as `authorization: Bearer ...`";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "invalid_api_key", text));
@@ -53,28 +55,26 @@ impl Guard {
         Ok(request)
     }
 
-    fn knows(&self, request: &Request) -> bool {
+    /// Who asks, if a header shows it.
+    fn caller(&self, request: &Request) -> Option<Caller> {
         let bearer = request.header(header::AUTHORIZATION).and_then(|value| value.split_once(' '));
         match bearer {
-            Some((scheme, token)) => scheme.eq_ignore_ascii_case("bearer") && self.token.is(token.trim()),
+            Some((scheme, token)) => {
+                (scheme.eq_ignore_ascii_case("bearer") && self.token.is(token.trim())).then_some(Caller::OWNER)
+            }
             // Documented beside the bearer.
             None if request.headers().contains_key(API_KEY) => {
-                request.header(API_KEY).is_some_and(|token| self.token.is(token.trim()))
+                request.header(API_KEY).filter(|token| self.token.is(token.trim())).map(|_| Caller::OWNER)
             }
             None => {
                 // A cookie speaks for our own pages only: to browsers, other ports of this machine are the same site.
                 let ours = request.header("sec-fetch-site").is_none_or(|from| ["same-origin", "none"].contains(&from));
                 // A socket's answers are not kept from a page by its browser, so that the page must have said that it is ours.
                 let told = request.header(header::ORIGIN).is_some() || !request.headers().contains_key(header::UPGRADE);
-                let cookies = request.header(header::COOKIE);
-                ours && told && cookies.is_some_and(|cookies| self.sessions.holds(cookies))
+                let cookies = request.header(header::COOKIE).filter(|_| ours && told);
+                cookies.and_then(|cookies| self.sessions.caller(cookies))
             }
         }
-    }
-
-    /// Whether the request shows a ticket that works, which it no longer does from here on.
-    fn redeems(&self, ticket: &str, request: &Request) -> bool {
-        self.sessions.redeem(ticket, request.header(header::COOKIE))
     }
 }
 

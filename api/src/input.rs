@@ -42,6 +42,34 @@ impl<'a, T: ParseFromJSON, const MAX: usize> ApiExtractor<'a> for Input<T, MAX> 
     }
 }
 
+/// A JSON body and its text, for what parsing forgets: the order of keys.
+#[derive(Debug)]
+pub struct WithText<T>(pub T, pub Vec<u8>);
+
+impl<'a, T: ParseFromJSON> ApiExtractor<'a> for WithText<T> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        Input::<T>::request_meta()
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<WithText<T>> {
+        check_type::<T>(request)?;
+        let bytes = read::<{ limits::BODY_BYTES_MAX }>(request, body).await?;
+        Ok(WithText(parse(&bytes)?, bytes))
+    }
+}
+
 /// A JSON body that may be left out: clients that have nothing to say send none, and no content type.
 #[derive(Debug)]
 pub struct Perhaps<T>(pub Option<T>);

@@ -37,6 +37,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Rows of a list when the caller doesn't say.
 pub const ROWS: u32 = 100;
 
+/// Bytes of messages in one answer: 128 of the largest. Where it is cut, it says where the next one begins.
+pub const SAID_BYTES_MAX: usize = 4 << 20;
+
 /// Rows of a list at most: what fits one actor message with their output tails.
 pub const ROWS_MAX: u32 = 1000;
 

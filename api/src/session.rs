@@ -1,9 +1,13 @@
 //! Browsers that are signed in: a one-time link from `skep open` becomes a cookie that scripts can't read.
 //!
 //! Both live in memory only: a restart signs everyone out, and the token itself never enters a browser. So do tickets: one
-//! opens one WebSocket within seconds, and what asked for it with a cookie has to show that cookie again.
+//! opens one WebSocket within seconds, and what asked for it with a cookie has to show that cookie again. None of them
+//! makes anything that lives longer: links are the token's alone, what a ticket opens ends with the session behind it.
 
-use crate::limits::{LINK_TIMEOUT, SESSION_TIMEOUT, SESSIONS_MAX, TICKET_TIMEOUT};
+use crate::{
+    caller::{By, Caller},
+    limits::{LINK_TIMEOUT, SESSION_TIMEOUT, SESSIONS_MAX, TICKET_TIMEOUT},
+};
 use skep_actors::runtime::Env;
 use std::{
     collections::BTreeMap,
@@ -58,36 +62,47 @@ impl Sessions {
         Some(format!("{COOKIE}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict"))
     }
 
-    /// Whether this `Cookie` header belongs to a browser that is signed in.
-    pub(crate) fn holds(&self, cookies: &str) -> bool {
-        self.whose(cookies).is_some()
+    /// The browser of this `Cookie` header, if it is signed in.
+    pub(crate) fn caller(&self, cookies: &str) -> Option<Caller> {
+        let (_, until) = self.whose(cookies)?;
+        Some(Caller { by: By::Session, until: Some(until) })
     }
 
     /// A secret for one WebSocket within [`TICKET_TIMEOUT`], for the browser of this `Cookie` header if it is one's.
-    pub(crate) fn ticket(&self, cookies: Option<&str>) -> String {
-        let (ticket, session) = (self.secret(), cookies.and_then(|cookies| self.whose(cookies)));
+    /// `None` for a browser whose session has just ended.
+    pub(crate) fn ticket(&self, caller: Caller, cookies: Option<&str>) -> Option<String> {
+        let session = cookies.and_then(|cookies| self.whose(cookies)).map(|(session, _)| session);
+        if caller.by != By::Token && session.is_none() {
+            return None;
+        }
+        let ticket = self.secret();
         let mut inner = self.lock();
         let Inner { tickets, bound, .. } = &mut *inner;
         insert(tickets, ticket.clone(), TICKET_TIMEOUT);
         bound.retain(|ticket, _| tickets.contains_key(ticket));
         bound.extend(session.map(|session| (ticket.clone(), session)));
-        ticket
+        Some(ticket)
     }
 
-    /// Whether this ticket opens a WebSocket for whoever shows these cookies. It doesn't do so again.
-    pub(crate) fn redeem(&self, ticket: &str, cookies: Option<&str>) -> bool {
+    /// Who opens a WebSocket with this ticket and these cookies. It doesn't do so again.
+    pub(crate) fn redeem(&self, ticket: &str, cookies: Option<&str>) -> Option<Caller> {
         let session = cookies.and_then(|cookies| self.whose(cookies));
         let mut inner = self.lock();
-        let (until, bound) = (inner.tickets.remove(ticket), inner.bound.remove(ticket));
-        until.is_some_and(|until| until > Instant::now()) && (bound.is_none() || bound == session)
+        let (works, bound) = (inner.tickets.remove(ticket)?, inner.bound.remove(ticket));
+        let until = match (bound, session) {
+            (None, _) => None,
+            (Some(bound), Some((session, until))) if bound == session => Some(until),
+            (Some(_), _) => return None,
+        };
+        (works > Instant::now()).then_some(Caller { by: By::Ticket, until })
     }
 
-    /// The session of a `Cookie` header, if it is a browser's that is signed in.
-    fn whose(&self, cookies: &str) -> Option<String> {
+    /// The session of a `Cookie` header and its end, if it is a browser's that is signed in.
+    fn whose(&self, cookies: &str) -> Option<(String, Instant)> {
         let own = |pair: &str| pair.trim().strip_prefix(COOKIE)?.strip_prefix('=').map(str::to_owned);
         let secret = cookies.split(';').find_map(own)?;
-        let lasts = self.lock().sessions.get(&secret).is_some_and(|until| *until > Instant::now());
-        lasts.then_some(secret)
+        let until = self.lock().sessions.get(&secret).copied().filter(|until| *until > Instant::now())?;
+        Some((secret, until))
     }
 
     fn secret(&self) -> String {
@@ -128,9 +143,9 @@ mod tests {
         let cookie = sessions.enter(&link).unwrap();
         assert!(cookie.contains("HttpOnly; SameSite=Strict"));
         let pair = cookie.split(';').next().unwrap();
-        assert!(sessions.holds(&format!("theme=dark; {pair}")));
+        assert!(sessions.caller(&format!("theme=dark; {pair}")).is_some());
         assert!(sessions.enter(&link).is_none());
-        assert!(!sessions.holds("skep_session=00") && !sessions.holds(""));
+        assert!(sessions.caller("skep_session=00").is_none() && sessions.caller("").is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -141,17 +156,18 @@ mod tests {
         tokio::time::advance(LINK_TIMEOUT + Duration::from_secs(1)).await;
         assert!(sessions.enter(&late).is_none());
         tokio::time::advance(SESSION_TIMEOUT).await;
-        assert!(!sessions.holds(&cookie));
+        assert!(sessions.caller(&cookie).is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_ticket_opens_one_socket_within_seconds() {
         let sessions = sessions();
-        let (used, late) = (sessions.ticket(None), sessions.ticket(None));
-        assert!(sessions.redeem(&used, None));
-        assert!(!sessions.redeem(&used, None), "once");
+        let ticket = || sessions.ticket(Caller::OWNER, None).unwrap();
+        let (used, late) = (ticket(), ticket());
+        assert!(sessions.redeem(&used, None).is_some());
+        assert!(sessions.redeem(&used, None).is_none(), "once");
         tokio::time::advance(TICKET_TIMEOUT + Duration::from_secs(1)).await;
-        assert!(!sessions.redeem(&late, None) && !sessions.redeem("", None));
+        assert!(sessions.redeem(&late, None).is_none() && sessions.redeem("", None).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -159,16 +175,18 @@ mod tests {
         let sessions = sessions();
         let enter = || sessions.enter(&sessions.link()).unwrap().split(';').next().unwrap().to_owned();
         let (mine, other) = (enter(), enter());
-        let stolen = sessions.ticket(Some(&mine));
-        assert!(!sessions.redeem(&stolen, Some(&other)));
-        assert!(!sessions.redeem(&stolen, Some(&mine)), "whoever tried has used it up");
-        let ticket = sessions.ticket(Some(&mine));
-        assert!(!sessions.redeem(&ticket, None));
-        let ticket = sessions.ticket(Some(&mine));
-        assert!(sessions.redeem(&ticket, Some(&mine)));
-        let late = sessions.ticket(Some(&mine));
+        let session = sessions.caller(&mine).unwrap();
+        let ticket = || sessions.ticket(session, Some(&mine)).unwrap();
+        let stolen = ticket();
+        assert!(sessions.redeem(&stolen, Some(&other)).is_none());
+        assert!(sessions.redeem(&stolen, Some(&mine)).is_none(), "whoever tried has used it up");
+        assert!(sessions.redeem(&ticket(), None).is_none());
+        let redeemed = sessions.redeem(&ticket(), Some(&mine)).unwrap();
+        assert_eq!((redeemed.by, redeemed.until), (By::Ticket, session.until), "it ends with its session");
+        let late = ticket();
         sessions.lock().sessions.clear();
-        assert!(!sessions.redeem(&late, Some(&mine)), "the session has ended");
+        assert!(sessions.redeem(&late, Some(&mine)).is_none(), "the session has ended");
+        assert!(sessions.ticket(session, Some(&mine)).is_none(), "so it makes no ticket that nothing ends");
         assert!(sessions.lock().bound.is_empty());
     }
 

@@ -17,6 +17,8 @@ pub struct Envelope {
     pub deadline: Option<Duration>,
     /// Which request this hop belongs to.
     pub trace: Trace,
+    /// It comes from a guest, a program beside some node: the node says so where it enters, and each that passes it on.
+    pub guest: bool,
     /// The arguments, as ractor's derive packs them. At most [`crate::defaults::MESSAGE_BYTES_MAX`].
     pub body: Vec<u8>,
 }

@@ -45,9 +45,12 @@ struct Published {
 /// An actor that lives here: its mailbox, and the gate to pass first.
 pub(crate) type Local<M> = (ActorRef<M>, Arc<Gate>);
 
-/// Which of an actor's messages other nodes may send; this node's own actors may send all of them.
+/// Which of an actor's messages other nodes may send; this node's own actors may send all of them. Guests, of this node
+/// or of another, may send none, unless the actor was published for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
+    /// All, and guests may too: they know the cookie of their node, and no token of the owner's.
+    Guests,
     /// All: every member of the swarm is trusted with it.
     Everything,
     /// Only these variants, by name; the others are for this node's owner.
@@ -57,12 +60,16 @@ pub enum Reach {
 }
 
 impl Reach {
-    fn admits(self, kind: &str) -> bool {
-        match self {
+    /// Whether a message of this kind may come in, from a guest or from another node; else why not.
+    fn admits(self, kind: &str, guest: bool) -> Result<(), Error> {
+        let passes = match self {
+            Reach::Guests => return Ok(()),
+            _ if guest => return Err(Error::refused("guests may not ask this actor: it was not published for them")),
             Reach::Everything => true,
             Reach::Only(kinds) => kinds.contains(&kind),
             Reach::Nothing => false,
-        }
+        };
+        if passes { Ok(()) } else { Err(Error::refused("only that node's owner may ask this")) }
     }
 }
 
@@ -122,7 +129,7 @@ impl Directory {
     }
 
     /// Starts an actor under `supervisor` and publishes it as `name`, replacing a dead one of that name.
-    /// Every member of the swarm may send it messages of its type.
+    /// Every member of the swarm may send it messages of its type; guests may not.
     pub async fn spawn<A: Actor>(
         &self,
         name: &str,
@@ -163,11 +170,9 @@ impl Directory {
     /// `credit` is dropped once the actor has handled it, or at once when this fails, which delivers nothing. There is
     /// no other bound: who calls this bounds the credits that it has out for one actor.
     pub fn accept(&self, envelope: Envelope, credit: Credit) -> Result<Arrived, Error> {
-        let Envelope { to, kind, deadline, trace, body } = envelope;
+        let Envelope { to, kind, deadline, trace, guest, body } = envelope;
         let published = self.find(&to).ok_or(Error::NoSuchActor(to))?;
-        if !published.reach.admits(&kind) {
-            return Err(Error::refused("only that node's owner may ask this"));
-        }
+        published.reach.admits(&kind, guest)?;
         let Some(deadline) = deadline else {
             let message = SerializedMessage::Cast { variant: kind, args: body, metadata: None };
             (published.deliver)(&published, trace, credit, message)?;

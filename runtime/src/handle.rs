@@ -103,7 +103,7 @@ impl<M: Message> Handle<M> {
         if body.len() > MESSAGE_BYTES_MAX {
             return Err(Error::TooLarge { bytes: body.len(), max: MESSAGE_BYTES_MAX });
         }
-        Ok(Envelope { to: self.name.to_string(), kind, deadline, trace: Trace::current(), body })
+        Ok(Envelope { to: self.name.to_string(), kind, deadline, trace: Trace::current(), guest: false, body })
     }
 }
 

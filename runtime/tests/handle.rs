@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a failed test panics and says where")]
 
 use futures::future::{BoxFuture, FutureExt};
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef, Message as _, RpcReplyPort, message::SerializedMessage};
 use ractor_cluster_derive::RactorClusterMessage;
 use skep_runtime::{
     Carrier, Directory, Envelope, Error, NodeId, Reach, Stream, Ticket, Wire, defaults::MAILBOX_MESSAGES_MAX,
     trace::Trace,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// Answers, or doesn't.
 struct Teller;
@@ -101,6 +101,32 @@ async fn what_is_the_owners_is_refused_from_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_guest_reaches_what_was_published_for_guests_and_nothing_else_here_and_elsewhere() {
+    let (near, far, go) = pair().await;
+    far.spawn("everyone's", Teller, go.clone(), None).await.unwrap();
+    far.spawn_within(Reach::Guests, "guests'", Teller, go, None).await.unwrap();
+    for directory in [&near, &far] {
+        let double = async |to: &str| {
+            let (port, _) = oneshot::channel();
+            let Ok(SerializedMessage::Call { variant: kind, args: body, .. }) =
+                Message::Double(Wire(21), port.into()).serialize()
+            else {
+                unreachable!("it is a question")
+            };
+            let (deadline, trace) = (Some(SECOND), Trace::default());
+            directory.forward(far.id(), Envelope { to: to.into(), kind, deadline, trace, guest: true, body }).await
+        };
+        assert!(double("guests'").await.is_ok());
+        for owners in ["teller", "everyone's"] {
+            let refused = double(owners).await.unwrap_err().to_string();
+            assert!(refused.contains("guests may not ask"), "{owners}: {refused}");
+        }
+        let member = directory.at::<Message>(far.id(), "everyone's");
+        assert_eq!(member.ask(SECOND, |to| Message::Double(Wire(21), to)).await, Ok(42));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_mailbox_makes_senders_wait_and_then_says_busy() {
     let (_, far, go) = pair().await;
     let teller = far.here::<Message>("teller");
@@ -123,7 +149,14 @@ async fn foreign_bytes_are_refused_and_the_actor_lives() {
         ("Hold", vec![1]),
     ] {
         let deadline = (kind != "Hold").then_some(SECOND);
-        let envelope = Envelope { to: "teller".into(), kind: kind.into(), deadline, trace: Trace::default(), body };
+        let envelope = Envelope {
+            to: "teller".into(),
+            kind: kind.into(),
+            deadline,
+            trace: Trace::default(),
+            guest: false,
+            body,
+        };
         assert!(matches!(far.accept(envelope, Box::new(())), Err(Error::Refused(_))), "{kind}");
     }
     assert_eq!(far.here::<Message>("teller").ask(SECOND, |to| Message::Double(Wire(1), to)).await, Ok(2));
@@ -138,6 +171,7 @@ async fn what_is_refused_takes_no_room_from_anybody() {
             kind: "Hold".into(),
             deadline: None,
             trace: Trace::default(),
+            guest: false,
             body: vec![1],
         };
         assert!(matches!(far.accept(envelope, Box::new(())), Err(Error::Refused(_))));
@@ -157,6 +191,7 @@ async fn senders_elsewhere_do_not_take_the_room_of_those_here() {
             kind: "Hold".into(),
             deadline: None,
             trace: Trace::default(),
+            guest: false,
             body: vec![],
         };
         assert!(far.accept(hold, Box::new(())).is_ok(), "what was told is not dropped: its link bounds it");

@@ -97,13 +97,13 @@ impl Link {
     /// within [`TELL_TIMEOUT`].
     pub async fn tell(&self, message: Envelope) -> Result<(), Error> {
         self.fits(&message)?;
-        let Envelope { to, kind, trace, body, .. } = &message;
+        let Envelope { to, kind, trace, guest, body, .. } = &message;
         self.send(
             TELL_TIMEOUT,
             to,
             weight(body.len()),
             frame::message_bytes(to, kind, body),
-            &Frame::Tell { trace: *trace, to, kind, body },
+            &Frame::Tell { trace: *trace, guest: *guest, to, kind, body },
         )
         .await
     }
@@ -113,10 +113,10 @@ impl Link {
         self.fits(&message)?;
         let deadline = message.deadline.unwrap_or(ASK_TIMEOUT).min(ASK_TIMEOUT_MAX);
         let deadline_ms = deadline.as_micros().div_ceil(1000) as u32;
-        let Envelope { to, kind, trace, body, .. } = &message;
+        let Envelope { to, kind, trace, guest, body, .. } = &message;
         let mut call = self.shared.pending.begin(self.shared.peer)?;
         let exchange = async {
-            let ask = Frame::Ask { id: call.id, deadline_ms, trace: *trace, to, kind, body };
+            let ask = Frame::Ask { id: call.id, deadline_ms, trace: *trace, guest: *guest, to, kind, body };
             self.send(deadline, to, weight(body.len()), frame::message_bytes(to, kind, body), &ask).await?;
             call.answer(self.shared.peer).await
         };
@@ -261,18 +261,20 @@ impl Shared {
             Decoded::TooLarge(bytes, id) => return refused(id, Error::TooLarge { bytes, max: MESSAGE_BYTES_MAX }),
         };
         Ok(match frame {
-            Frame::Tell { trace, to, kind, body } => {
+            Frame::Tell { trace, guest, to, kind, body } => {
                 let credit = returns.credit(to, body.len()).ok_or(Excess)?;
-                let message = Envelope { to: to.into(), kind: kind.into(), deadline: None, trace, body: body.into() };
+                let (to, kind, body) = (to.into(), kind.into(), body.into());
+                let message = Envelope { to, kind, deadline: None, trace, guest, body };
                 if let Err(why) = directory.accept(message, credit) {
                     tracing::debug!(peer = ?self.peer, %trace, %why, "a told message was not delivered");
                 }
                 None
             }
-            Frame::Ask { id, deadline_ms, trace, to, kind, body } => {
+            Frame::Ask { id, deadline_ms, trace, guest, to, kind, body } => {
                 let credit = returns.credit(to, body.len()).ok_or(Excess)?;
                 let deadline = Some(Duration::from_millis(deadline_ms.into()));
-                let message = Envelope { to: to.into(), kind: kind.into(), deadline, trace, body: body.into() };
+                let (to, kind, body) = (to.into(), kind.into(), body.into());
+                let message = Envelope { to, kind, deadline, trace, guest, body };
                 Some((id, directory.accept(message, credit)))
             }
             Frame::Ping { id } => Some((id, Ok(Arrived::Told))),

@@ -16,7 +16,7 @@ use ractor::{
 use ractor_cluster::{
     NodeEventSubscription, NodeServer, NodeServerMessage, RactorClusterMessage, node::NodeServerSessionInformation,
 };
-use skep_runtime::{Error, Members, NodeId, Wire, defaults::ASK_TIMEOUT_MAX, member};
+use skep_runtime::{Error, Members, NodeId, Reach, Wire, defaults::ASK_TIMEOUT_MAX, member};
 use skep_transport::{
     Env,
     defaults::GUESTS_MAX,
@@ -102,6 +102,7 @@ async fn guest_program() {
                     CallResult::Success(nodes) => println!("| {}", nodes.trim()),
                     _ => println!("| no answer"),
                 },
+                Some(["past"]) => past(&server).await,
                 Some(["leave", name]) => pg::leave_scoped(scope.clone(), (*name).into(), vec![calc.get_cell()]),
                 _ => return,
             },
@@ -137,6 +138,20 @@ async fn add(gateway: &ActorRef<Message>, node: &str, name: &str, a: &str, b: &s
         }
         CallResult::Success(Answer(Err((code, why)))) => format!("error {code}: {why}"),
         _ => "no answer".into(),
+    }
+}
+
+/// Asks every actor of the node's process that `ractor_cluster` tells of, by its number: past the gateway.
+async fn past(server: &ActorRef<NodeServerMessage>) {
+    let CallResult::Success(sessions) = server.call(NodeServerMessage::GetSessions, Some(PATIENCE)).await.unwrap()
+    else {
+        unreachable!("the server is there")
+    };
+    for actor in sessions.into_values().flat_map(|session| session.actor.get_children()) {
+        if !actor.get_id().is_local() {
+            let (port, _) = oneshot::channel();
+            let _ = ActorRef::<Calc>::from(actor).cast(Calc::Never(port.into()));
+        }
     }
 }
 
@@ -257,7 +272,7 @@ async fn a_guests_actor_is_called_from_another_node() {
 #[tokio::test]
 async fn a_guest_calls_an_actor_on_another_node() {
     let house = House::open().await;
-    house.alder.directory.spawn("adder", Adder(1000), (), None).await.unwrap();
+    house.alder.directory.spawn_within(Reach::Guests, "adder", Adder(1000), (), None).await.unwrap();
     let mut guest = house.guest("calc").await;
     let (alder, birch) = (house.alder.id, house.birch.id);
     assert_eq!(guest.order(&format!("add {alder} adder 2 3")).await, "1005");
@@ -270,6 +285,36 @@ async fn a_guest_calls_an_actor_on_another_node() {
     assert_eq!(guest.order(&format!("add {birch} calc 2 3")).await, "5");
     let mut other = house.guest("second").await;
     assert_eq!(other.order(&format!("add {birch} calc 3 4")).await, "7");
+}
+
+/// A9: a program that has the guests' cookie and no token of the owner's answers approvals, or writes the ledger.
+#[tokio::test]
+async fn a_guest_asks_nothing_of_a_nodes_own_actors_here_or_elsewhere() {
+    const OWN: [&str; 5] = ["approvals", "agents", "ledger", "threads", "budget"];
+    let house = House::open().await;
+    for node in [&house.alder, &house.birch] {
+        for name in OWN {
+            node.directory.spawn(name, Adder(1000), (), None).await.unwrap();
+        }
+    }
+    let mut guest = house.guest("calc").await;
+    for node in [house.alder.id, house.birch.id] {
+        for name in OWN {
+            let said = guest.order(&format!("add {node} {name} 2 3")).await;
+            assert!(said.starts_with("error 7: ") && said.contains("guests may not ask"), "{name}: {said}");
+        }
+    }
+    assert_eq!(house.add("ledger", 2, 3).await, Ok(1005), "members may");
+}
+
+/// The same by what `ractor_cluster` gives every peer: the numbers of all actors of the process.
+#[tokio::test]
+async fn a_guest_that_calls_an_actor_by_its_number_is_turned_out() {
+    let house = House::open().await;
+    house.birch.directory.spawn("approvals", Adder(1000), (), None).await.unwrap();
+    let mut guest = house.guest("calc").await;
+    assert_eq!(guest.order("past").await, "turned out");
+    assert_eq!(house.add("approvals", 2, 3).await, Ok(1005));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use super::{
     filter::{Filter, Named},
     shown::Shown,
 };
+use crate::threads::kind::kind_of;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -26,6 +27,9 @@ pub struct Inject {
     pub to: String,
     /// What it is handed.
     pub payload: Value,
+    /// The first key of that, as it was written.
+    #[serde(skip)]
+    pub kind: Option<String>,
     /// The thread that it belongs to; a new one if absent.
     #[serde(alias = "threadId")]
     pub thread_id: Option<String>,
@@ -49,6 +53,10 @@ pub fn read(text: &str) -> Said {
         return Said::Other;
     }
     match serde_json::from_value(value) {
+        Ok(Command::Inject(inject)) => {
+            let kind = kind_of(text.as_bytes());
+            Said::Command(Command::Inject(Inject { kind, ..inject }))
+        }
         Ok(command) => Said::Command(command),
         // What it says of a text that is not understood holds no more of it than one word.
         Err(error) => Said::Wrong(error.to_string().chars().take(200).collect()),
@@ -98,9 +106,10 @@ mod tests {
     #[test]
     fn a_message_for_an_agent_is_handed_on_under_both_names_of_its_thread() {
         for thread in ["thread_id", "threadId"] {
-            let text = format!(r#"{{"cmd":"inject","to":"a","payload":{{"Hello":1}},"{thread}":"t"}}"#);
+            let text = format!(r#"{{"cmd":"inject","to":"a","payload":{{"Hello":1,"A":2}},"{thread}":"t"}}"#);
             let inject = obey(read(&text), &mut Filter::default()).unwrap_err();
             assert_eq!((inject.to.as_str(), inject.thread_id.as_deref()), ("a", Some("t")));
+            assert_eq!(inject.kind.as_deref(), Some("Hello"), "the first that was written");
         }
     }
 }

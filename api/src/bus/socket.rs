@@ -11,6 +11,7 @@ use super::{
     welcome::welcome,
 };
 use crate::{
+    caller::{By, Caller},
     limits::{CLOSE_TIMEOUT, PING_PERIOD, SEND_TIMEOUT, SILENCE_TIMEOUT},
     threads,
 };
@@ -27,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Who listens on a socket.
 pub(crate) struct Listener {
+    /// Who opened it: it may no more, and lasts no longer.
+    pub caller: Caller,
     /// The node.
     pub context: Context,
     /// Its place in the bus, taken before it was answered.
@@ -36,6 +39,9 @@ pub(crate) struct Listener {
     /// Given back when it has gone.
     pub seat: Seat,
 }
+
+/// What is answered to an `inject` on a socket that a ticket opened: a ticket goes in a URL, which logs keep.
+const LISTENS: &str = "what a ticket opened only listens: send the token in a header, or POST /api/v1/inject";
 
 /// Why a conversation ended.
 #[derive(Debug, PartialEq)]
@@ -93,7 +99,8 @@ async fn converse<S>(socket: &mut S, listener: &mut Listener) -> End
 where
     S: Stream<Item = io::Result<Message>> + Sink<Message, Error = io::Error> + Send + Unpin,
 {
-    let Listener { context, subscription, closing, .. } = listener;
+    let Listener { caller, context, subscription, closing, .. } = listener;
+    let caller = *caller;
     let mut filter = Filter::default();
     if let Err(end) = send(socket, Message::text(welcome(context).await.text())).await {
         return end;
@@ -103,6 +110,7 @@ where
     loop {
         let frame = tokio::select! {
             () = closing.cancelled() => return End::Told(CloseCode::Away, "this node stops".into()),
+            () = caller.ended() => return End::Told(CloseCode::Policy, "the browser's session has ended".into()),
             () = sleep_until(heard + SILENCE_TIMEOUT) => {
                 let seconds = SILENCE_TIMEOUT.as_secs();
                 return End::Told(CloseCode::Policy, format!("nothing came for {seconds} s, not even an answer to a ping"));
@@ -124,6 +132,7 @@ where
                     Some(Ok(Message::Text(text))) => {
                         let answer = match command::obey(command::read(&text), &mut filter) {
                             Ok(answer) => answer,
+                            Err(_) if caller.by == By::Ticket => Shown::frame("error", json!({ "detail": LISTENS })),
                             Err(message) => inject(context, message).await,
                         };
                         Message::text(answer.text())
@@ -150,7 +159,8 @@ pub(super) fn too_slow(count: u64) -> String {
 
 /// Hands a message to an agent: it answers with the message's and the thread's id, and the answer is told as any message.
 async fn inject(context: &Context, message: Inject) -> Shown {
-    match threads::messages::inject(context, message.to, message.payload, message.thread_id, None).await {
+    let Inject { to, payload, kind, thread_id } = message;
+    match threads::messages::inject(context, to, payload, kind, thread_id, None).await {
         Ok(posted) => Shown::frame(
             "injected",
             json!({ "threadId": posted.thread, "messageId": posted.message, "turnId": posted.turn }),
@@ -235,11 +245,16 @@ mod tests {
     impl Client {
         /// A client that was let in; it takes no frame that it doesn't read, but for one.
         async fn new() -> Client {
+            Client::of(Caller::OWNER).await
+        }
+
+        async fn of(caller: Caller) -> Client {
             let swarm = Swarm::new(1).await;
             let (says, said) = mpsc::unbounded();
             let (tell, hears) = mpsc::channel(0);
             let (context, closing, seats) = (swarm.context(0).clone(), CancellationToken::new(), Seats::default());
             let listener = Listener {
+                caller,
                 context: context.clone(),
                 subscription: context.events.subscribe(),
                 closing: closing.clone(),
@@ -297,6 +312,18 @@ mod tests {
         assert_eq!(client.kind().await, "ack", "what it doesn't want it is not told");
         client.says.close_channel();
         client.left().await;
+    }
+
+    /// A10: a ticket of a signed-in browser, which would start turns and go on when the browser is signed out.
+    #[tokio::test(start_paused = true)]
+    async fn a10_a_tickets_socket_only_listens_and_ends_with_the_session_behind_it() {
+        let until = Instant::now() + SILENCE_TIMEOUT / 2;
+        let mut client = Client::of(Caller { by: By::Ticket, until: Some(until) }).await;
+        assert_eq!(client.kind().await, "connected");
+        client.says.unbounded_send(Ok(Message::text(r#"{"cmd":"inject","to":"main","payload":{}}"#))).unwrap();
+        let Message::Text(refused) = client.hear().await else { panic!("a frame") };
+        assert!(refused.contains(LISTENS), "{refused}");
+        assert_eq!(client.close().await, (CloseCode::Policy, "the browser's session has ended".into()));
     }
 
     #[tokio::test(start_paused = true)]

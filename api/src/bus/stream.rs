@@ -48,7 +48,7 @@ impl EventStreams {
     #[oai(path = "/api/events", method = "get", operation_id = "events_follow")]
     async fn follow(
         &self,
-        _caller: Caller,
+        caller: Caller,
         request: &Request,
         /// Names of events with commas between them; all if absent
         #[oai(validator(max_length = 4096))]
@@ -64,6 +64,8 @@ impl EventStreams {
             let stuck = tokio::select! {
                 stuck = tell => stuck,
                 () = frames.closed() => false,
+                // Its session's end is its own: the browser is told 401 when it comes again.
+                () = caller.ended() => false,
             };
             if stuck {
                 dropped(&context, "it doesn't read");

@@ -41,16 +41,18 @@ impl Ws {
     /// Text frames, each an object with a `type`, as `SwarmEvent` describes them; the first is `connected`. A text with a
     /// `cmd` is a command: `subscribe` and `unsubscribe` (with `events`, `threads`, `agents`, `payload_types`), `inject`
     /// (with `to`, `payload`, `thread_id`). Any other text is answered `ack`. The token comes in a header, or by a
-    /// ticket that works once (`?ticket=`), and never in the URL. Pings come each 30 s; whoever says nothing for 90 s, or is too
+    /// ticket that works once (`?ticket=`), and never in the URL; what a ticket opened may not `inject`, and what a
+    /// browser opened ends with its session. Pings come each 30 s; whoever says nothing for 90 s, or is too
     /// slow for what happens (1013), is closed with a reason. 50 may listen, 10 of one address.
     #[oai(path = "/ws", method = "get", operation_id = "events_socket")]
-    async fn open(&self, _caller: Caller, request: &Request) -> Reply<BoxWebSocketUpgraded> {
+    async fn open(&self, caller: Caller, request: &Request) -> Reply<BoxWebSocketUpgraded> {
         if !request.headers().contains_key(header::UPGRADE) {
             return Err(upgrade_required());
         }
         let upgrade = WebSocket::from_request_without_body(request).await.map_err(|_| upgrade_required())?;
         let address = request.remote_addr().as_socket_addr();
         let listener = Listener {
+            caller,
             seat: self.seats.take(address.map(|address| address.ip()))?,
             subscription: self.context.events.subscribe(),
             closing: self.room.closing(),

@@ -1,6 +1,6 @@
 //! `/api/roster` and `/api/subagents`: the defined agents with the models that they think with, and whether they work.
 
-use super::state::{self, Doing, Known};
+use super::state::{self, Known};
 use crate::{
     Reply,
     caller::Caller,
@@ -232,14 +232,7 @@ pub struct Integrity {
 
 impl From<&Known> for SubAgent {
     fn from(known: &Known) -> SubAgent {
-        let state = match known.doing() {
-            Doing::Stopped => "stopped",
-            Doing::Paused => "paused",
-            Doing::Working => "running",
-            Doing::Waiting => "booting",
-            Doing::Failed => "error",
-            Doing::Nothing => "idle",
-        };
+        let state = known.doing().word();
         let Known { agent, standing, activity } = known;
         SubAgent {
             id: agent.name.clone(),

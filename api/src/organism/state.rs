@@ -35,6 +35,20 @@ pub(crate) enum Doing {
     Nothing,
 }
 
+impl Doing {
+    /// The word for it where agents are shown as running programs.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Doing::Stopped => "stopped",
+            Doing::Paused => "paused",
+            Doing::Working => "running",
+            Doing::Waiting => "booting",
+            Doing::Failed => "error",
+            Doing::Nothing => "idle",
+        }
+    }
+}
+
 impl Known {
     /// What it does.
     pub(crate) fn doing(&self) -> Doing {

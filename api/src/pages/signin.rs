@@ -1,6 +1,12 @@
 //! `/api/session` and `/login/:link`: a browser comes in by a link that works once.
 
-use crate::{Problem, Reply, caller::Caller, limits::LINK_TIMEOUT, session::Sessions, tag::Tag};
+use crate::{
+    Problem, Reply,
+    caller::{By, Caller},
+    limits::LINK_TIMEOUT,
+    session::Sessions,
+    tag::Tag,
+};
 use poem::http::StatusCode;
 use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json};
 
@@ -20,9 +26,14 @@ impl SignIn {
 impl SignIn {
     /// Make a link for a browser
     ///
-    /// It works once, within two minutes. The answer is a secret.
+    /// It works once, within two minutes. The answer is a secret. Only who has the token makes one: a browser that is
+    /// signed in can't sign itself in for longer.
     #[oai(path = "/api/session", method = "post", operation_id = "session_create")]
-    async fn create(&self, _caller: Caller) -> Reply<Json<Link>> {
+    async fn create(&self, caller: Caller) -> Reply<Json<Link>> {
+        if caller.by != By::Token {
+            let text = "only the token makes links for browsers: run `skep open`";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "token_needed", text));
+        }
         let path = format!("/login/{}", self.sessions.link());
         Ok(Json(Link { path, expires_in_s: LINK_TIMEOUT.as_secs() }))
     }

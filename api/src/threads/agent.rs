@@ -35,9 +35,10 @@ impl MainAgent {
     async fn status(&self, _caller: Caller) -> Reply<Json<AgentStatus>> {
         let known = state::one(&self.0, MAIN, "Agent not found").await?;
         let node = self.0.directory.here::<node::Message>(node::NAME).ask(ASK_TIMEOUT, node::Message::Status).await?;
+        let state = known.doing().word().into();
         let model = known.agent.model.unwrap_or_else(|| MODEL.into());
         Ok(Json(AgentStatus {
-            state: if known.activity.running > 0 { "running" } else { "idle" }.into(),
+            state,
             name: self.0.name.clone(),
             agent_name: MAIN.into(),
             agent_id: MAIN.into(),
@@ -74,8 +75,9 @@ impl MainAgent {
     #[oai(path = "/message/stream", method = "post", operation_id = "agent_message_stream")]
     async fn stream(&self, _caller: Caller, body: Input<NewMessage>) -> Reply<Events<AnswerEvent>> {
         let posted = self.post(body.0).await?;
+        let model = self.model(posted).await;
         let (me, id) = (self.clone(), posted.thread.to_string());
-        let start = StreamStart { session_id: id, turn_id: posted.turn.to_string(), model: MODEL.into() };
+        let start = StreamStart { session_id: id, turn_id: posted.turn.to_string(), model };
         let first = stream::iter([AnswerEvent::Start(start)]);
         let rest = stream::once(async move { me.rest(posted).await }).flat_map(stream::iter);
         Ok(events(first.chain(rest), AnswerEvent::name))
@@ -100,7 +102,7 @@ impl MainAgent {
                     content_length: length,
                     content_blocked: false,
                 };
-                let chunk = StreamChunk { delta: answer.content, model: answer.model, finish_reason: "stop".into() };
+                let chunk = StreamChunk { delta: answer.content, model: answer.model };
                 vec![AnswerEvent::Chunk(chunk), AnswerEvent::End(end)]
             }
             Err(problem) => vec![AnswerEvent::Error(StreamError { error: problem.detail().into() })],
@@ -126,6 +128,19 @@ impl MainAgent {
         Ok(threads(&self.0).ask(ASK_TIMEOUT * 4, |port| Message::Post(order, port)).await??)
     }
 
+    /// The model that a message's answer is asked of: the session's, or its agent's, or the default one. The message is
+    /// answered whether or not this machine has heard of its session yet.
+    async fn model(&self, posted: Posted) -> String {
+        let thread = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Get(Wire(posted.thread), port)).await;
+        let thread = thread.ok().and_then(Result::ok);
+        let (agent, model) = thread.map_or((MAIN.into(), None), |thread| (thread.agent, thread.model));
+        if let Some(model) = model {
+            return model;
+        }
+        let known = state::one(&self.0, &agent, "Agent not found").await.ok();
+        known.and_then(|known| known.agent.model).unwrap_or_else(|| MODEL.into())
+    }
+
     async fn ended(&self, posted: Posted) -> Reply<Turn> {
         Ok(threads(&self.0).ask(ANSWER_TIMEOUT, |port| Message::Await(Wire(posted.turn), port)).await??)
     }
@@ -139,7 +154,7 @@ impl MainAgent {
 #[derive(Debug, Object)]
 #[oai(rename = "MainAgentStatus")]
 pub struct AgentStatus {
-    /// `running` or `idle`.
+    /// `running`, `booting`, `error`, `idle`, `paused` or `stopped`.
     pub state: String,
     /// This machine's name.
     pub name: String,
@@ -151,7 +166,7 @@ pub struct AgentStatus {
     pub primary_model: String,
     /// The same.
     pub active_model: String,
-    /// Whether that model's provider answers: the swarm's own always counts as doing so.
+    /// The breaker in front of that model's provider: `closed`, for the swarm's own models have none.
     pub primary_provider_state: String,
     /// Answers that are kept to be given again: none.
     pub cache_entries: u64,
@@ -186,7 +201,7 @@ pub struct NewMessage {
     pub session_id: Option<String>,
     /// Who says it.
     pub sender_id: Option<String>,
-    /// Which way it came: taken, and not used.
+    /// Which way it came: taken, and not kept.
     pub channel: Option<String>,
 }
 
@@ -278,7 +293,7 @@ pub struct StreamStart {
     pub session_id: String,
     /// The turn.
     pub turn_id: String,
-    /// The model that was asked for.
+    /// The model that was asked for: the session's, its agent's or the default one. The end says which answered.
     pub model: String,
 }
 
@@ -289,8 +304,6 @@ pub struct StreamChunk {
     pub delta: String,
     /// The model.
     pub model: String,
-    /// Why no more follow.
-    pub finish_reason: String,
 }
 
 /// An answer has ended.

@@ -1,6 +1,9 @@
 //! `/api/llm/sessions`: threads, as chats with a model.
 
-use super::thread::{thread_id_of, threads};
+use super::{
+    pieces::{self, Part},
+    thread::{ThreadOrigin, thread_id_of, threads},
+};
 use crate::{
     Problem, Reply,
     caller::Caller,
@@ -10,7 +13,11 @@ use crate::{
     tag::Tag,
     when::rfc3339,
 };
-use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
 use skep_actors::{
     Context,
     defaults::MODEL,
@@ -30,10 +37,15 @@ impl Chats {
     ///
     /// The newest first, without their messages.
     #[oai(path = "/", method = "get", operation_id = "chats_list")]
-    async fn list(&self, _caller: Caller) -> Reply<Json<Vec<ChatRow>>> {
-        let wanted = Wanted { limit: ROWS_MAX, ..Wanted::default() };
+    async fn list(
+        &self,
+        _caller: Caller,
+        /// Only those that were begun so
+        origin: Query<Option<ThreadOrigin>>,
+    ) -> Reply<Json<Vec<ChatRow>>> {
+        let wanted = Wanted { limit: ROWS_MAX, origin: origin.0.map(Origin::from), ..Wanted::default() };
         let page = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::List(Wire(wanted), port)).await?;
-        Ok(Json(page.items.into_iter().map(|thread| ChatRow::new(thread, Vec::new())).collect()))
+        Ok(Json(page.items.into_iter().map(ChatRow::from).collect()))
     }
 
     /// Begin a chat with a model
@@ -48,18 +60,27 @@ impl Chats {
             budget: None,
         };
         let thread = threads(&self.0).ask(ASK_TIMEOUT * 3, |port| Message::Open(Wire(new), port)).await??;
-        Ok(Json(ChatRow::new(thread, Vec::new())))
+        Ok(Json(thread.into()))
     }
 
     /// Show a chat and its messages
+    ///
+    /// The newest 1000, in their order.
     #[oai(path = "/:id", method = "get", operation_id = "chats_get")]
-    async fn get(&self, _caller: Caller, id: Path<String>) -> Reply<Json<ChatRow>> {
+    async fn get(
+        &self,
+        _caller: Caller,
+        id: Path<String>,
+        /// How many of the newest messages are left out, for older ones
+        offset: Query<Option<u32>>,
+    ) -> Reply<Json<ChatRow>> {
         let id = chat_id(&id.0)?;
         let thread = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Get(Wire(id), port)).await?;
         let thread = thread.map_err(|_| none(&id.to_string()))?;
-        let wanted = WantedSaid { thread: Some(id), agent: None, oldest_first: true, offset: 0, limit: ROWS_MAX };
-        let said = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Said(Wire(wanted), port)).await??;
-        let messages = said.items.into_iter().map(|said| ChatMessage {
+        let offset = offset.0.unwrap_or(0);
+        let wanted = WantedSaid { thread: Some(id), agent: None, oldest_first: false, offset, limit: ROWS_MAX };
+        let Part { items, next, .. } = pieces::said(&self.0, wanted).await?;
+        let messages = items.into_iter().rev().map(|said| ChatMessage {
             role: match said.role {
                 Role::User => "user",
                 Role::Assistant => "assistant",
@@ -69,7 +90,7 @@ impl Chats {
             content: said.content(),
             sent_at: rfc3339(said.created_ms),
         });
-        Ok(Json(ChatRow::new(thread, messages.collect())))
+        Ok(Json(ChatRow { messages: messages.collect(), next_offset: next, ..thread.into() }))
     }
 
     /// Forget a chat
@@ -99,7 +120,7 @@ fn chat_id(text: &str) -> Result<Uuid, Problem> {
 
 /// A chat.
 #[derive(Debug, Object)]
-#[oai(rename = "ChatSession")]
+#[oai(rename = "ChatSession", skip_serializing_if_is_none)]
 pub struct ChatRow {
     /// Its id; its thread's too.
     pub id: String,
@@ -113,19 +134,22 @@ pub struct ChatRow {
     pub updated_at: String,
     /// What was said, the oldest first. Not in lists.
     pub messages: Vec<ChatMessage>,
+    /// The `offset` of the messages before them, if there are any. Not in lists.
+    pub next_offset: Option<u32>,
     /// How many messages memory was made of: none yet.
     pub last_extracted_idx: u64,
 }
 
-impl ChatRow {
-    fn new(thread: Thread, messages: Vec<ChatMessage>) -> ChatRow {
+impl From<Thread> for ChatRow {
+    fn from(thread: Thread) -> ChatRow {
         ChatRow {
             id: thread.id.to_string(),
             model: thread.model.unwrap_or_else(|| MODEL.into()),
             title: thread.title.unwrap_or_default(),
             created_at: rfc3339(thread.created_ms),
             updated_at: rfc3339(thread.updated_ms),
-            messages,
+            messages: Vec::new(),
+            next_offset: None,
             last_extracted_idx: 0,
         }
     }

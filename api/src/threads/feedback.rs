@@ -106,7 +106,7 @@ pub struct Feedback {
     pub session_id: String,
     /// From 1 to 5.
     pub grade: u8,
-    /// Which way it came.
+    /// Which way it came: `api`, for there is no other.
     pub source: String,
     /// Why.
     pub comment: Option<String>,

@@ -1,7 +1,11 @@
 //! `/api/v1/messages`, a thread's own, and `/api/v1/inject`: what was said, and saying something to an agent.
 
-use super::thread::{ROWS, thread_id_of, threads};
-use crate::{Problem, Reply, caller::Caller, input::Input, limits::CANCEL_TIMEOUT, tag::Tag, when::rfc3339};
+use super::{
+    kind::kind_of,
+    pieces::{self, Part},
+    thread::{ROWS, thread_id_of, threads},
+};
+use crate::{Problem, Reply, caller::Caller, input::WithText, limits::CANCEL_TIMEOUT, tag::Tag, when::rfc3339};
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
@@ -11,7 +15,7 @@ use poem_openapi::{
 use serde_json::Value;
 use skep_actors::{
     Context,
-    runtime::{Wire, defaults::ASK_TIMEOUT},
+    runtime::Wire,
     thread::{Message, Order, Origin, Post, Posted, Said, ThreadError, messages::WantedSaid},
 };
 
@@ -62,9 +66,9 @@ impl Messages {
     /// It is answered by a turn of that agent; `/api/v1/threads/{threadId}/messages` shows the answer. Acknowledged once
     /// it is on two machines, if there are two.
     #[oai(path = "/inject", method = "post", operation_id = "messages_inject")]
-    async fn inject(&self, _caller: Caller, body: Input<Injection>) -> Reply<Json<Injected>> {
-        let Injection { to, payload: Any(payload), thread_id, camel_thread_id, budget } = body.0;
-        let posted = inject(&self.0, to, payload, thread_id.or(camel_thread_id), budget).await?;
+    async fn inject(&self, _caller: Caller, body: WithText<Injection>) -> Reply<Json<Injected>> {
+        let WithText(Injection { to, payload: Any(payload), thread_id, camel_thread_id, budget }, text) = body;
+        let posted = inject(&self.0, to, payload, kind_of(&text), thread_id.or(camel_thread_id), budget).await?;
         Ok(Json(Injected {
             thread_id: posted.thread.to_string(),
             message_id: posted.message.to_string(),
@@ -74,28 +78,30 @@ impl Messages {
 
     async fn page(&self, wanted: WantedSaid) -> Reply<Json<MessageList>> {
         let (offset, limit) = (wanted.offset, wanted.limit);
-        let page = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Said(Wire(wanted), port)).await??;
-        let messages: Vec<MessageRow> = page.items.into_iter().map(MessageRow::from).collect();
-        Ok(Json(MessageList { count: messages.len(), messages, total: page.total, offset, limit }))
+        let Part { items, total, next } = pieces::said(&self.0, wanted).await?;
+        let messages: Vec<MessageRow> = items.into_iter().map(MessageRow::from).collect();
+        Ok(Json(MessageList { count: messages.len(), messages, total, offset, limit, next_offset: next }))
     }
 }
 
-/// Says something to an agent, in a thread that there is or in a new one.
+/// Says something to an agent, in a thread that there is or in a new one; `kind` is the payload's first key.
 pub(crate) async fn inject(
     context: &Context,
     to: String,
     payload: Value,
+    kind: Option<String>,
     thread: Option<String>,
     budget: Option<u64>,
 ) -> Reply<Posted> {
     let thread = thread.map(|id| thread_id_of(&id)).transpose()?;
-    let Value::Object(fields) = &payload else { return Err(Problem::invalid("payload", "is a JSON object")) };
-    let kind = fields.keys().next().cloned().unwrap_or_else(|| "Payload".into());
+    if !payload.is_object() {
+        return Err(Problem::invalid("payload", "is a JSON object"));
+    }
     let post = Post {
         thread,
         to: Some(to),
         from: "api".into(),
-        kind: Some(kind),
+        kind: Some(kind.unwrap_or_else(|| "Payload".into())),
         payload: payload.to_string(),
         origin: Origin::Message,
         budget,
@@ -111,6 +117,7 @@ pub(crate) async fn inject(
 
 /// A part of the messages.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct MessageList {
     /// Each of them.
     pub messages: Vec<MessageRow>,
@@ -122,6 +129,8 @@ pub struct MessageList {
     pub offset: u32,
     /// How many were asked for.
     pub limit: u32,
+    /// The `offset` of the next part, if there is one: an answer may have fewer messages than were asked for.
+    pub next_offset: Option<u32>,
 }
 
 /// A message.

@@ -1,7 +1,8 @@
 //! `/api/sessions`: threads, as sessions with an agent.
 
 use super::{
-    thread::{thread_id_of, threads},
+    pieces::{self, Part},
+    thread::{ThreadOrigin, thread_id_of, threads},
     turns::TurnRow,
 };
 use crate::{
@@ -47,9 +48,11 @@ impl Sessions {
         limit: Query<Option<u32>>,
         /// How many are left out first
         offset: Query<Option<u32>>,
+        /// Only those that were begun so
+        origin: Query<Option<ThreadOrigin>>,
     ) -> Reply<Json<SessionList>> {
         let (limit, offset) = (limit.0.unwrap_or(ROWS).min(ROWS_MAX), offset.0.unwrap_or(0));
-        let wanted = Wanted { offset, limit, ..Wanted::default() };
+        let wanted = Wanted { offset, limit, origin: origin.0.map(Origin::from), ..Wanted::default() };
         let page = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::List(Wire(wanted), port)).await?;
         Ok(Json(SessionList { sessions: page.items.into_iter().map(SessionRow::from).collect() }))
     }
@@ -70,9 +73,9 @@ impl Sessions {
         Ok(Json(session(&self.0, &id.0).await?.into()))
     }
 
-    /// List what was said in a session
+    /// List what was said last in a session
     ///
-    /// The oldest first.
+    /// In its order: the newest message is the last one.
     #[oai(path = "/:id/messages", method = "get", operation_id = "agent_sessions_messages")]
     async fn messages(
         &self,
@@ -81,12 +84,14 @@ impl Sessions {
         /// How many, at most 1000
         #[oai(validator(minimum(value = "1"), maximum(value = "1000")))]
         limit: Query<Option<u32>>,
+        /// How many of the newest are left out, for older ones
+        offset: Query<Option<u32>>,
     ) -> Reply<Json<SaidList>> {
         let thread = Some(session(&self.0, &id.0).await?.id);
-        let limit = limit.0.unwrap_or(ROWS_MAX);
-        let wanted = WantedSaid { thread, agent: None, oldest_first: true, offset: 0, limit };
-        let page = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Said(Wire(wanted), port)).await??;
-        Ok(Json(SaidList { messages: page.items.into_iter().map(SaidRow::from).collect() }))
+        let (limit, offset) = (limit.0.unwrap_or(ROWS_MAX), offset.0.unwrap_or(0));
+        let wanted = WantedSaid { thread, agent: None, oldest_first: false, offset, limit };
+        let Part { items, next, .. } = pieces::said(&self.0, wanted).await?;
+        Ok(Json(SaidList { messages: items.into_iter().rev().map(SaidRow::from).collect(), next_offset: next }))
     }
 
     /// Write something down in a session
@@ -102,7 +107,7 @@ impl Sessions {
 
     /// List the turns of a session
     ///
-    /// In their order.
+    /// In their order, without what their agents thought: each turn of its own has that.
     #[oai(path = "/:id/turns", method = "get", operation_id = "agent_sessions_turns")]
     async fn turns(&self, _caller: Caller, id: Path<String>) -> Reply<Json<TurnList>> {
         let id = session_id(&id.0)?;
@@ -224,9 +229,12 @@ pub struct NewSession {
 
 /// What was said in a session.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 pub struct SaidList {
     /// Each message.
     pub messages: Vec<SaidRow>,
+    /// The `offset` of those before them, if there are any.
+    pub next_offset: Option<u32>,
 }
 
 /// Something that was said in a session.

@@ -9,7 +9,7 @@ use poem_openapi::{
 use skep_actors::{
     Context,
     runtime::{Handle, Wire, defaults::ASK_TIMEOUT},
-    thread::{self, Message, Order, Status, Thread, Wanted},
+    thread::{self, Message, Order, Origin, Status, Thread, Wanted},
 };
 use uuid::Uuid;
 
@@ -33,6 +33,8 @@ impl Threads {
         status: Query<Option<String>>,
         /// Only those in which this agent takes part
         agent: Query<Option<String>>,
+        /// Only those that were begun so
+        origin: Query<Option<ThreadOrigin>>,
         /// How many
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<Option<u32>>,
@@ -41,7 +43,8 @@ impl Threads {
     ) -> Reply<Json<ThreadList>> {
         let status = status.0.map(|word| ThreadStatus::parse(&word)).transpose()?;
         let (limit, offset) = (limit.0.unwrap_or(ROWS), offset.0.unwrap_or(0));
-        let wanted = Wanted { status: status.map(Status::from), agent: agent.0, origin: None, offset, limit };
+        let (status, origin) = (status.map(Status::from), origin.0.map(Origin::from));
+        let wanted = Wanted { status, agent: agent.0, origin, offset, limit };
         let page = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::List(Wire(wanted), port)).await?;
         let threads: Vec<ThreadRow> = page.items.into_iter().map(ThreadRow::from).collect();
         Ok(Json(ThreadList { count: threads.len(), threads, total: page.total, offset, limit }))
@@ -139,6 +142,28 @@ impl From<Status> for ThreadStatus {
             Status::Completed => ThreadStatus::Completed,
             Status::Error => ThreadStatus::Error,
             Status::Killed => ThreadStatus::Killed,
+        }
+    }
+}
+
+/// How a thread was begun: each of the three lists shows all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "lowercase")]
+pub enum ThreadOrigin {
+    /// By a message to an agent.
+    Message,
+    /// As a session with an agent.
+    Session,
+    /// As a chat with a model.
+    Chat,
+}
+
+impl From<ThreadOrigin> for Origin {
+    fn from(origin: ThreadOrigin) -> Origin {
+        match origin {
+            ThreadOrigin::Message => Origin::Message,
+            ThreadOrigin::Session => Origin::Session,
+            ThreadOrigin::Chat => Origin::Chat,
         }
     }
 }

@@ -94,7 +94,7 @@ pub struct TurnRow {
     pub agent_id: String,
     /// Where it stands.
     pub status: TurnStatus,
-    /// What its agent thought last, on its way to the answer.
+    /// What its agent thought last, on its way to the answer. Not in lists.
     pub thinking: Option<String>,
     /// Tokens of its prompts.
     pub tokens_in: u64,
@@ -258,7 +258,7 @@ pub struct Selection {
     pub session_id: String,
     /// The agent.
     pub agent_id: String,
-    /// Which way the message came.
+    /// Which way the message came: `api`, for there is no other. What its sender called it is not kept.
     pub channel: String,
     /// The model that answered, or is to answer.
     pub selected_model: String,

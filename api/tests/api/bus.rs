@@ -43,6 +43,7 @@ async fn status(stage: &Stage, path: &str, headers: &[(&'static str, &str)]) -> 
     request.send().await.0.status().as_u16()
 }
 
+/// A16: a page of another site opens a WebSocket here with what the browser has (CVE-2026-25253).
 #[tokio::test]
 async fn a_socket_is_opened_by_a_header_or_by_a_page_of_ours() {
     let stage = Stage::new().await;
@@ -70,6 +71,7 @@ async fn a_socket_is_opened_by_a_header_or_by_a_page_of_ours() {
     problem(plain, LET_IN, "this is a WebSocket: open it with one's client, or follow /api/events").await;
 }
 
+/// A16: a token in a URL is in logs, histories and other sites' `Referer` (CVE-2026-25253).
 #[tokio::test]
 async fn a_token_in_a_url_is_refused_and_not_repeated() {
     let stage = Stage::new().await;

@@ -1,6 +1,6 @@
 //! Who may come in.
 
-use crate::stage::{HOST, Stage, TOKEN, answer, problem};
+use crate::stage::{HOST, Stage, TOKEN, answer, json, problem};
 use poem::http::StatusCode;
 use skep_actors::node;
 
@@ -39,6 +39,31 @@ async fn a_wrong_token_is_no_token() {
             stage.bare().get("/api/metrics").header("host", HOST).header("authorization", value).send().await;
         response.assert_status(StatusCode::UNAUTHORIZED);
     }
+}
+
+/// A10: a short-lived credential makes a longer-lived or a wider one (GHSA-4jpw-hj22-2xmc).
+#[tokio::test]
+async fn a10_neither_a_session_nor_a_ticket_nor_a_link_makes_a_link() {
+    let stage = Stage::new().await;
+    let (status, link) = json(stage.post("/api/session").send().await).await;
+    let path = link["path"].as_str().unwrap();
+    assert_eq!(status, 200);
+    let entered = stage.bare().get(path).header("host", HOST).send().await;
+    let cookie = entered.0.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let renewed = stage.bare().post("/api/session").header("host", HOST).header("cookie", &cookie).send().await;
+    let problem = problem(renewed, 403, "only the token makes links for browsers: run `skep open`").await;
+    assert_eq!(problem["code"], "token_needed");
+    // The cookie does for all else, a ticket among it; that opens a socket and nothing more.
+    let ticket = stage.bare().post("/api/ws/ticket").header("host", HOST).header("cookie", &cookie).send().await;
+    let (status, ticket) = json(ticket).await;
+    assert_eq!(status, 200);
+    let ticket = ticket["ticket"].as_str().unwrap();
+    for path in ["/api/session", "/api/ws/ticket"] {
+        let url = format!("{path}?ticket={ticket}");
+        let widened = stage.bare().post(url).header("host", HOST).send().await;
+        widened.assert_status(StatusCode::UNAUTHORIZED);
+    }
+    stage.bare().get(path).header("host", HOST).send().await.assert_status(StatusCode::GONE);
 }
 
 #[tokio::test]

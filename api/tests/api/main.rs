@@ -16,4 +16,5 @@ mod pages;
 mod server;
 mod stage;
 mod tasks;
+mod threads;
 mod usage;

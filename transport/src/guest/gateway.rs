@@ -1,4 +1,6 @@
-//! The one actor of a node that its guests call: it passes their messages on to any published actor of the swarm.
+//! The one actor of a node that its guests call: it passes their messages on to any actor of the swarm that was
+//! published for guests ([`Reach::Guests`](skep_runtime::Reach)). What it passes on is marked as a guest's, here and
+//! between nodes.
 //!
 //! A guest packs the callee's message by its own derive and sends the bytes with an address; nobody on the way needs
 //! the callee's types. The fields are plain strings, numbers and bytes, so that a guest needs no crate of ours.
@@ -160,7 +162,7 @@ impl Actor for Gateway {
 }
 
 fn envelope(to: String, kind: String, body: Vec<u8>, deadline: Option<Duration>) -> Envelope {
-    Envelope { to, kind, deadline, trace: Trace::current(), body }
+    Envelope { to, kind, deadline, trace: Trace::current(), guest: true, body }
 }
 
 async fn forward(directory: &Directory, node: &str, call: Envelope) -> Result<Vec<u8>, Error> {

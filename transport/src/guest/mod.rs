@@ -14,14 +14,16 @@
 //! its name, call others through the gateway. Its answers to a [`Handle`](skep_runtime::Handle) are
 //! [`Wire`](skep_runtime::Wire) (bincode 2, standard configuration); the rest is up to the two that talk.
 //!
-//! Whoever reads the cookie is trusted as the node's owner is: `ractor_cluster` lets a peer call every actor of the
-//! process that understands serialised messages, past its [`Reach`](skep_runtime::Reach).
+//! Whoever reads the cookie is not the owner, who has the API's token: guests call other guests' actors, and those that were
+//! published for them ([`Reach::Guests`](skep_runtime::Reach)), on any node; nothing of a node's own. `ractor_cluster`
+//! itself would let them call every actor of the process, so that what they say is screened before it reads it.
 
 mod cookie;
 mod door;
 mod gateway;
 mod proxy;
 mod published;
+mod screen;
 mod server;
 
 pub use cookie::{Cookie, CookieError};

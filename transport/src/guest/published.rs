@@ -10,7 +10,7 @@ use ractor::{
     ActorCell, ActorId,
     pg::{self, GroupChangeMessage},
 };
-use skep_runtime::{Directory, NodeId, defaults::NAME_CHARS_MAX, tasks::Spawner};
+use skep_runtime::{Directory, NodeId, Reach, defaults::NAME_CHARS_MAX, tasks::Spawner};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::watch;
 
@@ -91,9 +91,11 @@ impl Published {
         if self.directory.names().iter().any(|taken| taken == name) {
             return Err("the name is taken on this node".into());
         }
+        // Guests may call each other.
         let setup = proxy::Setup { guest: guest.clone(), spawner: self.spawner.clone() };
         // The guest's actor is the supervisor: its proxy dies with it, whoever hears of it first.
-        let proxy = self.directory.spawn(name, Proxy, setup, Some(guest.clone())).await.map_err(|e| e.to_string())?;
+        let proxy = self.directory.spawn_within(Reach::Guests, name, Proxy, setup, Some(guest.clone())).await;
+        let proxy = proxy.map_err(|e| e.to_string())?;
         tracing::info!(name, "a guest published an actor");
         self.entries.insert(name.into(), Entry { guest, proxy: proxy.get_cell() });
         Ok(())

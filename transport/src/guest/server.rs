@@ -1,16 +1,17 @@
 //! `ractor_cluster`'s server with a host's eyes: it learns the port, counts guests, and hears of what they publish.
 //!
-//! It does nothing by itself that the server does: every message is passed on to it.
+//! It does nothing by itself that the server does: every message is passed on to it, connections through a screen.
 
 use super::{
     Cookie,
     gateway::{self, Gateway},
     published::Published,
+    screen::Screened,
 };
 use crate::defaults::{GUEST_FRAME_BYTES_MAX, GUEST_HANDSHAKE_TIMEOUT, GUESTS_MAX};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent, rpc::CallResult};
 use ractor_cluster::{
-    NodeEventSubscription, NodeServer, NodeServerMessage, NodeSessionMessage,
+    NetworkStream, NodeEventSubscription, NodeServer, NodeServerMessage, NodeSessionMessage,
     node::{NodeConnectionMode, NodeServerSessionInformation, NodeServerState},
 };
 use skep_runtime::{Directory, Members, NodeId, defaults::ASK_TIMEOUT, tasks::Spawner};
@@ -34,6 +35,8 @@ pub(super) struct State {
     inner: NodeServerState,
     told: Option<oneshot::Sender<u16>>,
     published: Published,
+    /// The gateway's number, the only one that guests may call.
+    gateway: u64,
     /// Children that are no guests: the listener and the gateway.
     own_children: usize,
 }
@@ -59,9 +62,10 @@ impl Actor for Server {
         me.cast(NodeServerMessage::SubscribeToEvents { id: "door".into(), subscription })?;
         let inner = self.0.pre_start(me.clone(), ()).await?;
         let gateway = gateway::Setup { directory: directory.clone(), members, spawner: spawner.clone() };
-        Actor::spawn_linked(None, Gateway, gateway, me.get_cell()).await?;
+        let (gateway, _) = Actor::spawn_linked(None, Gateway, gateway, me.get_cell()).await?;
         let published = Published::watch(me.get_cell(), directory, spawner, names);
-        Ok(State { inner, told: Some(told), published, own_children: me.get_cell().get_children().len() })
+        let (gateway, own_children) = (gateway.get_id().pid(), me.get_cell().get_children().len());
+        Ok(State { inner, told: Some(told), published, gateway, own_children })
     }
 
     async fn handle(
@@ -83,7 +87,7 @@ impl Actor for Server {
             }
             _ => {}
         }
-        self.0.handle(me, message, &mut state.inner).await
+        self.0.handle(me, screened(message, state.gateway), &mut state.inner).await
     }
 
     async fn handle_supervisor_evt(
@@ -99,6 +103,21 @@ impl Actor for Server {
             }
             other => self.0.handle_supervisor_evt(me, other, &mut state.inner).await,
         }
+    }
+}
+
+/// The same, but that a connection is looked through.
+fn screened(message: NodeServerMessage, gateway: u64) -> NodeServerMessage {
+    match message {
+        NodeServerMessage::ConnectionOpened { stream, is_server } => match *stream {
+            NetworkStream::Raw { peer_addr: peer, stream: guest, .. } => {
+                let stream = Box::new(Screened { guest, peer, gateway });
+                NodeServerMessage::ConnectionOpenedExternal { stream, is_server }
+            }
+            // The door listens on plain TCP alone.
+            other => NodeServerMessage::ConnectionOpened { stream: Box::new(other), is_server },
+        },
+        other => other,
     }
 }
 

@@ -19,6 +19,12 @@ const ERROR_BYTES_MAX: usize = 4096;
 /// Bytes of the length in front of a frame.
 const LENGTH_BYTES: usize = 4;
 
+/// The kinds of messages. A guest's have their own: a node that doesn't know guests takes none of them.
+const TELL: u8 = 1;
+const ASK: u8 = 2;
+const GUEST_TELL: u8 = 7;
+const GUEST_ASK: u8 = 8;
+
 /// What one side tells the other. Borrows from the message on its way out, from the buffer on its way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame<'a> {
@@ -26,6 +32,8 @@ pub enum Frame<'a> {
     Tell {
         /// Which request it belongs to.
         trace: Trace,
+        /// A guest of the other side sends it.
+        guest: bool,
         /// The target's name.
         to: &'a str,
         /// The variant's name.
@@ -41,6 +49,8 @@ pub enum Frame<'a> {
         deadline_ms: u32,
         /// Which request it belongs to.
         trace: Trace,
+        /// A guest of the other side asks it.
+        guest: bool,
         /// The target's name.
         to: &'a str,
         /// The variant's name.
@@ -99,12 +109,12 @@ impl Frame<'_> {
         let start = out.len();
         out.extend_from_slice(&[0; LENGTH_BYTES]);
         match self {
-            Frame::Tell { trace, to, kind, body } => {
-                out.push(1);
+            Frame::Tell { trace, guest, to, kind, body } => {
+                out.push(if *guest { GUEST_TELL } else { TELL });
                 put_message(out, *trace, to, kind, body);
             }
-            Frame::Ask { id, deadline_ms, trace, to, kind, body } => {
-                out.push(2);
+            Frame::Ask { id, deadline_ms, trace, guest, to, kind, body } => {
+                out.push(if *guest { GUEST_ASK } else { ASK });
                 out.extend_from_slice(&id.to_le_bytes());
                 out.extend_from_slice(&deadline_ms.to_le_bytes());
                 put_message(out, *trace, to, kind, body);
@@ -137,11 +147,18 @@ impl Frame<'_> {
     pub fn decode(content: &[u8]) -> Option<Frame<'_>> {
         let mut at = Cursor(content);
         Some(match at.u8()? {
-            1 => Frame::Tell { trace: Trace(at.u64()?), to: at.name()?, kind: at.name()?, body: at.0 },
-            2 => Frame::Ask {
+            tell @ (TELL | GUEST_TELL) => Frame::Tell {
+                trace: Trace(at.u64()?),
+                guest: tell == GUEST_TELL,
+                to: at.name()?,
+                kind: at.name()?,
+                body: at.0,
+            },
+            ask @ (ASK | GUEST_ASK) => Frame::Ask {
                 id: at.u64()?,
                 deadline_ms: at.u32()?,
                 trace: Trace(at.u64()?),
+                guest: ask == GUEST_ASK,
                 to: at.name()?,
                 kind: at.name()?,
                 body: at.0,
@@ -255,7 +272,7 @@ impl Decoder {
 /// The number of a question, of which at least that much can be read.
 fn question(content: &[u8]) -> Option<u64> {
     let mut at = Cursor(content);
-    if at.u8()? == 2 { at.u64() } else { None }
+    if [ASK, GUEST_ASK].contains(&at.u8()?) { at.u64() } else { None }
 }
 
 #[cfg(test)]
@@ -282,13 +299,14 @@ mod tests {
     }
 
     fn ask(id: u64, body: &[u8]) -> Frame<'_> {
-        Frame::Ask { id, deadline_ms: 5000, trace: Trace(9), to: "echo", kind: "Say", body }
+        Frame::Ask { id, deadline_ms: 5000, trace: Trace(9), guest: false, to: "echo", kind: "Say", body }
     }
 
     #[test]
     fn every_frame_comes_out_as_it_went_in_however_the_stream_is_cut() {
         let frames = [
-            Frame::Tell { trace: Trace(3), to: "log", kind: "Note", body: b"hello" },
+            Frame::Tell { trace: Trace(3), guest: false, to: "log", kind: "Note", body: b"hello" },
+            Frame::Tell { trace: Trace(3), guest: true, to: "log", kind: "Note", body: b"hello" },
             ask(1, b""),
             Frame::Answer { id: 1, body: b"yes" },
             Frame::Failure { id: 2, error: Error::Busy("log".into()) },
@@ -339,8 +357,8 @@ mod tests {
         }
 
         #[test]
-        fn messages_come_back(id: u64, deadline_ms: u32, trace: u64, to in "[a-z/]{0,96}", kind in "[A-Za-z]{1,40}", body: Vec<u8>) {
-            let frame = Frame::Ask { id, deadline_ms, trace: Trace(trace), to: &to, kind: &kind, body: &body };
+        fn messages_come_back(id: u64, deadline_ms: u32, trace: u64, guest: bool, to in "[a-z/]{0,96}", kind in "[A-Za-z]{1,40}", body: Vec<u8>) {
+            let frame = Frame::Ask { id, deadline_ms, trace: Trace(trace), guest, to: &to, kind: &kind, body: &body };
             let bytes = stream(std::slice::from_ref(&frame));
             prop_assert!(bytes.len() <= message_bytes(&to, &kind, &body));
             prop_assert_eq!(Frame::decode(&bytes[4..]), Some(frame));
