@@ -10,11 +10,15 @@
 //! killed  -> Cancelled
 //! ```
 
-use super::messages::{
-    Activity, Feedback, NewThread, Origin, Page, Role, Said, State, Status, Thread, ThreadError, Turn, Wanted,
+use super::{
+    messages::{
+        Activity, Feedback, NewThread, Origin, Page, Role, Said, State, Status, Thread, ThreadError, Turn, Wanted,
+    },
+    records::SAID,
 };
 use crate::{
-    agent::{Run, RunState},
+    agent::{self, Run, RunState, Step},
+    ledger::VALUE_BYTES_MAX,
     ownership::{Presence, Term, Wards},
 };
 use skep_runtime::{Load, NodeId};
@@ -35,8 +39,18 @@ const SILENT: Duration = Duration::from_secs(5);
 pub(super) const SAID_MAX: u64 = 2000;
 /// Threads of a swarm, at about 700 bytes of every member's memory. Beyond that the oldest that are over are forgotten.
 pub(super) const THREADS_MAX: usize = 20_000;
-/// Steps of a turn that are kept, the first ones, at up to 4 KiB each: its record has to fit the ledger's bound.
+/// Steps of a turn that are kept, the first ones, at up to 4.3 KiB each: its record has to fit the ledger's bound.
 const STEPS_MAX: usize = 48;
+/// Bytes of a step's arguments and of its result, each: what a run keeps of them, and its note of what it left out.
+const STEP_BYTES_MAX: usize = (2 << 10) + 64;
+/// Bytes of the reason why a turn failed, with the note of what was left out of it.
+const ERROR_BYTES_MAX: usize = (1 << 10) + 64;
+/// Bytes of a name in a record: an agent's, a tool's or a model's.
+const NAME_BYTES_MAX: usize = 256;
+/// Bytes of an answer, as its run keeps it, with the run's note of what it left out.
+const ANSWER_BYTES_MAX: usize = (64 << 10) + 64;
+/// Bytes of the same as a payload, where a character may take six: half of what a record holds, a quarter of a page.
+const PAYLOAD_BYTES_MAX: usize = 128 << 10;
 /// How long a turn waits that no node had a place for.
 const CROWDED: Duration = Duration::from_secs(1);
 /// Agents that are listed as taking part in a thread: more speak in none.
@@ -108,6 +122,8 @@ pub(super) struct Core {
     turns: BTreeMap<Uuid, Turn>,
     wards: Wards,
     unsaved: (BTreeSet<Uuid>, BTreeSet<Uuid>),
+    /// Answers that are not written yet, by turn: each is written together with its turn's end.
+    answers: BTreeMap<Uuid, Said>,
     /// The newest messages: when, thread, number, from, to.
     recent: BTreeMap<(u64, Uuid, u64), (String, String)>,
     /// Nothing is done before it is known what others did while this node was away.
@@ -130,6 +146,7 @@ impl Core {
             turns: BTreeMap::new(),
             wards: Wards::default(),
             unsaved: (BTreeSet::new(), BTreeSet::new()),
+            answers: BTreeMap::new(),
             recent: BTreeMap::new(),
             held: true,
             away: BTreeMap::new(),
@@ -212,6 +229,7 @@ impl Core {
         self.threads.remove(&id);
         self.wards.note(id, None);
         self.turns.retain(|_, turn| turn.thread != id);
+        self.answers.retain(|_, said| said.thread != id);
         self.recent.retain(|(_, thread, _), _| *thread != id);
         self.unsaved.0.remove(&id);
     }
@@ -419,6 +437,7 @@ impl Core {
             let open = entry.open.clone();
             self.unsaved.1.retain(|turn| !open.contains(turn));
         }
+        self.answers.retain(|_, said| said.thread != id);
     }
 
     /// A turn that runs: whether its run is still there.
@@ -525,14 +544,15 @@ impl Core {
         }
         let turn = self.turns.get_mut(&id)?;
         self.heard.insert(id, uptime);
-        if !turn.steps.iter().eq(run.steps.iter().take(STEPS_MAX)) {
-            turn.steps = run.steps.iter().take(STEPS_MAX).cloned().collect();
+        let steps: Vec<Step> = run.steps.iter().take(STEPS_MAX).map(kept).collect();
+        if turn.steps != steps {
+            turn.steps = steps;
             self.unsaved.1.insert(id);
         }
         turn.context = run.context.or(turn.context);
         turn.prompt = run.prompt_tokens;
         turn.completion = run.tokens.saturating_sub(run.prompt_tokens);
-        turn.model.clone_from(&run.answered_by);
+        turn.model = run.answered_by.as_deref().map(|model| agent::bounded(model, NAME_BYTES_MAX));
         let (thread, agent, from) = (turn.thread, turn.agent.clone(), turn.from.clone());
         match run.state {
             RunState::Pending | RunState::Running => return Some(None),
@@ -546,7 +566,6 @@ impl Core {
         }
         let ended = self.turns.get(&id).is_some_and(|turn| turn.state.ended());
         let Some(output) = run.output.as_ref().filter(|_| ended) else { return Some(None) };
-        let payload = serde_json::json!({ "content": output }).to_string();
         let said = Said {
             id: Uuid::nil(),
             thread,
@@ -555,17 +574,42 @@ impl Core {
             to: from,
             role: Role::Assistant,
             kind: if run.state == RunState::Completed { "Answer" } else { "Partial" }.into(),
-            payload,
+            payload: payload_of(output),
             turn: Some(id),
             created_ms: now_ms,
         };
         Some(self.say(thread, said).ok())
     }
 
+    /// This is what a turn that has ended says: it is written together with its end.
+    pub(super) fn answered(&mut self, said: Said) {
+        let Some(id) = said.turn else { return };
+        let bytes = SAID.encode(&said).len();
+        if bytes <= VALUE_BYTES_MAX {
+            self.answers.insert(id, said);
+        } else if let Some(turn) = self.turns.get_mut(&id) {
+            // No disk would ever take it, and nothing else of this node's threads meanwhile.
+            let why = format!("its answer has {bytes} bytes as a record, which has {VALUE_BYTES_MAX} at most");
+            (turn.state, turn.error) = (State::Failed, Some(why.clone()));
+            let (thread, ended) = (turn.thread, turn.clone());
+            self.unsaved.1.insert(id);
+            self.judge(&ended);
+            if let Some(entry) = self.threads.get_mut(&thread) {
+                entry.thread.error = Some(why);
+            }
+            self.settle(thread);
+        }
+    }
+
+    /// What a turn says, if it is not written yet.
+    pub(super) fn unwritten(&self, turn: Uuid) -> Option<Said> {
+        self.answers.get(&turn).cloned()
+    }
+
     fn end(&mut self, id: Uuid, state: State, error: Option<String>, now_ms: u64) {
         let Some(turn) = self.turns.get_mut(&id) else { return };
         turn.state = state;
-        turn.error = error;
+        turn.error = error.map(|why| agent::bounded(&why, ERROR_BYTES_MAX));
         turn.ended_ms = Some(now_ms);
         let (thread, ended) = (turn.thread, turn.clone());
         self.unsaved.1.insert(id);
@@ -659,16 +703,20 @@ impl Core {
     }
 
     /// What is to be written, as it is now: each is told once, unless [`Core::save_again`] says that it could not be.
-    pub(super) fn unsaved(&mut self) -> (Vec<Thread>, Vec<Turn>) {
+    pub(super) fn unsaved(&mut self) -> (Vec<Thread>, Vec<Turn>, Vec<Said>) {
         let (threads, turns) = std::mem::take(&mut self.unsaved);
         let threads =
             threads.iter().filter(|id| self.owns(**id)).filter_map(|id| Some(self.threads.get(id)?.thread.clone()));
         let turns = turns.iter().filter_map(|id| self.turns.get(id).filter(|turn| self.owns(turn.thread)).cloned());
-        (threads.collect(), turns.collect())
+        let said = self.answers.values().filter(|said| self.owns(said.thread)).cloned();
+        (threads.collect(), turns.collect(), said.collect())
     }
 
-    /// These are written: ended turns are read from the disk from now on.
-    pub(super) fn saved(&mut self, turns: &[Turn]) {
+    /// These are written: answers and ended turns are read from the disk from now on.
+    pub(super) fn saved(&mut self, turns: &[Turn], said: &[Said]) {
+        for turn in said.iter().filter_map(|said| said.turn) {
+            self.answers.remove(&turn);
+        }
         for turn in turns.iter().filter(|turn| turn.state.ended()) {
             if !self.unsaved.1.contains(&turn.id) {
                 self.turns.remove(&turn.id);
@@ -746,5 +794,28 @@ impl Core {
             out.entry(name.clone()).or_default().failed = true;
         }
         out.into_iter().collect()
+    }
+}
+
+/// A step as its turn keeps it. A run bounds it, too; who says how a run goes may be of another version, or worse.
+fn kept(step: &Step) -> Step {
+    let text = |text: &str| agent::bounded(text, STEP_BYTES_MAX);
+    Step {
+        tool: agent::bounded(&step.tool, NAME_BYTES_MAX),
+        args: text(&step.args),
+        result: step.result.as_deref().map(text),
+        ..*step
+    }
+}
+
+/// An answer as a payload that fits its record, however much of it has to be escaped.
+fn payload_of(output: &str) -> String {
+    let mut room = ANSWER_BYTES_MAX;
+    loop {
+        let payload = serde_json::json!({ "content": agent::bounded(output, room) }).to_string();
+        if payload.len() <= PAYLOAD_BYTES_MAX {
+            return payload;
+        }
+        room /= 2;
     }
 }

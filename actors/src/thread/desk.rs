@@ -20,7 +20,7 @@ use crate::{
     budget,
     defaults::THREAD_TOKENS,
     event::What,
-    ledger::{Entry, Write},
+    ledger::{Entry, Key, Write},
     organism::{self, Agent, FieldKind, Standing},
     ownership::Presence,
 };
@@ -44,6 +44,9 @@ pub(super) const SAID_BYTES_MAX: usize = 32 << 10;
 const TITLE_BYTES_MAX: usize = 256;
 /// Bytes of a comment on a grade.
 const COMMENT_BYTES_MAX: usize = 4096;
+/// Bytes of the name of who says something, and of what kind of message it is: each record of a thread has some of them.
+const NAME_BYTES_MAX: usize = 64;
+const KIND_BYTES_MAX: usize = 256;
 /// How long nothing is looked at while turns are open: nodes that are gone are found this soon.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// The same while there are none.
@@ -299,30 +302,20 @@ impl Desk {
             self.count(thread).await;
         }
         let (now_ms, uptime) = (self.now_ms(), self.uptime());
-        let (saved, said) = {
+        let saved = {
             // A turn's end and its answer are written together, or an heir would find the one without the other.
             let _pen = self.pen.lock().await;
-            let Some(said) = self.core().moved(&run, now_ms, uptime) else { return };
-            let said = said.filter(|said| !self.is_answered(said));
-            let said = said.map(|said| Said { id: self.context.env.id(), ..said });
-            if let Some(said) = &said {
-                self.core().learn_said(said);
+            let moved = self.core().moved(&run, now_ms, uptime);
+            let Some(said) = moved else { return };
+            if let Some(said) = said.filter(|said| !self.is_answered(said)) {
+                self.core().answered(Said { id: self.context.env.id(), ..said });
             }
-            let writes = || said.iter().map(|said| self.in_term(said)).collect();
-            let mut saved = self.note_held(writes()).await;
-            // Until the disk takes it, or the thread is another's: what else there is to write waits as well.
-            while let (Err(ThreadError::Ledger(error)), true) = (&saved, run.state.ended()) {
-                tracing::warn!(%error, %thread, "an answer can't be written; it is tried again");
-                sleep(LOOK_PERIOD).await;
-                saved = self.note_held(writes()).await;
-            }
-            (saved, said)
+            self.note_held(Vec::new()).await
         };
-        if let Ok(entries) = saved {
-            self.context.ledger.tell(entries);
-            if let Some(said) = &said {
-                self.context.events.publish(|| What::Message(news::message(said)));
-            }
+        match saved {
+            Ok(entries) => self.context.ledger.tell(entries),
+            // The core has it until the disk takes it.
+            Err(error) => tracing::warn!(%error, %thread, "how a turn goes can't be written; it is tried again"),
         }
         if run.state.ended() {
             self.tell_of(thread);
@@ -360,11 +353,15 @@ impl Desk {
     /// What was said with a turn.
     pub(super) fn exchange(&self, id: Uuid) -> Result<Exchange, ThreadError> {
         let turn = self.turn(id)?;
-        let last = self.core().thread(turn.thread)?.last;
-        Ok(Exchange {
-            asked: self.said_at(turn.thread, turn.number)?,
-            answered: self.answer_to(id, turn.thread, turn.number..=last)?,
-        })
+        let (last, unwritten) = {
+            let core = self.core();
+            (core.thread(turn.thread)?.last, core.unwritten(id))
+        };
+        let answered = match unwritten {
+            Some(said) => Some(said),
+            None => self.answer_to(id, turn.thread, turn.number..=last)?,
+        };
+        Ok(Exchange { asked: self.said_at(turn.thread, turn.number)?, answered })
     }
 
     /// Tells listeners how a thread stands.
@@ -411,19 +408,25 @@ impl Desk {
     /// The same, for who holds the pen.
     async fn note_held(&self, mut writes: Vec<Write>) -> Result<Vec<Entry>, ThreadError> {
         let wanted: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
-        let (threads, turns) = {
+        let (threads, turns, said) = {
             let mut core = self.core();
-            let (threads, turns) = core.unsaved();
+            let (threads, turns, said) = core.unsaved();
             writes
                 .extend(threads.iter().map(|thread| THREADS.write(thread.id.as_bytes(), thread.term.0, Some(thread))));
             writes.extend(turns.iter().map(|turn| TURNS.write(turn.id.as_bytes(), core.term(turn.thread), Some(turn))));
-            (threads, turns)
+            writes.extend(said.iter().map(|said| said_in(core.term(said.thread), said)));
+            (threads, turns, said)
         };
         match self.context.ledger.note(writes).await {
             Ok(written) => {
                 let mut core = self.core();
-                core.saved(&turns);
-                let theirs = |key: &crate::ledger::Key| written.fenced.contains(key);
+                core.saved(&turns, &said);
+                let theirs = |key: &Key| written.fenced.contains(key);
+                let told = |said: &&Said| !theirs(&SAID.key(&said_id(said.thread, said.number)));
+                for said in said.iter().filter(told) {
+                    core.learn_said(said);
+                    self.context.events.publish(|| What::Message(news::message(said)));
+                }
                 for thread in threads.iter().filter(|thread| theirs(&THREADS.key(thread.id.as_bytes()))) {
                     core.fenced(thread.id);
                 }
@@ -552,6 +555,9 @@ impl Desk {
     pub(super) async fn post(&self, order: Order<Post>) -> Result<Posted, ThreadError> {
         let Order { what: post, forwarded } = order;
         let payload = check_payload(&post.payload)?;
+        if post.from.len() > NAME_BYTES_MAX {
+            return invalid("from", format!("has {NAME_BYTES_MAX} bytes at most"));
+        }
         let begun = match post.thread {
             Some(id) => {
                 if let Some(owner) = self.owner(id, forwarded).await? {
@@ -584,7 +590,7 @@ impl Desk {
         let name = post.to.unwrap_or(self.core().thread(id)?.agent.clone());
         let agent = self.receiver(&name, &payload)?;
         let (message, turn) = (self.context.env.id(), self.context.env.id());
-        let kind = post.kind.unwrap_or(agent.payload);
+        let kind = agent::bounded(&post.kind.unwrap_or(agent.payload), KIND_BYTES_MAX);
         let said = Said {
             id: message,
             thread: id,
@@ -667,8 +673,7 @@ impl Desk {
     }
 
     fn in_term(&self, said: &Said) -> Write {
-        let term = self.core().term(said.thread);
-        SAID.write(&said_id(said.thread, said.number), term, Some(said))
+        said_in(self.core().term(said.thread), said)
     }
 
     /// The agent of this name, if it takes this.
@@ -867,6 +872,11 @@ impl Desk {
         self.core().learn_thread(id, None);
         self.put(writes).await
     }
+}
+
+/// A message as it is written in an owner's term.
+fn said_in(term: u64, said: &Said) -> Write {
+    SAID.write(&said_id(said.thread, said.number), term, Some(said))
 }
 
 fn invalid<T>(field: &str, reason: impl Into<String>) -> Result<T, ThreadError> {

@@ -5,7 +5,7 @@ use super::{
     messages::{Grade, Page, Said, Thread, Wanted, WantedSaid},
 };
 use crate::{
-    agent::stage::Stage,
+    agent::{Run, RunState, Step, stage::Stage},
     budget, ledger,
     organism::{self, Standing},
     pipeline::Generate,
@@ -415,4 +415,30 @@ async fn what_was_said_outlives_the_machine_and_is_answered_when_it_is_back() {
     play.organism(set(Standing::Ready)).await.unwrap();
     let turn = play.ended(0, posted.turn).await;
     assert_eq!(turn.state, State::Completed, "{turn:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_too_large_is_cut_and_stops_nothing_else() {
+    let play = Play::new(1, |request| match last(request) {
+        "hang" => std::future::pending().boxed(),
+        _ => say("yes"),
+    })
+    .await;
+    let posted = play.say("clerk", "hang").await;
+    let run: Run = play.stage.get(0, play.running(0, posted.turn).await.run).await.unwrap();
+    // Each of these characters takes six bytes in JSON.
+    let step = Step { args: "\u{1}".repeat(5 << 10), tool: "x".repeat(5 << 10), ..run.steps[0].clone() };
+    let forged =
+        Run { state: RunState::Completed, output: Some("\u{1}".repeat(300 << 10)), steps: vec![step; 64], ..run };
+    play.ask(0, |reply| Message::Moved(Wire(forged), reply)).await;
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!(turn.state, State::Completed, "{:?}", turn.error);
+    play.until("its end and its answer are on the disk", async |play: &Play| {
+        play.said(0, posted.thread).await.len() == 2
+    })
+    .await;
+    assert!(play.said(0, posted.thread).await[1].content().contains("bytes left out"));
+    let more = play.say("clerk", "and you?").await;
+    assert_eq!(play.ended(0, more.turn).await.state, State::Completed);
+    assert_eq!(play.words(more.thread).await[1].1, "yes");
 }
