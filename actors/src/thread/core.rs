@@ -446,6 +446,8 @@ impl Core {
         let (node, run) = (*node, *run);
         if let Some(since) = self.away.get(&node) {
             if look.uptime.saturating_sub(*since) >= GONE {
+                // It may only be away: its run would go on, and tell nobody.
+                out.push(Action::Cancel(run, node));
                 self.lost(id, &format!("node {} went down", node.short()), look.now_ms);
             }
             return;
@@ -579,6 +581,16 @@ impl Core {
             created_ms: now_ms,
         };
         Some(self.say(thread, said).ok())
+    }
+
+    /// A run that is at work though its turn waits for another one by now, or for none: how it is ended. Only in threads of
+    /// this node's, or that it knows nothing of any more: what became of others' turns it may not have heard yet.
+    pub(super) fn stale(&self, run: &Run) -> Option<Action> {
+        let seat = run.goal.seat.as_ref()?;
+        let waits = |turn: &Turn| turn.run == run.id && turn.state == State::Running;
+        let wanted = self.held || run.state.ended() || self.turns.get(&seat.turn).is_some_and(waits);
+        let theirs = self.threads.get(&seat.thread).is_some_and(|entry| entry.thread.owner != self.me);
+        (!wanted && !theirs).then_some(Action::Cancel(run.id, run.node))
     }
 
     /// This is what a turn that has ended says: it is written together with its end.

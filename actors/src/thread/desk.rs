@@ -55,6 +55,9 @@ const IDLE_PERIOD: Duration = Duration::from_secs(30);
 pub(super) const TURN_TIME_MAX: Duration = Duration::from_secs(45 * 60);
 /// How long ending a run may take: the calls under way say what they cost, the budget is settled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause before a node is told again to end a run, and for how long it is: no run lasts longer.
+const CANCEL_PAUSE: Duration = Duration::from_secs(5);
+const CANCEL_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 /// Rows that are read for one page, at most: bytes of an answer are bounded by it and a message's size.
 const PAGE_BYTES_MAX: usize = 512 << 10;
 
@@ -291,12 +294,19 @@ impl Desk {
 
     async fn cancel(&self, run: Uuid, node: NodeId) {
         let agents = self.context.directory.at::<agent::Message>(node, agent::NAME);
-        let ended = agents.ask(CANCEL_TIMEOUT, |reply| agent::Message::Cancel(Wire(run), reply)).await;
-        tracing::debug!(%run, ok = ended.is_ok(), "a run of a thread that was killed is ended");
+        let told = async {
+            while agents.ask(CANCEL_TIMEOUT, |reply| agent::Message::Cancel(Wire(run), reply)).await.is_err()
+                && self.context.members.get(&node).is_some()
+            {
+                sleep(CANCEL_PAUSE).await;
+            }
+        };
+        let ok = timeout(CANCEL_TIME_MAX, told).await.is_ok();
+        tracing::debug!(%run, ok, "a run that nobody waits for is ended");
     }
 
     /// How a turn's run stands, as it says itself or was asked.
-    pub(super) async fn moved(&self, run: Run) {
+    pub(super) async fn moved(self: &Arc<Self>, run: Run) {
         let thread = run.thread;
         if run.state.ended() {
             self.count(thread).await;
@@ -306,7 +316,10 @@ impl Desk {
             // A turn's end and its answer are written together, or an heir would find the one without the other.
             let _pen = self.pen.lock().await;
             let moved = self.core().moved(&run, now_ms, uptime);
-            let Some(said) = moved else { return };
+            let Some(said) = moved else {
+                let stale = self.core().stale(&run);
+                return self.act(stale);
+            };
             if let Some(said) = said.filter(|said| !self.is_answered(said)) {
                 self.core().answered(Said { id: self.context.env.id(), ..said });
             }

@@ -442,3 +442,38 @@ async fn an_answer_that_is_too_large_is_cut_and_stops_nothing_else() {
     assert_eq!(play.ended(0, more.turn).await.state, State::Completed);
     assert_eq!(play.words(more.thread).await[1].1, "yes");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_turn_is_begun_elsewhere_is_ended_if_its_node_was_only_away() {
+    let play = Play::new(3, |_| std::future::pending().boxed()).await;
+    // The model lives on node 0, and so does the thread's owner.
+    play.stage.swarm.show(0, |member| member.load.running = 50);
+    play.stage.swarm.show(2, |member| member.load.running = 9);
+    let posted = play.say("clerk", "work").await;
+    let first = play.running(0, posted.turn).await;
+    assert_eq!(first.node, Some(play.stage.swarm.id(1)));
+    // Others don't see it any more, though it is there and sees them.
+    play.stage.swarm.show(1, |member| member.state = skep_runtime::member::State::Down);
+    play.until("it is begun elsewhere", async |play: &Play| {
+        let known: Turn = play.ask(0, |reply| Message::Turn(Wire(posted.turn), reply)).await.unwrap();
+        known.attempt == 2 && known.node == Some(play.stage.swarm.id(2))
+    })
+    .await;
+    play.until("the first attempt is ended", async |play: &Play| !play.stage.busy(1)).await;
+    let turn: Turn = play.ask(0, |reply| Message::Turn(Wire(posted.turn), reply)).await.unwrap();
+    assert_eq!((turn.state, turn.attempt), (State::Running, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_its_turn_does_not_wait_for_is_ended_when_it_reports() {
+    let play = Play::new(1, |_| std::future::pending().boxed()).await;
+    let posted = play.say("clerk", "work").await;
+    let run = play.stage.get(0, play.running(0, posted.turn).await.run).await.unwrap();
+    // As if it had been started for a turn that ended while it was.
+    let mut goal = run.goal.clone();
+    let seat = goal.seat.as_mut().unwrap();
+    (seat.run, seat.turn) = (Uuid::from_u128(7), Uuid::from_u128(8));
+    let stray = play.stage.run(goal).await;
+    play.until("it is ended", async |play: &Play| play.stage.get(0, stray.id).await.unwrap().state.ended()).await;
+    assert!(!play.stage.get(0, run.id).await.unwrap().state.ended());
+}
