@@ -132,7 +132,8 @@ pub(super) struct Core {
     away: BTreeMap<NodeId, Duration>,
     /// When a turn's run was last heard of.
     heard: BTreeMap<Uuid, Duration>,
-    /// Turns that no node had a place for, and until when they wait.
+    /// Turns that may not begin yet, and until when: no node had a place for them, or, for as long as it takes, their message
+    /// is not acknowledged.
     crowded: BTreeMap<Uuid, Duration>,
     /// Agents whose last turn failed.
     failed: BTreeSet<String>,
@@ -319,7 +320,14 @@ impl Core {
         }
         self.turns.insert(turn.id, turn.clone());
         self.unsaved.1.insert(turn.id);
+        // Whoever is told that nothing was taken must not find it answered.
+        self.crowded.insert(turn.id, Duration::MAX);
         Ok((said, turn))
+    }
+
+    /// A turn's message is acknowledged: it may begin.
+    pub(super) fn confirmed(&mut self, turn: Uuid) {
+        self.crowded.remove(&turn);
     }
 
     /// What was said could not be written: nobody was promised it.
@@ -327,6 +335,7 @@ impl Core {
         if let Some(turn) = turn {
             self.turns.remove(&turn);
             self.unsaved.1.remove(&turn);
+            self.crowded.remove(&turn);
         }
         if let Some(entry) = self.threads.get_mut(&thread) {
             if let Some(turn) = turn {

@@ -53,6 +53,9 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 const IDLE_PERIOD: Duration = Duration::from_secs(30);
 /// How long a turn may take in all: three attempts of a run, each as long as a run may take.
 pub(super) const TURN_TIME_MAX: Duration = Duration::from_secs(45 * 60);
+/// How long a thread's owner may take: another member's word is waited for 10 s, a budget for 5, two flushes are between. Less
+/// than clients wait for.
+const PASS_ON_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long ending a run may take: the calls under way say what they cost, the budget is settled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause before a node is told again to end a run, and for how long it is: no run lasts longer.
@@ -500,7 +503,7 @@ impl Desk {
     {
         let threads = self.context.directory.at::<Message>(owner, NAME);
         let order = Wire(Order { what, forwarded: true });
-        threads.ask(ASK_TIMEOUT * 2, |reply| make(order, reply)).await?
+        threads.ask(PASS_ON_TIMEOUT, |reply| make(order, reply)).await?
     }
 
     /// Begins a thread here.
@@ -668,7 +671,11 @@ impl Desk {
             self.take_back(&said, Some(turn.id)).await;
         }
         written?;
-        self.core().learn_said(&said);
+        {
+            let mut core = self.core();
+            core.confirmed(turn.id);
+            core.learn_said(&said);
+        }
         self.context.events.publish(|| What::Message(news::message(&said)));
         self.tell_of(thread);
         self.wake();

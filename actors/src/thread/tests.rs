@@ -477,3 +477,25 @@ async fn a_run_that_its_turn_does_not_wait_for_is_ended_when_it_reports() {
     play.until("it is ended", async |play: &Play| play.stage.get(0, stray.id).await.unwrap().state.ended()).await;
     assert!(!play.stage.get(0, run.id).await.unwrap().state.ended());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_is_not_carried_out() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heard = seen.clone();
+    let play = Play::new(2, move |request| {
+        heard.lock().unwrap().push(last(request).to_owned());
+        std::future::pending().boxed()
+    })
+    .await;
+    // All runs are on node 0, and one that goes on keeps it looking for what can begin.
+    play.stage.swarm.show(1, |member| member.load.draining = true);
+    let first = play.say("clerk", "first").await;
+    play.running(0, first.turn).await;
+    play.stage.swarm.part(0, 1);
+    let refused = play.post(0, post("clerk", "second")).await;
+    assert_eq!(refused, Err(ThreadError::Ledger(ledger::Error::Alone)));
+    play.stage.swarm.meet(0, 1);
+    let third = play.say("clerk", "third").await;
+    play.running(0, third.turn).await;
+    assert_eq!(*seen.lock().unwrap(), ["first", "third"]);
+}
