@@ -468,6 +468,14 @@ pub enum ThreadError {
         /// Who is asked.
         to: String,
     },
+    /// The one waits for the other's answer already.
+    #[error("{from} can't ask {to}: that one waits for its answer")]
+    Circle {
+        /// Who asks.
+        from: String,
+        /// Who is asked.
+        to: String,
+    },
     /// A turn of it has not ended.
     #[error("thread {0} is busy: wait for its answer")]
     Busy(Uuid),

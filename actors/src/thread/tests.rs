@@ -2,12 +2,12 @@
 
 use super::{
     Message, NAME, Order, Origin, Post, Posted, Role, State, Status, ThreadError, Turn,
-    messages::{Grade, Page, Said, Thread, Wanted, WantedSaid},
+    messages::{Ask, Grade, Page, Said, Thread, Wanted, WantedSaid},
 };
 use crate::{
     agent::{Run, RunState, Step, stage::Stage},
     budget, ledger,
-    organism::{self, Standing},
+    organism::{self, OrganismError, Standing},
     pipeline::Generate,
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -498,4 +498,57 @@ async fn what_was_refused_is_not_carried_out() {
     let third = play.say("clerk", "third").await;
     play.running(0, third.turn).await;
     assert_eq!(*seen.lock().unwrap(), ["first", "third"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_question_under_a_known_key_is_another_question_and_needs_a_peer_too() {
+    let play = Play::new(1, |request| match request.turns[0].content.starts_with("You lead.") {
+        true => std::future::pending().boxed(),
+        false => say(last(request)),
+    })
+    .await;
+    let posted = play.say("lead", "find out").await;
+    play.running(0, posted.turn).await;
+    let ask = async |to: &str, text: &str| -> Result<String, ThreadError> {
+        let (to, text) = (to.to_owned(), text.to_owned());
+        let ask = Ask { key: "k".into(), thread: posted.thread, turn: posted.turn, to, text };
+        play.ask(0, |reply| Message::Ask(Wire(ask), reply)).await
+    };
+    assert!(ask("clerk", "one").await.unwrap().ends_with("one"));
+    assert!(ask("clerk", "two").await.unwrap().ends_with("two"));
+    assert!(ask("clerk", "one").await.unwrap().ends_with("one"));
+    assert!(matches!(ask("typed", "one").await, Err(ThreadError::NoPeer { .. })));
+    assert_eq!(play.thread(0, posted.thread).await.turns, 3, "the same question is asked once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_definitions_that_make_a_circle_make_nobody_wait_for_itself() {
+    let play = Play::new(2, |request| match request.turns[0].content.starts_with("You lead.") {
+        true if last(request).contains("nobody knows") => say("{\"answer\": \"so it is\"}"),
+        true => say("{\"tool\": \"ask_agent\", \"args\": {\"agent\": \"clerk\", \"message\": \"how many?\"}}"),
+        false if last(request).contains("waits for its answer") => say("{\"answer\": \"nobody knows\"}"),
+        false => say("{\"tool\": \"ask_agent\", \"args\": {\"agent\": \"lead\", \"message\": \"and you?\"}}"),
+    })
+    .await;
+    let load = async |i: usize, text: String| {
+        let organism = play.stage.swarm.context(i).directory.here::<organism::Message>(organism::NAME);
+        let loaded = organism.ask(Duration::from_secs(20), |reply| organism::Message::Load(Wire(text), reply)).await;
+        assert_eq!(loaded.unwrap(), Err(OrganismError::Ledger(ledger::Error::Alone)));
+    };
+    let there = AGENTS.replace("peers = [\"clerk\"]", "").replace("\"knows figures\"", "\"asks\"\npeers = [\"lead\"]");
+    play.stage.swarm.part(0, 1);
+    load(1, there).await;
+    load(0, AGENTS.replace("\"leads\"", "\"leads again\"")).await;
+    play.stage.swarm.meet(0, 1);
+    play.until("each knows both", async |play: &Play| {
+        (0..2).all(|i| {
+            let peers = |name| organism::agent(&play.stage.swarm.context(i).ledger, name).unwrap().unwrap().peers;
+            peers("lead") == ["clerk"] && peers("clerk") == ["lead"]
+        })
+    })
+    .await;
+    let posted = play.say("lead", "find out").await;
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!(turn.state, State::Completed, "{turn:?}");
+    assert_eq!(play.words(posted.thread).await.last().unwrap().1, "so it is");
 }
