@@ -51,6 +51,8 @@ const NAME_BYTES_MAX: usize = 256;
 const ANSWER_BYTES_MAX: usize = (64 << 10) + 64;
 /// Bytes of the same as a payload, where a character may take six: half of what a record holds, a quarter of a page.
 const PAYLOAD_BYTES_MAX: usize = 128 << 10;
+/// How long turns wait for an agent that is defined no more: a definition that left it out by mistake is mended by then.
+const MISSING: Duration = Duration::from_secs(10 * 60);
 /// How long a turn waits that no node had a place for.
 const CROWDED: Duration = Duration::from_secs(1);
 /// Agents that are listed as taking part in a thread: more speak in none.
@@ -137,6 +139,8 @@ pub(super) struct Core {
     crowded: BTreeMap<Uuid, Duration>,
     /// Agents whose last turn failed.
     failed: BTreeSet<String>,
+    /// Agents that turns wait for and that are defined no more, and since when that is known.
+    missing: BTreeMap<String, Duration>,
 }
 
 impl Core {
@@ -154,6 +158,7 @@ impl Core {
             heard: BTreeMap::new(),
             crowded: BTreeMap::new(),
             failed: BTreeSet::new(),
+            missing: BTreeMap::new(),
         }
     }
 
@@ -389,13 +394,13 @@ impl Core {
     }
 
     /// Who works now. Each agent is asked for once, however many turns wait for it.
-    fn busy_with(&self, look: &Look) -> Busy {
+    fn busy_with(&mut self, look: &Look) -> Busy {
         let mut busy = Busy::default();
-        for turn in self.turns.values() {
+        for turn in self.turns.values().filter(|turn| !turn.state.ended()) {
             if turn.state == State::Running {
                 turn.node.into_iter().for_each(|node| *busy.nodes.entry(node).or_default() += 1);
             }
-            if turn.state.ended() || !self.owns(turn.thread) {
+            if !self.owns(turn.thread) {
                 continue;
             }
             let agent = busy.agents.entry(turn.agent.clone());
@@ -403,6 +408,13 @@ impl Core {
             if turn.state == State::Running {
                 *running += 1;
                 busy.threads.insert((turn.thread, turn.agent.clone()));
+            }
+        }
+        self.missing.retain(|name, _| busy.agents.get(name).is_some_and(|(ready, _)| *ready == Ready::Gone));
+        for (name, (ready, _)) in busy.agents.iter_mut().filter(|(_, (ready, _))| *ready == Ready::Gone) {
+            let since = *self.missing.entry(name.clone()).or_insert(look.uptime);
+            if look.uptime.saturating_sub(since) < MISSING {
+                *ready = Ready::Paused;
             }
         }
         busy

@@ -552,3 +552,26 @@ async fn two_definitions_that_make_a_circle_make_nobody_wait_for_itself() {
     assert_eq!(turn.state, State::Completed, "{turn:?}");
     assert_eq!(play.words(posted.thread).await.last().unwrap().1, "so it is");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_was_told_waits_for_it_to_be_defined_again_but_not_for_ever() {
+    let play = Play::new(1, |_| say("yes")).await;
+    let load = |text: String| move |reply| organism::Message::Load(Wire(text), reply);
+    let set = |standing| move |r| organism::Message::Set(Wire(("clerk".to_owned(), standing)), r);
+    play.organism(set(Standing::Paused)).await.unwrap();
+    let posted = play.say("clerk", "work").await;
+    play.organism(load("agents: [{name: other, description: d}]".into())).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    play.organism(load(AGENTS.into())).await.unwrap();
+    let waits: Turn = play.ask(0, |r| Message::Turn(Wire(posted.turn), r)).await.unwrap();
+    assert_eq!(waits.state, State::Waiting, "{:?}", waits.error);
+    play.organism(set(Standing::Ready)).await.unwrap();
+    assert_eq!(play.ended(0, posted.turn).await.state, State::Completed);
+
+    play.organism(set(Standing::Paused)).await.unwrap();
+    let posted = play.say("clerk", "more").await;
+    play.organism(load("agents: [{name: other, description: d}]".into())).await.unwrap();
+    sleep(Duration::from_secs(11 * 60)).await;
+    let gone = play.ended(0, posted.turn).await;
+    assert_eq!((gone.state, gone.error.as_deref()), (State::Failed, Some("there is no agent clerk any more")));
+}
