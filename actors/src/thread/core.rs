@@ -14,7 +14,7 @@ use super::{
     messages::{
         Activity, Feedback, NewThread, Origin, Page, Role, Said, State, Status, Thread, ThreadError, Turn, Wanted,
     },
-    records::SAID,
+    records::{SAID, answer_id},
 };
 use crate::{
     agent::{self, Run, RunState, Step},
@@ -35,7 +35,7 @@ const ATTEMPTS_MAX: u32 = 3;
 const GONE: Duration = Duration::from_secs(2);
 /// How long nothing may be heard of a turn before its node is asked: its run says at each step how it goes.
 const SILENT: Duration = Duration::from_secs(5);
-/// Messages of one thread, at about 200 bytes of every member's memory each and a few hundred of its disk.
+/// Messages of one thread, at about 250 bytes of every member's memory each and a few hundred of its disk.
 pub(super) const SAID_MAX: u64 = 2000;
 /// Threads of a swarm, at about 700 bytes of every member's memory. Beyond that the oldest that are over are forgotten.
 pub(super) const THREADS_MAX: usize = 20_000;
@@ -126,8 +126,10 @@ pub(super) struct Core {
     unsaved: (BTreeSet<Uuid>, BTreeSet<Uuid>),
     /// Answers that are not written yet, by turn: each is written together with its turn's end.
     answers: BTreeMap<Uuid, Said>,
-    /// The newest messages: when, thread, number, from, to.
-    recent: BTreeMap<(u64, Uuid, u64), (String, String)>,
+    /// The messages of each thread, and their numbers.
+    said: BTreeMap<Uuid, BTreeMap<Uuid, u64>>,
+    /// The newest messages: when, thread, id, from, to.
+    recent: BTreeMap<(u64, Uuid, Uuid), (String, String)>,
     /// Nothing is done before it is known what others did while this node was away.
     held: bool,
     /// Since when a node is not up.
@@ -152,6 +154,7 @@ impl Core {
             wards: Wards::default(),
             unsaved: (BTreeSet::new(), BTreeSet::new()),
             answers: BTreeMap::new(),
+            said: BTreeMap::new(),
             recent: BTreeMap::new(),
             held: true,
             away: BTreeMap::new(),
@@ -214,13 +217,35 @@ impl Core {
 
     /// A message that is on the disk.
     pub(super) fn learn_said(&mut self, said: &Said) {
-        self.recent.insert((said.created_ms, said.thread, said.number), (said.from.clone(), said.to.clone()));
+        let at = (said.created_ms, said.thread, said.id);
+        let known = self.said.entry(said.thread).or_default().insert(said.id, said.number);
+        if known.is_some() && !self.recent.contains_key(&at) {
+            // Two halves of a swarm answered the same turn: this is the answer that counts.
+            self.recent.retain(|(.., id), _| *id != said.id);
+        }
+        self.recent.insert(at, (said.from.clone(), said.to.clone()));
         if self.recent.len() > RECENT_MAX {
             self.recent.pop_first();
         }
         if let Some(entry) = self.threads.get_mut(&said.thread) {
             entry.thread.last = entry.thread.last.max(said.number);
         }
+    }
+
+    /// A message is gone: nobody was promised it.
+    pub(super) fn forget_said(&mut self, thread: Uuid, message: Uuid) {
+        let known = self.said.get_mut(&thread).and_then(|said| said.remove(&message));
+        if known.is_some() {
+            self.recent.retain(|(.., id), _| *id != message);
+        }
+    }
+
+    /// The messages of a thread in their order: numbers and ids.
+    pub(super) fn said(&self, thread: Uuid) -> Vec<(u64, Uuid)> {
+        let said = self.said.get(&thread).into_iter().flatten();
+        let mut said: Vec<(u64, Uuid)> = said.map(|(id, number)| (*number, *id)).collect();
+        said.sort_unstable();
+        said
     }
 
     /// Whose a thread is, for whoever takes over.
@@ -236,6 +261,7 @@ impl Core {
         self.wards.note(id, None);
         self.turns.retain(|_, turn| turn.thread != id);
         self.answers.retain(|_, said| said.thread != id);
+        self.said.remove(&id);
         self.recent.retain(|(_, thread, _), _| *thread != id);
         self.unsaved.0.remove(&id);
     }
@@ -590,7 +616,7 @@ impl Core {
         let ended = self.turns.get(&id).is_some_and(|turn| turn.state.ended());
         let Some(output) = run.output.as_ref().filter(|_| ended) else { return Some(None) };
         let said = Said {
-            id: Uuid::nil(),
+            id: answer_id(id),
             thread,
             number: 0,
             from: agent,
@@ -794,10 +820,10 @@ impl Core {
     }
 
     /// The newest messages over all threads: which, newest first, and how many are kept.
-    pub(super) fn recent(&self, agent: Option<&str>, offset: usize, limit: usize) -> (Vec<(Uuid, u64)>, u64) {
+    pub(super) fn recent(&self, agent: Option<&str>, offset: usize, limit: usize) -> (Vec<(Uuid, Uuid)>, u64) {
         let fits = |(from, to): &(String, String)| agent.is_none_or(|name| from == name || to == name);
         let fit = || {
-            self.recent.iter().rev().filter(|(_, ends)| fits(ends)).map(|((_, thread, number), _)| (*thread, *number))
+            self.recent.iter().rev().filter(|(_, ends)| fits(ends)).map(|((_, thread, message), _)| (*thread, *message))
         };
         (fit().skip(offset).take(limit).collect(), fit().count() as u64)
     }

@@ -12,7 +12,7 @@ use super::{
         Turn, WantedSaid,
     },
     news,
-    records::{SAID, THREADS, TURNS, said_id, said_of},
+    records::{SAID, THREADS, TURNS, answer_id, said_id, said_of},
 };
 use crate::{
     Context,
@@ -174,10 +174,11 @@ impl Desk {
     }
 
     fn heard_of_said(&self, id: &[u8]) {
-        if said_of(id).is_some()
-            && let Ok(Some(found)) = self.context.ledger.get(SAID, id)
-        {
-            self.core().learn_said(&found.value);
+        let Some((thread, message)) = said_of(id) else { return };
+        match self.context.ledger.get(SAID, id) {
+            Ok(Some(found)) => self.core().learn_said(&found.value),
+            Ok(None) => self.core().forget_said(thread, message),
+            Err(error) => tracing::warn!(%thread, %error, "a message can't be read; other members have it"),
         }
     }
 
@@ -324,7 +325,7 @@ impl Desk {
                 return self.act(stale);
             };
             if let Some(said) = said.filter(|said| !self.is_answered(said)) {
-                self.core().answered(Said { id: self.context.env.id(), ..said });
+                self.core().answered(said);
             }
             self.note_held(Vec::new()).await
         };
@@ -342,42 +343,19 @@ impl Desk {
 
     /// Whether a turn has its answer: of an owner that died before it could tell of the turn's end.
     fn is_answered(&self, answer: &Said) -> bool {
-        let number = answer.turn.and_then(|turn| self.core().turn(turn).map(|turn| (turn.id, turn.number)));
         // One that can't be read is none.
-        number.is_some_and(|(turn, number)| {
-            matches!(self.answer_to(turn, answer.thread, number..answer.number), Ok(Some(_)))
-        })
-    }
-
-    /// The answer of a turn, among these messages of its thread.
-    fn answer_to(
-        &self,
-        turn: Uuid,
-        thread: Uuid,
-        numbers: impl IntoIterator<Item = u64>,
-    ) -> Result<Option<Said>, ThreadError> {
-        for number in numbers {
-            let said = self.said_at(thread, number)?;
-            let is_its = |said: &Said| said.turn == Some(turn) && said.role == Role::Assistant;
-            if let Some(said) = said.filter(is_its) {
-                return Ok(Some(said));
-            }
-        }
-        Ok(None)
+        matches!(self.said_at(answer.thread, answer.id), Ok(Some(_)))
     }
 
     /// What was said with a turn.
     pub(super) fn exchange(&self, id: Uuid) -> Result<Exchange, ThreadError> {
         let turn = self.turn(id)?;
-        let (last, unwritten) = {
-            let core = self.core();
-            (core.thread(turn.thread)?.last, core.unwritten(id))
-        };
+        let unwritten = self.core().unwritten(id);
         let answered = match unwritten {
             Some(said) => Some(said),
-            None => self.answer_to(id, turn.thread, turn.number..=last)?,
+            None => self.said_at(turn.thread, answer_id(id))?,
         };
-        Ok(Exchange { asked: self.said_at(turn.thread, turn.number)?, answered })
+        Ok(Exchange { asked: self.said_at(turn.thread, turn.message)?, answered })
     }
 
     /// Tells listeners how a thread stands.
@@ -438,7 +416,7 @@ impl Desk {
                 let mut core = self.core();
                 core.saved(&turns, &said);
                 let theirs = |key: &Key| written.fenced.contains(key);
-                let told = |said: &&Said| !theirs(&SAID.key(&said_id(said.thread, said.number)));
+                let told = |said: &&Said| !theirs(&SAID.key(&said_id(said.thread, said.id)));
                 for said in said.iter().filter(told) {
                     core.learn_said(said);
                     self.context.events.publish(|| What::Message(news::message(said)));
@@ -636,6 +614,7 @@ impl Desk {
             id,
             thread,
             number: 0,
+            message: said.id,
             agent: said.to.clone(),
             from: said.from.clone(),
             within,
@@ -685,7 +664,7 @@ impl Desk {
     /// Nobody was promised it, so nobody shall find it.
     async fn take_back(&self, said: &Said, turn: Option<Uuid>) {
         let term = self.core().term(said.thread);
-        let mut writes = vec![SAID.write(&said_id(said.thread, said.number), term, None)];
+        let mut writes = vec![SAID.write(&said_id(said.thread, said.id), term, None)];
         writes.extend(turn.map(|turn| TURNS.write(turn.as_bytes(), term, None)));
         if let Err(error) = self.save(writes).await {
             tracing::warn!(thread = %said.thread, %error, "a message that nobody was promised could not be removed");
@@ -771,10 +750,9 @@ impl Desk {
 
     /// The turns of a thread, without their steps.
     pub(super) fn turns(&self, thread: Uuid) -> Result<Vec<Turn>, ThreadError> {
-        let last = self.core().thread(thread)?.last;
         let mut turns = Vec::new();
-        for number in 1..=last {
-            if let Some(Said { turn: Some(turn), role: Role::User, .. }) = self.said_at(thread, number)?
+        for message in self.messages_of(thread)? {
+            if let Some(Said { turn: Some(turn), role: Role::User, .. }) = self.said_at(thread, message)?
                 && let Ok(turn) = self.turn(turn)
             {
                 turns.push(Turn { steps: Vec::new(), ..turn });
@@ -784,29 +762,47 @@ impl Desk {
     }
 
     /// One message.
-    pub(super) fn said_at(&self, thread: Uuid, number: u64) -> Result<Option<Said>, ThreadError> {
-        Ok(self.context.ledger.get(SAID, &said_id(thread, number))?.map(|found| found.value))
+    pub(super) fn said_at(&self, thread: Uuid, message: Uuid) -> Result<Option<Said>, ThreadError> {
+        Ok(self.context.ledger.get(SAID, &said_id(thread, message))?.map(|found| found.value))
+    }
+
+    /// The messages of a thread, in their order.
+    fn messages_of(&self, thread: Uuid) -> Result<Vec<Uuid>, ThreadError> {
+        let core = self.core();
+        core.thread(thread)?;
+        Ok(core.said(thread).into_iter().map(|(_, message)| message).collect())
+    }
+
+    /// Those of them that are from or to an agent: they are read, as few ask for one agent's.
+    fn messages_with(&self, thread: Uuid, agent: &str) -> Result<Vec<Uuid>, ThreadError> {
+        let mut of_it = Vec::new();
+        for message in self.messages_of(thread)? {
+            let said = self.said_at(thread, message)?;
+            of_it.extend(said.filter(|said| said.from == agent || said.to == agent).map(|said| said.id));
+        }
+        Ok(of_it)
     }
 
     /// Messages, as this node knows them.
     pub(super) fn said(&self, wanted: &WantedSaid) -> Result<Page<Said>, ThreadError> {
         let (offset, limit) = (wanted.offset as usize, wanted.limit as usize);
-        let (keys, total): (Vec<(Uuid, u64)>, u64) = match wanted.thread {
+        let (keys, total): (Vec<(Uuid, Uuid)>, u64) = match wanted.thread {
             None => self.core().recent(wanted.agent.as_deref(), offset, limit),
             Some(thread) => {
-                let last = self.core().thread(thread)?.last;
-                let numbers = || 1..=last;
-                let of = |number| (thread, number);
-                let keys = match wanted.oldest_first {
-                    true => numbers().skip(offset).take(limit).map(of).collect(),
-                    false => numbers().rev().skip(offset).take(limit).map(of).collect(),
+                let mut messages = match &wanted.agent {
+                    Some(agent) => self.messages_with(thread, agent)?,
+                    None => self.messages_of(thread)?,
                 };
-                (keys, last)
+                if !wanted.oldest_first {
+                    messages.reverse();
+                }
+                let total = messages.len() as u64;
+                (messages.into_iter().skip(offset).take(limit).map(|message| (thread, message)).collect(), total)
             }
         };
         let (mut items, mut bytes) = (Vec::new(), 0);
-        for (thread, number) in keys {
-            if let Some(said) = self.said_at(thread, number)? {
+        for (thread, message) in keys {
+            if let Some(said) = self.said_at(thread, message)? {
                 bytes += said.payload.len();
                 if bytes > PAGE_BYTES_MAX {
                     break;
@@ -880,13 +876,11 @@ impl Desk {
 
     /// Removes all records of a thread, in the last of all terms.
     async fn remove(&self, id: Uuid) -> Result<(), ThreadError> {
-        let last = self.core().thread(id)?.last;
         let mut writes = vec![THREADS.write(id.as_bytes(), u64::MAX, None)];
-        for number in 1..=last {
-            let key = said_id(id, number);
-            if let Some(said) = self.said_at(id, number)? {
+        for message in self.messages_of(id)? {
+            if let Some(said) = self.said_at(id, message)? {
                 writes.extend(said.turn.map(|turn| TURNS.write(turn.as_bytes(), u64::MAX, None)));
-                writes.push(SAID.write(&key, u64::MAX, None));
+                writes.push(SAID.write(&said_id(id, message), u64::MAX, None));
             }
         }
         self.core().learn_thread(id, None);
@@ -896,7 +890,7 @@ impl Desk {
 
 /// A message as it is written in an owner's term.
 fn said_in(term: u64, said: &Said) -> Write {
-    SAID.write(&said_id(said.thread, said.number), term, Some(said))
+    SAID.write(&said_id(said.thread, said.id), term, Some(said))
 }
 
 fn invalid<T>(field: &str, reason: impl Into<String>) -> Result<T, ThreadError> {

@@ -292,7 +292,7 @@ pub struct Said {
     pub id: Uuid,
     /// Its thread.
     pub thread: Uuid,
-    /// Its place there, from 1.
+    /// Its place there, from 1. Two that were said in two halves of a swarm may have the same.
     pub number: u64,
     /// Who said it.
     pub from: String,
@@ -358,6 +358,8 @@ pub struct Turn {
     pub thread: Uuid,
     /// The number of the message that it answers.
     pub number: u64,
+    /// That message.
+    pub message: Uuid,
     /// Who answers.
     pub agent: String,
     /// Who is answered.

@@ -25,7 +25,7 @@ const TURN_TOKENS_MIN: u64 = 2048;
 const HISTORY_MAX: usize = 64;
 const HISTORY_BYTES_MAX: usize = 24 << 10;
 /// Messages that are looked at for those: others may be between agents that this one has nothing to do with.
-const LOOKED_AT_MAX: u64 = 512;
+const LOOKED_AT_MAX: usize = 512;
 /// Bytes of the words around another agent's question.
 const AROUND_BYTES: usize = 128;
 
@@ -90,7 +90,7 @@ impl Desk {
     /// What the agent is to do, and with what.
     async fn goal(&self, turn: &Turn, thread: &Thread) -> Result<Goal, ThreadError> {
         let agent = self.agent(&turn.agent)?.ok_or_else(|| ThreadError::NoSuchAgent(turn.agent.clone()))?;
-        let said = self.said_at(turn.thread, turn.number)?;
+        let said = self.said_at(turn.thread, turn.message)?;
         let said = said.ok_or_else(|| ThreadError::Store("the message is not there".into()))?;
         let known = self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Look(Wire(thread.id), reply)).await??;
         let remaining = known.remaining();
@@ -148,8 +148,10 @@ impl Desk {
     fn history(&self, turn: &Turn) -> Result<Vec<pipeline::Turn>, ThreadError> {
         let (mut out, mut bytes) = (VecDeque::new(), 0);
         let meant = |said: &Said| said.from == turn.agent || said.to == turn.agent;
-        for number in (1..turn.number).rev().take(LOOKED_AT_MAX as usize) {
-            let Some(said) = self.said_at(turn.thread, number)? else { continue };
+        let known = self.core().said(turn.thread);
+        let before = known.iter().rev().filter(|(number, _)| *number < turn.number);
+        for (_, message) in before.take(LOOKED_AT_MAX) {
+            let Some(said) = self.said_at(turn.thread, *message)? else { continue };
             if !meant(&said) {
                 continue;
             }

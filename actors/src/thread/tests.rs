@@ -2,7 +2,7 @@
 
 use super::{
     Message, NAME, Order, Origin, Post, Posted, Role, State, Status, ThreadError, Turn,
-    messages::{Ask, Grade, Page, Said, Thread, Wanted, WantedSaid},
+    messages::{Ask, Exchange, Grade, Page, Said, Thread, Wanted, WantedSaid},
 };
 use crate::{
     agent::{Run, RunState, Step, stage::Stage},
@@ -574,4 +574,58 @@ async fn what_an_agent_was_told_waits_for_it_to_be_defined_again_but_not_for_eve
     sleep(Duration::from_secs(11 * 60)).await;
     let gone = play.ended(0, posted.turn).await;
     assert_eq!((gone.state, gone.error.as_deref()), (State::Failed, Some("there is no agent clerk any more")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_two_halves_of_a_swarm_were_told_in_one_thread_is_all_kept_and_all_answered() {
+    let play = Play::new(2, |request| say(format!("you said {}", last(request)))).await;
+    let set = |standing| move |r| organism::Message::Set(Wire(("clerk".to_owned(), standing)), r);
+    play.organism(set(Standing::Paused)).await.unwrap();
+    let first = play.say("clerk", "one").await;
+    play.until("both know the thread and that the agent is paused", async |play: &Play| {
+        play.ask(1, |reply| Message::Get(Wire(first.thread), reply)).await.is_ok()
+            && organism::standing(&play.stage.swarm.context(1).ledger, "clerk").unwrap() == Standing::Paused
+    })
+    .await;
+    play.stage.swarm.cut(1);
+    let more = |text: &str| Post { thread: Some(first.thread), ..post("clerk", text) };
+    let here = play.post(0, more("two")).await.unwrap();
+    let there = play.post(1, more("three")).await.unwrap();
+    play.stage.swarm.heal(1);
+    play.until("all of it is known to both", async |play: &Play| {
+        play.said(0, first.thread).await.len() == 3 && play.said(1, first.thread).await.len() == 3
+    })
+    .await;
+    let numbers: Vec<u64> = play.said(0, first.thread).await.iter().map(|said| said.number).collect();
+    assert_eq!(numbers, [1, 2, 2]);
+    play.organism(set(Standing::Ready)).await.unwrap();
+    for (posted, text) in [(first, "one"), (here, "two"), (there, "three")] {
+        let turn = play.ended(0, posted.turn).await;
+        assert_eq!(turn.state, State::Completed, "{turn:?}");
+        let said: Exchange = play.ask(0, |reply| Message::Exchange(Wire(posted.turn), reply)).await.unwrap();
+        let words = |said: Option<Said>| said.map(|said| said.content());
+        assert_eq!((words(said.asked), words(said.answered)), (Some(text.into()), Some(format!("you said {text}"))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_a_thread_counts_what_there_is_and_only_what_was_asked_for() {
+    let play = Play::new(2, |_| say("{\"answer\": \"yes\"}")).await;
+    let first = play.say("clerk", "one").await;
+    play.ended(0, first.turn).await;
+    play.stage.swarm.part(0, 1);
+    let refused = play.post(0, Post { thread: Some(first.thread), ..post("clerk", "two") }).await;
+    assert_eq!(refused, Err(ThreadError::Ledger(ledger::Error::Alone)));
+    play.stage.swarm.meet(0, 1);
+    let third = play.post(0, Post { thread: Some(first.thread), ..post("lead", "three") }).await.unwrap();
+    play.ended(0, third.turn).await;
+    let page = async |agent: Option<&str>, offset, limit| -> (Vec<String>, u64) {
+        let agent = agent.map(str::to_owned);
+        let wanted = WantedSaid { thread: Some(first.thread), agent, oldest_first: true, offset, limit };
+        let page: Page<Said> = play.ask(0, |reply| Message::Said(Wire(wanted), reply)).await.unwrap();
+        (page.items.iter().map(Said::content).collect(), page.total)
+    };
+    assert_eq!(page(None, 0, 1).await, (vec!["one".to_owned()], 4));
+    assert_eq!(page(Some("lead"), 0, 1).await, (vec!["three".to_owned()], 2));
+    assert_eq!(page(Some("lead"), 2, 9).await, (Vec::new(), 2));
 }
