@@ -305,12 +305,14 @@ impl Core {
         Ok(thread)
     }
 
-    /// The oldest thread that is over, if there are as many as may be.
+    /// The oldest thread that is over, if there are as many as may be. One of this node's: of others' it doesn't know yet what
+    /// is said in them. And one in which something was said: another was only just begun.
     pub(super) fn to_forget(&self) -> Option<Uuid> {
         if self.threads.len() < THREADS_MAX {
             return None;
         }
-        let over = self.threads.values().filter(|entry| entry.open.is_empty());
+        let over = |Entry { thread, open, .. }: &&Entry| thread.owner == self.me && thread.last > 0 && open.is_empty();
+        let over = self.threads.values().filter(over);
         over.min_by_key(|entry| (entry.thread.updated_ms, entry.thread.id)).map(|entry| entry.thread.id)
     }
 
@@ -781,6 +783,19 @@ impl Core {
                 self.turns.remove(&turn.id);
             }
         }
+    }
+
+    /// Nothing more is written about a thread: its records are about to be removed.
+    pub(super) fn let_go(&mut self, id: Uuid) {
+        self.unsaved.0.remove(&id);
+        self.unsaved.1.retain(|turn| self.turns.get(turn).is_some_and(|turn| turn.thread != id));
+        self.answers.retain(|_, said| said.thread != id);
+    }
+
+    /// They could not be removed: what there is of it is written again.
+    pub(super) fn keep(&mut self, id: Uuid) {
+        self.unsaved.0.insert(id);
+        self.unsaved.1.extend(self.turns.values().filter(|turn| turn.thread == id).map(|turn| turn.id));
     }
 
     /// These could not be written.

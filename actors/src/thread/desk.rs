@@ -524,11 +524,14 @@ impl Desk {
 
     /// Forgets the oldest thread that is over, if there are as many as may be.
     async fn make_room(&self) -> Result<(), ThreadError> {
-        let oldest = self.core().to_forget();
-        match oldest {
-            Some(oldest) => self.remove(oldest).await,
-            None => Ok(()),
-        }
+        let entries = {
+            // With the pen, so that nothing is posted in it meanwhile.
+            let _pen = self.pen.lock().await;
+            let oldest = self.core().to_forget();
+            let Some(oldest) = oldest else { return Ok(()) };
+            self.remove_held(oldest).await?
+        };
+        Ok(self.context.ledger.confirmed(entries).await?)
     }
 
     /// Nothing more is spent in a thread.
@@ -876,6 +879,15 @@ impl Desk {
 
     /// Removes all records of a thread, in the last of all terms.
     async fn remove(&self, id: Uuid) -> Result<(), ThreadError> {
+        let entries = {
+            let _pen = self.pen.lock().await;
+            self.remove_held(id).await?
+        };
+        Ok(self.context.ledger.confirmed(entries).await?)
+    }
+
+    /// The same on this disk, for who holds the pen. It is forgotten here once it is not on the disk any more.
+    async fn remove_held(&self, id: Uuid) -> Result<Vec<Entry>, ThreadError> {
         let mut writes = vec![THREADS.write(id.as_bytes(), u64::MAX, None)];
         for message in self.messages_of(id)? {
             if let Some(said) = self.said_at(id, message)? {
@@ -883,8 +895,14 @@ impl Desk {
                 writes.push(SAID.write(&said_id(id, message), u64::MAX, None));
             }
         }
-        self.core().learn_thread(id, None);
-        self.put(writes).await
+        // Or its record would be written beside its deletion.
+        self.core().let_go(id);
+        let noted = self.note_held(writes).await;
+        match noted {
+            Ok(_) => drop(self.core().learn_thread(id, None)),
+            Err(_) => self.core().keep(id),
+        }
+        noted
     }
 }
 

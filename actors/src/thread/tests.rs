@@ -2,6 +2,7 @@
 
 use super::{
     Message, NAME, Order, Origin, Post, Posted, Role, State, Status, ThreadError, Turn,
+    core::{Core, THREADS_MAX},
     messages::{Ask, Exchange, Grade, Page, Said, Thread, Wanted, WantedSaid},
 };
 use crate::{
@@ -628,4 +629,31 @@ async fn a_page_of_a_thread_counts_what_there_is_and_only_what_was_asked_for() {
     assert_eq!(page(None, 0, 1).await, (vec!["one".to_owned()], 4));
     assert_eq!(page(Some("lead"), 0, 1).await, (vec!["three".to_owned()], 2));
     assert_eq!(page(Some("lead"), 2, 9).await, (Vec::new(), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_is_made_by_the_oldest_thread_of_this_node_in_which_all_is_answered() {
+    let play = Play::new(1, |_| say("yes")).await;
+    let posted = play.say("clerk", "work").await;
+    play.ended(0, posted.turn).await;
+    let known = play.thread(0, posted.thread).await;
+    let (me, other) = (known.owner, play.stage.swarm.id(1));
+    let mut core = Core::new(me);
+    for n in 0..THREADS_MAX as u64 {
+        assert_eq!(core.to_forget(), None);
+        let (owner, last) = match n {
+            1 => (me, 0),
+            2 => (me, 2),
+            _ => (other, 2),
+        };
+        let id = Uuid::from_u128(n.into());
+        core.learn_thread(id, Some(Thread { id, owner, last, updated_ms: n, ..known.clone() }));
+    }
+    assert_eq!(core.to_forget(), Some(Uuid::from_u128(2)));
+    // And that thread is gone only when its records are.
+    play.ask(0, |reply| Message::Forget(Wire(Order::new(posted.thread)), reply)).await.unwrap();
+    let gone: Result<Thread, ThreadError> = play.ask(0, |reply| Message::Get(Wire(posted.thread), reply)).await;
+    assert_eq!(gone, Err(ThreadError::NoSuchThread(posted.thread)));
+    let turn: Result<Turn, ThreadError> = play.ask(0, |reply| Message::Turn(Wire(posted.turn), reply)).await;
+    assert_eq!(turn, Err(ThreadError::NoSuchTurn(posted.turn)));
 }
