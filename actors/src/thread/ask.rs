@@ -13,11 +13,14 @@ use crate::{
     organism::{AGENTS_MAX, Agent},
     scheduler::spec,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// Bytes of a question: the words of a model.
 const ASK_BYTES_MAX: usize = 8 << 10;
+/// How long an answer is waited for: as long as a call of a tool may take, so that whoever asked has given up by then.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 
 impl Desk {
     /// Asks, and waits for the answer. The same question is asked once.
@@ -29,7 +32,16 @@ impl Desk {
         if self.turn(turn).is_err() {
             self.begin_ask(&ask, from.name, turn).await?;
         }
-        let ended = self.awaited(turn).await?;
+        self.core().wait_for(turn);
+        let ended = timeout(ANSWER_TIME_MAX, self.awaited(turn)).await;
+        let now_ms = self.now_ms();
+        self.core().waited_for(turn, ended.is_err(), now_ms);
+        let Ok(ended) = ended else {
+            self.changed();
+            self.wake();
+            return Err(ThreadError::Failed(format!("{to} did not answer in time")));
+        };
+        let ended = ended?;
         match ended.state {
             State::Completed => Ok(self.exchange(turn)?.answered.map(|said| said.content()).unwrap_or_default()),
             _ => Err(ThreadError::Failed(format!(
@@ -55,7 +67,7 @@ impl Desk {
     }
 
     /// The agents that can't go on before a turn has ended: its own, the one that asks in it, and on.
-    fn waiting_for(&self, turn: &Turn) -> Result<Vec<String>, ThreadError> {
+    pub(super) fn waiting_for(&self, turn: &Turn) -> Result<Vec<String>, ThreadError> {
         let (mut names, mut within) = (vec![turn.agent.clone()], turn.within);
         // No agent comes twice: there are no more than that.
         while let Some(outer) = within.filter(|_| names.len() < AGENTS_MAX) {

@@ -139,6 +139,10 @@ pub(super) struct Core {
     /// Turns that may not begin yet, and until when: no node had a place for them, or, for as long as it takes, their message
     /// is not acknowledged.
     crowded: BTreeMap<Uuid, Duration>,
+    /// Turns of agents that others ask, and how many wait here for the answer.
+    waiters: BTreeMap<Uuid, u32>,
+    /// Runs of turns that were given up, to be ended.
+    given_up: Vec<Action>,
     /// Agents whose last turn failed.
     failed: BTreeSet<String>,
     /// Agents that turns wait for and that are defined no more, and since when that is known.
@@ -160,6 +164,8 @@ impl Core {
             away: BTreeMap::new(),
             heard: BTreeMap::new(),
             crowded: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            given_up: Vec::new(),
             failed: BTreeSet::new(),
             missing: BTreeMap::new(),
         }
@@ -667,7 +673,43 @@ impl Core {
         self.answers.get(&turn).cloned()
     }
 
+    /// Somebody waits for what an agent asked another one.
+    pub(super) fn wait_for(&mut self, turn: Uuid) {
+        *self.waiters.entry(turn).or_default() += 1;
+    }
+
+    /// One fewer does; `in_vain`: there was no answer. What nobody waits for any more is given up.
+    pub(super) fn waited_for(&mut self, turn: Uuid, in_vain: bool, now_ms: u64) {
+        let left = self.waiters.get(&turn).map_or(0, |waiters| waiters.saturating_sub(1));
+        if left > 0 {
+            self.waiters.insert(turn, left);
+            return;
+        }
+        self.waiters.remove(&turn);
+        if in_vain && self.turns.get(&turn).is_some_and(|turn| self.owns(turn.thread)) {
+            self.give_up(turn, now_ms);
+        }
+    }
+
+    /// The runs of turns that were given up since this was last asked.
+    pub(super) fn given_up(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.given_up)
+    }
+
+    /// Nobody waits for what comes of a turn.
+    fn give_up(&mut self, id: Uuid, now_ms: u64) {
+        let Some(turn) = self.turns.get(&id).filter(|turn| !turn.state.ended()) else { return };
+        if let (State::Running, Some(node)) = (turn.state, turn.node) {
+            self.given_up.push(Action::Cancel(turn.run, node));
+        }
+        self.end(id, State::Cancelled, Some("nobody waits for its answer any more".into()), now_ms);
+    }
+
     fn end(&mut self, id: Uuid, state: State, error: Option<String>, now_ms: u64) {
+        // First, so that the thread's error is that of the turn that somebody asked for.
+        for asked in self.asked_in(id) {
+            self.give_up(asked, now_ms);
+        }
         let Some(turn) = self.turns.get_mut(&id) else { return };
         turn.state = state;
         turn.error = error.map(|why| agent::bounded(&why, ERROR_BYTES_MAX));
@@ -684,6 +726,13 @@ impl Core {
         }
         self.unsaved.0.insert(thread);
         self.settle(thread);
+    }
+
+    /// The turns in which other agents answer this one's.
+    fn asked_in(&self, id: Uuid) -> Vec<Uuid> {
+        let entry = self.turns.get(&id).and_then(|turn| self.threads.get(&turn.thread));
+        let open = entry.into_iter().flat_map(|entry| entry.open.iter().copied());
+        open.filter(|asked| self.turns.get(asked).is_some_and(|turn| turn.within == Some(id))).collect()
     }
 
     /// What a thread's status follows from its turns.
@@ -724,6 +773,7 @@ impl Core {
             entry.thread.updated_ms = entry.thread.updated_ms.max(now_ms);
         }
         self.unsaved.0.insert(id);
+        out.extend(self.given_up());
         Ok(out)
     }
 

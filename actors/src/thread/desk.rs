@@ -213,7 +213,12 @@ impl Desk {
             ready: &ready,
             fresh: &fresh,
         };
-        let actions = self.core().tick(&look);
+        let actions = {
+            let mut core = self.core();
+            let mut actions = core.tick(&look);
+            actions.extend(core.given_up());
+            actions
+        };
         self.changed();
         self.act(actions);
     }

@@ -126,6 +126,8 @@ impl Desk {
             peers,
             history: self.history(turn)?,
             done: turn.steps.clone(),
+            // One whose asker is not known here is waited for all the same.
+            waiting: self.waiting_for(turn).map_or(1, |agents| u8::try_from(agents.len() - 1).unwrap_or(u8::MAX)),
         };
         Ok(Goal {
             goal: words,

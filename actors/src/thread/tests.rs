@@ -2,11 +2,14 @@
 
 use super::{
     Message, NAME, Order, Origin, Post, Posted, Role, State, Status, ThreadError, Turn,
-    core::{Core, THREADS_MAX},
+    core::{Action, Core, THREADS_MAX},
     messages::{Ask, Exchange, Grade, Page, Said, Thread, Wanted, WantedSaid},
 };
 use crate::{
-    agent::{Run, RunState, Step, stage::Stage},
+    agent::{
+        self, AgentError, Run, RunState, Step, Strategy,
+        stage::{Stage, goal},
+    },
     budget, ledger,
     organism::{self, OrganismError, Standing},
     pipeline::Generate,
@@ -656,4 +659,73 @@ async fn room_is_made_by_the_oldest_thread_of_this_node_in_which_all_is_answered
     assert_eq!(gone, Err(ThreadError::NoSuchThread(posted.thread)));
     let turn: Result<Turn, ThreadError> = play.ask(0, |reply| Message::Turn(Wire(posted.turn), reply)).await;
     assert_eq!(turn, Err(ThreadError::NoSuchTurn(posted.turn)));
+}
+
+fn ask(posted: &Posted, to: &str, text: &str) -> Ask {
+    let (to, text) = (to.to_owned(), text.to_owned());
+    Ask { key: "k".into(), thread: posted.thread, turn: posted.turn, to, text }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_finds_a_place_where_askers_hold_all_others() {
+    let play = Play::new(1, |request| match request.turns[0].content.starts_with("You know figures.") {
+        true => say("forty-two"),
+        false => std::future::pending().boxed(),
+    })
+    .await;
+    let posted = play.say("lead", "find out").await;
+    play.running(0, posted.turn).await;
+    let full = loop {
+        let goal = goal(Strategy::Answer, &[], 0);
+        let started: Result<Run, AgentError> =
+            play.stage.ask(0, |reply| agent::Message::Start(Wire(goal), reply)).await;
+        if let Err(error) = started {
+            break error;
+        }
+    };
+    assert!(matches!(full, AgentError::Limit(_)), "{full}");
+    let asked = ask(&posted, "clerk", "how many?");
+    let answer: Result<String, ThreadError> = play.ask(0, |reply| Message::Ask(Wire(asked), reply)).await;
+    assert_eq!(answer, Ok("forty-two".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_in_a_turn_ends_with_it() {
+    let play = Play::new(1, |_| std::future::pending().boxed()).await;
+    let posted = play.say("lead", "find out").await;
+    let run = play.running(0, posted.turn).await.run;
+    let asked = ask(&posted, "clerk", "how many?");
+    let asking = play.ask(0, |reply| Message::Ask(Wire(asked), reply));
+    let ending = async {
+        play.until("it is asked", async |play: &Play| {
+            let turns: Vec<Turn> =
+                play.ask(0, |reply| Message::Turns(Wire(posted.thread), reply)).await.unwrap();
+            turns.len() == 2 && turns[1].state == State::Running
+        })
+        .await;
+        let ended: Result<Run, AgentError> = play.stage.ask(0, |reply| agent::Message::Cancel(Wire(run), reply)).await;
+        ended.unwrap()
+    };
+    let (answer, _): (Result<String, ThreadError>, Run) = tokio::join!(asking, ending);
+    assert!(matches!(answer, Err(ThreadError::Failed(_))), "{answer:?}");
+    play.until("nobody thinks", async |play: &Play| !play.stage.busy(0)).await;
+    let turns: Vec<Turn> = play.ask(0, |reply| Message::Turns(Wire(posted.thread), reply)).await.unwrap();
+    assert_eq!((turns[0].state, turns[1].state), (State::Failed, State::Cancelled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_is_given_up_when_the_last_who_waits_for_it_does() {
+    let play = Play::new(1, |_| std::future::pending().boxed()).await;
+    let posted = play.say("clerk", "work").await;
+    let (turn, thread) = (play.running(0, posted.turn).await, play.thread(0, posted.thread).await);
+    let mut core = Core::new(thread.owner);
+    core.learn_thread(thread.id, Some(thread));
+    core.learn_turn(turn.id, Some(turn.clone()));
+    core.wait_for(turn.id);
+    core.wait_for(turn.id);
+    core.waited_for(turn.id, true, 9);
+    assert_eq!((core.turn(turn.id).unwrap().state, core.given_up()), (State::Running, Vec::new()));
+    core.waited_for(turn.id, true, 9);
+    assert_eq!(core.turn(turn.id).unwrap().state, State::Cancelled);
+    assert_eq!(core.given_up(), [Action::Cancel(turn.run, turn.node.unwrap())]);
 }
