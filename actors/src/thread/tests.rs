@@ -698,8 +698,7 @@ async fn what_was_asked_in_a_turn_ends_with_it() {
     let asking = play.ask(0, |reply| Message::Ask(Wire(asked), reply));
     let ending = async {
         play.until("it is asked", async |play: &Play| {
-            let turns: Vec<Turn> =
-                play.ask(0, |reply| Message::Turns(Wire(posted.thread), reply)).await.unwrap();
+            let turns: Vec<Turn> = play.ask(0, |reply| Message::Turns(Wire(posted.thread), reply)).await.unwrap();
             turns.len() == 2 && turns[1].state == State::Running
         })
         .await;
