@@ -160,7 +160,7 @@ pub struct Grade {
 /// An agent's question to another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
-    /// What the question is known by: asked again under the same, it is the same question.
+    /// What the question is known by, together with its words: asked again, it is the same question.
     pub key: String,
     /// The thread.
     pub thread: Uuid,

@@ -728,3 +728,20 @@ async fn a_question_is_given_up_when_the_last_who_waits_for_it_does() {
     assert_eq!(core.turn(turn.id).unwrap().state, State::Cancelled);
     assert_eq!(core.given_up(), [Action::Cancel(turn.run, turn.node.unwrap())]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_no_record_holds_ends_its_turn_without_one_and_says_so() {
+    let play = Play::new(1, |_| say("yes")).await;
+    let posted = play.say("clerk", "work").await;
+    let (turn, thread) = (play.ended(0, posted.turn).await, play.thread(0, posted.thread).await);
+    let answer = play.said(0, posted.thread).await.remove(1);
+    let mut core = Core::new(thread.owner);
+    core.learn_thread(thread.id, Some(thread));
+    core.learn_turn(turn.id, Some(Turn { state: State::Running, ..turn.clone() }));
+    core.answered(Said { payload: "x".repeat(ledger::VALUE_BYTES_MAX), ..answer });
+    let known = core.turn(turn.id).unwrap();
+    assert_eq!(known.state, State::Failed);
+    assert!(known.error.as_ref().unwrap().contains("bytes as a record"), "{known:?}");
+    let (_, turns, answers) = core.unsaved();
+    assert_eq!((turns.len(), answers.len()), (1, 0));
+}
