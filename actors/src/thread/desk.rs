@@ -433,6 +433,7 @@ impl Desk {
                     core.fenced(turn.thread);
                 }
                 drop(core);
+                self.ended.send_modify(|count| *count += 1);
                 match wanted.iter().find(|key| theirs(key)).and_then(|key| said_of(&key.id)) {
                     Some((thread, _)) => Err(ThreadError::Moving(thread)),
                     None => Ok(written.entries),
@@ -737,7 +738,8 @@ impl Desk {
             loop {
                 ended.borrow_and_update();
                 let turn = self.turn(id)?;
-                if turn.state.ended() {
+                // Whoever hears of its end finds its answer.
+                if turn.state.ended() && self.core().unwritten(id).is_none() {
                     return Ok(turn);
                 }
                 // The desk lives as long as this does.
