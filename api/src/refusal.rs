@@ -233,7 +233,7 @@ impl From<ThreadError> for Problem {
             E::Graded(_) => (S::CONFLICT, "graded"),
             E::NoSuchAgent(_) => (S::NOT_FOUND, "no_such_agent"),
             E::Stopped(_) => (S::CONFLICT, "agent_stopped"),
-            E::NoPeer { .. } => (S::FORBIDDEN, "no_peer"),
+            E::NoPeer { .. } | E::Circle { .. } => (S::FORBIDDEN, "no_peer"),
             // As the document of sessions answers it.
             E::Busy(_) => (S::TOO_MANY_REQUESTS, "thread_busy"),
             E::Killed(_) => (S::CONFLICT, "thread_killed"),

@@ -32,6 +32,9 @@ use uuid::Uuid;
 
 /// Runs at work on one node: each waits for a model most of its time, but holds its documents.
 pub const LIVE_MAX: usize = 64;
+/// Those of them that are kept for runs whose answers other runs wait for, which hold their places meanwhile. Who waits for
+/// one that waits has half of these to itself, and so on: the last one asked finds a place.
+const LIVE_KEPT: usize = 16;
 /// Questions that are worked on at once: each is a task that may hold documents.
 const QUESTIONS_MAX: usize = 256;
 /// Runs of one tree, its root included: what one goal may ever start.
@@ -189,8 +192,8 @@ pub(super) async fn start_run(context: &Context, agents: ActorCell, mut goal: Go
         }
     }
     let live = context.directory.names().iter().filter(|name| name.starts_with(run::PREFIX)).count();
-    if live >= LIVE_MAX {
-        return Err(AgentError::Limit(format!("{LIVE_MAX} agents are at work on this node")));
+    if live >= live_max(&goal) {
+        return Err(AgentError::Limit(format!("{live} agents are at work on this node")));
     }
     let seated = goal.seat.as_ref().map(|seat| seat.run);
     let id = goal.parent.map(|parent| parent.child).or(seated).unwrap_or_else(|| context.env.id());
@@ -231,6 +234,12 @@ pub(super) async fn start_run(context: &Context, agents: ActorCell, mut goal: Go
     }
     context.metrics.counter("agents_started", "Runs of agents that were started on this node").inc();
     Ok(run)
+}
+
+/// How many runs may be at work here so that this one begins, too.
+fn live_max(goal: &Goal) -> usize {
+    let waiting = goal.seat.as_ref().map_or(0, |seat| seat.waiting).max(goal.parent.map_or(0, |parent| parent.depth));
+    LIVE_MAX - LIVE_KEPT.checked_shr(waiting.into()).unwrap_or(0)
 }
 
 /// Whether a goal may be worked on.

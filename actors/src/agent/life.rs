@@ -694,6 +694,7 @@ mod tests {
                 step(2, "think", RunState::Lost),
                 step(3, "think", RunState::Completed),
             ],
+            waiting: 0,
         }));
         let mut life = Life::new(run, Vec::new(), Vec::new());
         on(&mut life, Event::Ready(Ok(Room { bytes: 1000, answer_tokens: 50 })), &[1]);

@@ -112,6 +112,8 @@ pub struct Seat {
     pub history: Vec<Turn>,
     /// What an earlier attempt had come to, on a node that is gone: done steps are not done again.
     pub done: Vec<Step>,
+    /// How many agents wait for its answer, one for the other's: 0 if a person or a client asks.
+    pub waiting: u8,
 }
 
 /// A sub-agent that is on its way.

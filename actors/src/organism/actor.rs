@@ -5,10 +5,10 @@
 
 use super::{
     NAME,
-    draft::{Agent, Draft, FILE_BYTES_MAX, Problem},
+    draft::{Agent, Draft, FILE_BYTES_MAX},
     messages::{Change, Listed, Message, ModelChange, OrganismError, Standing},
     read,
-    records::{self, AGENTS, FRAME, FRAME_ID, STANDING},
+    records::{self, AGENTS, FRAME, FRAME_ID, MODELS, STANDING},
 };
 use crate::{
     Context,
@@ -92,6 +92,7 @@ async fn load(context: &Context, text: &str) -> Result<Change, OrganismError> {
     if records::frame(&context.ledger)? != draft.frame {
         writes.push(FRAME.write(FRAME_ID, 0, Some(&draft.frame)));
     }
+    context.ledger.visit(MODELS, |chosen| writes.push(MODELS.write(&chosen.id, 0, None)))?;
     context.ledger.put(writes).await?;
     tracing::info!(
         added = change.added.len(),
@@ -110,7 +111,8 @@ async fn load(context: &Context, text: &str) -> Result<Change, OrganismError> {
     Ok(change)
 }
 
-/// What a draft changes, in words and in writes. Nothing is written of an agent that stays as it is.
+/// What a draft changes, in words and in writes. Nothing is written of an agent that stays as it is, and whether one works is
+/// not the definition's to say: who is paused, goes and comes back is paused.
 pub(super) fn difference(known: &BTreeMap<String, Agent>, draft: &Draft) -> (Change, Vec<Write>) {
     let (mut change, mut writes) = (Change::default(), Vec::new());
     for agent in &draft.agents {
@@ -126,7 +128,6 @@ pub(super) fn difference(known: &BTreeMap<String, Agent>, draft: &Draft) -> (Cha
     for name in known.keys().filter(|name| !draft.agents.iter().any(|agent| agent.name == **name)) {
         change.removed.push(name.clone());
         writes.push(AGENTS.write(name.as_bytes(), 0, None));
-        writes.push(STANDING.write(name.as_bytes(), 0, None));
     }
     (change, writes)
 }
@@ -156,13 +157,13 @@ async fn set(context: &Context, name: &str, standing: Standing) -> Result<(), Or
 async fn change_model(context: &Context, name: &str, model: Option<String>) -> Result<ModelChange, OrganismError> {
     let agent = known(context, name)?;
     let change = ModelChange { old: agent.model.clone(), new: model.clone() };
-    let agent = Agent { model, ..agent };
-    let problems: Vec<Problem> =
-        Draft { agents: vec![Agent { peers: Vec::new(), ..agent.clone() }], ..Draft::default() }.problems();
+    let agent = Agent { model: model.clone(), peers: Vec::new(), ..agent };
+    let problems = Draft { agents: vec![agent], ..Draft::default() }.problems();
     if !problems.is_empty() {
         return Err(OrganismError::Wrong(problems));
     }
-    context.ledger.put(vec![AGENTS.write(name.as_bytes(), 0, Some(&agent))]).await?;
+    // Not the agent as it was read here: another node may be loading a new definition of it.
+    context.ledger.put(vec![MODELS.write(name.as_bytes(), 0, Some(&model))]).await?;
     Ok(change)
 }
 

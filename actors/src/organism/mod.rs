@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Definitions are in the ledger: whichever node is asked knows all of them, and a reload on one is a reload on all. Agents
-//! that a file no longer names are removed; what they have begun ends as it would.
+//! that a file no longer names are removed; what they have begun ends as it would, and what waits for them waits for the
+//! next definition for a while.
 //!
 //! `read`, `draft` and `schema` do no I/O. Not here: what agents do (`thread` hands them messages, `agent` works on them).
 

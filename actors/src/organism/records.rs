@@ -1,4 +1,5 @@
-//! What the ledger keeps of an organism: one record an agent, one for the frame, one for whether an agent works.
+//! What the ledger keeps of an organism: one record an agent, one for the frame, one for whether an agent works, and one for a
+//! model that somebody chose for it. So two nodes that are told different things of one agent at once don't undo each other's.
 
 use super::{
     draft::{Agent, Frame},
@@ -11,7 +12,9 @@ use skep_runtime::store;
 pub(super) const AGENTS: Collection<Agent> = Collection::new(10, 1);
 /// The frame, under [`FRAME_ID`].
 pub(super) const FRAME: Collection<Frame> = Collection::new(11, 1);
-/// Whether an agent works, by its name's bytes; one without a record does.
+/// The model that an agent thinks with in place of its definition's, by its name's bytes. The next definition ends it.
+pub(super) const MODELS: Collection<Option<String>> = Collection::new(18, 1);
+/// Whether an agent works, by its name's bytes; one without a record does. It stays when the agent goes, which may come back.
 pub(super) const STANDING: Collection<Standing> = Collection::new(12, 1);
 /// The one frame.
 pub(super) const FRAME_ID: &[u8] = b"frame";
@@ -29,7 +32,15 @@ pub(super) fn defined(ledger: &Ledger, name: &str) -> Result<Option<Agent>, stor
     if !super::draft::is_name(name) {
         return Ok(None);
     }
-    Ok(ledger.get(AGENTS, name.as_bytes())?.map(|record| record.value))
+    ledger.get(AGENTS, name.as_bytes())?.map(|record| with_model(ledger, record.value)).transpose()
+}
+
+/// An agent, with the model that was chosen for it.
+fn with_model(ledger: &Ledger, agent: Agent) -> Result<Agent, store::Error> {
+    Ok(match ledger.get(MODELS, agent.name.as_bytes())? {
+        Some(chosen) => Agent { model: chosen.value, ..agent },
+        None => agent,
+    })
 }
 
 /// Whether the agent of this name works.
@@ -50,8 +61,8 @@ pub fn frame(ledger: &Ledger) -> Result<Frame, store::Error> {
 
 /// All agents, by name.
 pub(super) fn agents(ledger: &Ledger) -> Result<Vec<Agent>, store::Error> {
-    let mut agents = Vec::new();
+    let mut agents: Vec<Agent> = Vec::new();
     ledger.visit(AGENTS, |record| agents.push(record.value))?;
     agents.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(agents)
+    agents.into_iter().map(|agent| with_model(ledger, agent)).collect()
 }

@@ -1,12 +1,18 @@
 //! Definitions: what is taken, what is wrong with the rest, and what a new one changes.
 
 use super::{
+    Change, Message, NAME, OrganismError, Standing,
     actor::difference,
     draft::{Agent, Draft, FieldKind},
     read::read,
     schema,
 };
-use std::collections::BTreeMap;
+use crate::{ledger, testing::Swarm};
+use ractor::RpcReplyPort;
+use serde::{Serialize, de::DeserializeOwned};
+use skep_runtime::Wire;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::{sleep, timeout};
 
 const TOML: &str = r#"
 [organism]
@@ -41,6 +47,38 @@ listeners:
     budget: 4000
   - {name: scribe, description: writes things down}
 ";
+
+async fn swarm(n: usize) -> Swarm {
+    let swarm = Swarm::new(n).await;
+    for i in 0..n {
+        ledger::start(swarm.context(i), swarm.root(i)).await.unwrap();
+        super::start(swarm.context(i), swarm.root(i)).await.unwrap();
+    }
+    swarm
+}
+
+async fn ask<T>(swarm: &Swarm, i: usize, make: impl FnOnce(RpcReplyPort<Wire<T>>) -> Message) -> T
+where
+    T: Serialize + DeserializeOwned + Send + 'static,
+{
+    let organism = swarm.context(i).directory.here::<Message>(NAME);
+    organism.ask(Duration::from_secs(20), make).await.unwrap()
+}
+
+async fn load(swarm: &Swarm, i: usize, text: impl Into<String>) -> Result<Change, OrganismError> {
+    ask(swarm, i, |reply| Message::Load(Wire(text.into()), reply)).await
+}
+
+/// Waits until both of two nodes have an agent so.
+async fn until_both(swarm: &Swarm, name: &str, so: impl Fn(&Agent) -> bool) {
+    let both = || (0..2).all(|i| super::agent(&swarm.context(i).ledger, name).unwrap().as_ref().is_some_and(&so));
+    let seen = async {
+        while !both() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(120), seen).await.unwrap();
+}
 
 fn wrong(text: &str) -> Vec<String> {
     read(text).unwrap_err().iter().map(ToString::to_string).collect()
@@ -127,9 +165,42 @@ fn a_new_definition_changes_what_it_has_to() {
     .into();
     let (change, writes) = difference(&known, &draft);
     assert_eq!((change.added.len(), change.removed, change.updated), (0, vec!["old".to_owned()], vec!["scout".into()]));
-    assert_eq!(writes.len(), 3, "an agent's record and its standing go together");
+    assert_eq!(writes.len(), 2, "whether an agent works is not the definition's to say");
     let (again, writes) = difference(&draft.agents.iter().map(|a| (a.name.clone(), a.clone())).collect(), &draft);
     assert_eq!((again, writes.len()), (super::Change::default(), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_chosen_while_another_node_loads_a_definition_undoes_nothing_of_it() {
+    let swarm = swarm(2).await;
+    load(&swarm, 0, TOML).await.unwrap();
+    until_both(&swarm, "scribe", |_| true).await;
+    swarm.part(0, 1);
+    let alone = OrganismError::Ledger(ledger::Error::Alone);
+    let loaded = load(&swarm, 0, TOML.replace("writes things down", "writes all down")).await;
+    assert_eq!(loaded, Err(alone.clone()));
+    let model = Wire(("scribe".to_owned(), Some("m".to_owned())));
+    let chosen = ask(&swarm, 1, |reply| Message::Model(model, reply)).await;
+    assert_eq!(chosen, Err(alone));
+    swarm.meet(0, 1);
+    let both = |agent: &Agent| agent.description == "writes all down" && agent.model.as_deref() == Some("m");
+    until_both(&swarm, "scribe", both).await;
+    // The next definition says again which model it is.
+    let changed = load(&swarm, 0, TOML).await.unwrap();
+    assert_eq!(changed.updated, ["scribe"]);
+    until_both(&swarm, "scribe", |agent| agent.model.is_none() && agent.description == "writes things down").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_comes_back_is_paused_as_it_was() {
+    let swarm = swarm(1).await;
+    load(&swarm, 0, TOML).await.unwrap();
+    let pause = Wire(("scribe".to_owned(), Standing::Paused));
+    ask(&swarm, 0, |reply| Message::Set(pause, reply)).await.unwrap();
+    let gone = load(&swarm, 0, "agents: [{name: other, description: d}]").await.unwrap();
+    assert_eq!(gone.removed, ["scout", "scribe"]);
+    load(&swarm, 0, TOML).await.unwrap();
+    assert_eq!(super::standing(&swarm.context(0).ledger, "scribe").unwrap(), Standing::Paused);
 }
 
 #[test]

@@ -10,12 +10,16 @@
 //! killed  -> Cancelled
 //! ```
 
-use super::messages::{
-    Activity, Feedback, NewThread, Origin, Page, Role, Said, State, Status, Thread, ThreadError, Turn, Wanted,
+use super::{
+    messages::{
+        Activity, Feedback, NewThread, Origin, Page, Role, Said, State, Status, Thread, ThreadError, Turn, Wanted,
+    },
+    records::{SAID, answer_id},
 };
 use crate::{
-    agent::{Run, RunState},
+    agent::{self, Run, RunState, Step},
     budget::{Amount, Severity},
+    ledger::VALUE_BYTES_MAX,
     ownership::{Presence, Term, Wards},
 };
 use skep_runtime::{Load, NodeId};
@@ -32,14 +36,26 @@ const ATTEMPTS_MAX: u32 = 3;
 const GONE: Duration = Duration::from_secs(2);
 /// How long nothing may be heard of a turn before its node is asked: its run says at each step how it goes.
 const SILENT: Duration = Duration::from_secs(5);
-/// Messages of one thread, at about 200 bytes of every member's memory each and a few hundred of its disk.
+/// Messages of one thread, at about 250 bytes of every member's memory each and a few hundred of its disk.
 pub(super) const SAID_MAX: u64 = 2000;
 /// Threads of a swarm, at about 700 bytes of every member's memory. Beyond that the oldest that are over are forgotten.
 pub(super) const THREADS_MAX: usize = 20_000;
-/// Steps of a turn that are kept, the first ones, at up to 4 KiB each: its record has to fit the ledger's bound.
+/// Steps of a turn that are kept, the first ones, at up to 4.3 KiB each: its record has to fit the ledger's bound.
 const STEPS_MAX: usize = 48;
 /// Goals that begin where they are given: half of what one node has places for. More of them are spread.
 const HOME_MAX: u32 = 32;
+/// Bytes of a step's arguments and of its result, each: what a run keeps of them, and its note of what it left out.
+const STEP_BYTES_MAX: usize = (2 << 10) + 64;
+/// Bytes of the reason why a turn failed, with the note of what was left out of it.
+const ERROR_BYTES_MAX: usize = (1 << 10) + 64;
+/// Bytes of a name in a record: an agent's, a tool's or a model's.
+const NAME_BYTES_MAX: usize = 256;
+/// Bytes of an answer, as its run keeps it, with the run's note of what it left out.
+const ANSWER_BYTES_MAX: usize = (64 << 10) + 64;
+/// Bytes of the same as a payload, where a character may take six: half of what a record holds, a quarter of a page.
+const PAYLOAD_BYTES_MAX: usize = 128 << 10;
+/// How long turns wait for an agent that is defined no more: a definition that left it out by mistake is mended by then.
+const MISSING: Duration = Duration::from_secs(10 * 60);
 /// How long a turn waits that no node had a place for.
 const CROWDED: Duration = Duration::from_secs(1);
 /// Agents that are listed as taking part in a thread: more speak in none.
@@ -111,18 +127,29 @@ pub(super) struct Core {
     turns: BTreeMap<Uuid, Turn>,
     wards: Wards,
     unsaved: (BTreeSet<Uuid>, BTreeSet<Uuid>),
-    /// The newest messages: when, thread, number, from, to.
-    recent: BTreeMap<(u64, Uuid, u64), (String, String)>,
+    /// Answers that are not written yet, by turn: each is written together with its turn's end.
+    answers: BTreeMap<Uuid, Said>,
+    /// The messages of each thread, and their numbers.
+    said: BTreeMap<Uuid, BTreeMap<Uuid, u64>>,
+    /// The newest messages: when, thread, id, from, to.
+    recent: BTreeMap<(u64, Uuid, Uuid), (String, String)>,
     /// Nothing is done before it is known what others did while this node was away.
     held: bool,
     /// Since when a node is not up.
     away: BTreeMap<NodeId, Duration>,
     /// When a turn's run was last heard of.
     heard: BTreeMap<Uuid, Duration>,
-    /// Turns that no node had a place for, and until when they wait.
+    /// Turns that may not begin yet, and until when: no node had a place for them, or, for as long as it takes, their message
+    /// is not acknowledged.
     crowded: BTreeMap<Uuid, Duration>,
+    /// Turns of agents that others ask, and how many wait here for the answer.
+    waiters: BTreeMap<Uuid, u32>,
+    /// Runs of turns that were given up, to be ended.
+    given_up: Vec<Action>,
     /// Agents whose last turn failed.
     failed: BTreeSet<String>,
+    /// Agents that turns wait for and that are defined no more, and since when that is known.
+    missing: BTreeMap<String, Duration>,
 }
 
 impl Core {
@@ -133,12 +160,17 @@ impl Core {
             turns: BTreeMap::new(),
             wards: Wards::default(),
             unsaved: (BTreeSet::new(), BTreeSet::new()),
+            answers: BTreeMap::new(),
+            said: BTreeMap::new(),
             recent: BTreeMap::new(),
             held: true,
             away: BTreeMap::new(),
             heard: BTreeMap::new(),
             crowded: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            given_up: Vec::new(),
             failed: BTreeSet::new(),
+            missing: BTreeMap::new(),
         }
     }
 
@@ -195,13 +227,35 @@ impl Core {
 
     /// A message that is on the disk.
     pub(super) fn learn_said(&mut self, said: &Said) {
-        self.recent.insert((said.created_ms, said.thread, said.number), (said.from.clone(), said.to.clone()));
+        let at = (said.created_ms, said.thread, said.id);
+        let known = self.said.entry(said.thread).or_default().insert(said.id, said.number);
+        if known.is_some() && !self.recent.contains_key(&at) {
+            // Two halves of a swarm answered the same turn: this is the answer that counts.
+            self.recent.retain(|(.., id), _| *id != said.id);
+        }
+        self.recent.insert(at, (said.from.clone(), said.to.clone()));
         if self.recent.len() > RECENT_MAX {
             self.recent.pop_first();
         }
         if let Some(entry) = self.threads.get_mut(&said.thread) {
             entry.thread.last = entry.thread.last.max(said.number);
         }
+    }
+
+    /// A message is gone: nobody was promised it.
+    pub(super) fn forget_said(&mut self, thread: Uuid, message: Uuid) {
+        let known = self.said.get_mut(&thread).and_then(|said| said.remove(&message));
+        if known.is_some() {
+            self.recent.retain(|(.., id), _| *id != message);
+        }
+    }
+
+    /// The messages of a thread in their order: numbers and ids.
+    pub(super) fn said(&self, thread: Uuid) -> Vec<(u64, Uuid)> {
+        let said = self.said.get(&thread).into_iter().flatten();
+        let mut said: Vec<(u64, Uuid)> = said.map(|(id, number)| (*number, *id)).collect();
+        said.sort_unstable();
+        said
     }
 
     /// Whose a thread is, for whoever takes over.
@@ -216,6 +270,8 @@ impl Core {
         self.threads.remove(&id);
         self.wards.note(id, None);
         self.turns.retain(|_, turn| turn.thread != id);
+        self.answers.retain(|_, said| said.thread != id);
+        self.said.remove(&id);
         self.recent.retain(|(_, thread, _), _| *thread != id);
         self.unsaved.0.remove(&id);
     }
@@ -271,12 +327,14 @@ impl Core {
         Ok(thread)
     }
 
-    /// The oldest thread that is over, if there are as many as may be.
+    /// The oldest thread that is over, if there are as many as may be. One of this node's: of others' it doesn't know yet what
+    /// is said in them. And one in which something was said: another was only just begun.
     pub(super) fn to_forget(&self) -> Option<Uuid> {
         if self.threads.len() < THREADS_MAX {
             return None;
         }
-        let over = self.threads.values().filter(|entry| entry.open.is_empty());
+        let over = |Entry { thread, open, .. }: &&Entry| thread.owner == self.me && thread.last > 0 && open.is_empty();
+        let over = self.threads.values().filter(over);
         over.min_by_key(|entry| (entry.thread.updated_ms, entry.thread.id)).map(|entry| entry.thread.id)
     }
 
@@ -317,7 +375,14 @@ impl Core {
         }
         self.turns.insert(turn.id, turn.clone());
         self.unsaved.1.insert(turn.id);
+        // Whoever is told that nothing was taken must not find it answered.
+        self.crowded.insert(turn.id, Duration::MAX);
         Ok((said, turn))
+    }
+
+    /// A turn's message is acknowledged: it may begin.
+    pub(super) fn confirmed(&mut self, turn: Uuid) {
+        self.crowded.remove(&turn);
     }
 
     /// What was said could not be written: nobody was promised it.
@@ -325,6 +390,7 @@ impl Core {
         if let Some(turn) = turn {
             self.turns.remove(&turn);
             self.unsaved.1.remove(&turn);
+            self.crowded.remove(&turn);
         }
         if let Some(entry) = self.threads.get_mut(&thread) {
             if let Some(turn) = turn {
@@ -378,13 +444,13 @@ impl Core {
     }
 
     /// Who works now. Each agent is asked for once, however many turns wait for it.
-    fn busy_with(&self, look: &Look) -> Busy {
+    fn busy_with(&mut self, look: &Look) -> Busy {
         let mut busy = Busy::default();
-        for turn in self.turns.values() {
+        for turn in self.turns.values().filter(|turn| !turn.state.ended()) {
             if turn.state == State::Running {
                 turn.node.into_iter().for_each(|node| *busy.nodes.entry(node).or_default() += 1);
             }
-            if turn.state.ended() || !self.owns(turn.thread) {
+            if !self.owns(turn.thread) {
                 continue;
             }
             let agent = busy.agents.entry(turn.agent.clone());
@@ -392,6 +458,13 @@ impl Core {
             if turn.state == State::Running {
                 *running += 1;
                 busy.threads.insert((turn.thread, turn.agent.clone()));
+            }
+        }
+        self.missing.retain(|name, _| busy.agents.get(name).is_some_and(|(ready, _)| *ready == Ready::Gone));
+        for (name, (ready, _)) in busy.agents.iter_mut().filter(|(_, (ready, _))| *ready == Ready::Gone) {
+            let since = *self.missing.entry(name.clone()).or_insert(look.uptime);
+            if look.uptime.saturating_sub(since) < MISSING {
+                *ready = Ready::Paused;
             }
         }
         busy
@@ -435,6 +508,7 @@ impl Core {
             let open = entry.open.clone();
             self.unsaved.1.retain(|turn| !open.contains(turn));
         }
+        self.answers.retain(|_, said| said.thread != id);
     }
 
     /// A turn that runs: whether its run is still there.
@@ -443,6 +517,8 @@ impl Core {
         let (node, run) = (*node, *run);
         if let Some(since) = self.away.get(&node) {
             if look.uptime.saturating_sub(*since) >= GONE {
+                // It may only be away: its run would go on, and tell nobody.
+                out.push(Action::Cancel(run, node));
                 self.lost(id, &format!("node {} went down", node.short()), look.now_ms);
             }
             return;
@@ -575,14 +651,15 @@ impl Core {
         }
         let turn = self.turns.get_mut(&id)?;
         self.heard.insert(id, uptime);
-        if !turn.steps.iter().eq(run.steps.iter().take(STEPS_MAX)) {
-            turn.steps = run.steps.iter().take(STEPS_MAX).cloned().collect();
+        let steps: Vec<Step> = run.steps.iter().take(STEPS_MAX).map(kept).collect();
+        if turn.steps != steps {
+            turn.steps = steps;
             self.unsaved.1.insert(id);
         }
         turn.context = run.context.or(turn.context);
         turn.prompt = turn.before.0.saturating_add(run.prompt_tokens);
         turn.completion = turn.before.1.saturating_add(run.tokens.saturating_sub(run.prompt_tokens));
-        turn.model.clone_from(&run.answered_by);
+        turn.model = run.answered_by.as_deref().map(|model| agent::bounded(model, NAME_BYTES_MAX));
         let (thread, agent, from) = (turn.thread, turn.agent.clone(), turn.from.clone());
         match run.state {
             RunState::Pending | RunState::Running => return Some(None),
@@ -596,26 +673,96 @@ impl Core {
         }
         let ended = self.turns.get(&id).is_some_and(|turn| turn.state.ended());
         let Some(output) = run.output.as_ref().filter(|_| ended) else { return Some(None) };
-        let payload = serde_json::json!({ "content": output }).to_string();
         let said = Said {
-            id: Uuid::nil(),
+            id: answer_id(id),
             thread,
             number: 0,
             from: agent,
             to: from,
             role: Role::Assistant,
             kind: if run.state == RunState::Completed { "Answer" } else { "Partial" }.into(),
-            payload,
+            payload: payload_of(output),
             turn: Some(id),
             created_ms: now_ms,
         };
         Some(self.say(thread, said).ok())
     }
 
+    /// A run that is at work though its turn waits for another one by now, or for none: how it is ended. Only in threads of
+    /// this node's, or that it knows nothing of any more: what became of others' turns it may not have heard yet.
+    pub(super) fn stale(&self, run: &Run) -> Option<Action> {
+        let seat = run.goal.seat.as_ref()?;
+        let waits = |turn: &Turn| turn.run == run.id && turn.state == State::Running;
+        let wanted = self.held || run.state.ended() || self.turns.get(&seat.turn).is_some_and(waits);
+        let theirs = self.threads.get(&seat.thread).is_some_and(|entry| entry.thread.owner != self.me);
+        (!wanted && !theirs).then_some(Action::Cancel(run.id, run.node))
+    }
+
+    /// This is what a turn that has ended says: it is written together with its end.
+    pub(super) fn answered(&mut self, said: Said) {
+        let Some(id) = said.turn else { return };
+        let bytes = SAID.encode(&said).len();
+        if bytes <= VALUE_BYTES_MAX {
+            self.answers.insert(id, said);
+        } else if let Some(turn) = self.turns.get_mut(&id) {
+            // No disk would ever take it, and nothing else of this node's threads meanwhile.
+            let why = format!("its answer has {bytes} bytes as a record, which has {VALUE_BYTES_MAX} at most");
+            (turn.state, turn.error) = (State::Failed, Some(why.clone()));
+            let (thread, ended) = (turn.thread, turn.clone());
+            self.unsaved.1.insert(id);
+            self.judge(&ended);
+            if let Some(entry) = self.threads.get_mut(&thread) {
+                entry.thread.error = Some(why);
+            }
+            self.settle(thread);
+        }
+    }
+
+    /// What a turn says, if it is not written yet.
+    pub(super) fn unwritten(&self, turn: Uuid) -> Option<Said> {
+        self.answers.get(&turn).cloned()
+    }
+
+    /// Somebody waits for what an agent asked another one.
+    pub(super) fn wait_for(&mut self, turn: Uuid) {
+        *self.waiters.entry(turn).or_default() += 1;
+    }
+
+    /// One fewer does; `in_vain`: there was no answer. What nobody waits for any more is given up.
+    pub(super) fn waited_for(&mut self, turn: Uuid, in_vain: bool, now_ms: u64) {
+        let left = self.waiters.get(&turn).map_or(0, |waiters| waiters.saturating_sub(1));
+        if left > 0 {
+            self.waiters.insert(turn, left);
+            return;
+        }
+        self.waiters.remove(&turn);
+        if in_vain && self.turns.get(&turn).is_some_and(|turn| self.owns(turn.thread)) {
+            self.give_up(turn, now_ms);
+        }
+    }
+
+    /// The runs of turns that were given up since this was last asked.
+    pub(super) fn given_up(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.given_up)
+    }
+
+    /// Nobody waits for what comes of a turn.
+    fn give_up(&mut self, id: Uuid, now_ms: u64) {
+        let Some(turn) = self.turns.get(&id).filter(|turn| !turn.state.ended()) else { return };
+        if let (State::Running, Some(node)) = (turn.state, turn.node) {
+            self.given_up.push(Action::Cancel(turn.run, node));
+        }
+        self.end(id, State::Cancelled, Some("nobody waits for its answer any more".into()), now_ms);
+    }
+
     fn end(&mut self, id: Uuid, state: State, error: Option<String>, now_ms: u64) {
+        // First, so that the thread's error is that of the turn that somebody asked for.
+        for asked in self.asked_in(id) {
+            self.give_up(asked, now_ms);
+        }
         let Some(turn) = self.turns.get_mut(&id) else { return };
         turn.state = state;
-        turn.error = error;
+        turn.error = error.map(|why| agent::bounded(&why, ERROR_BYTES_MAX));
         turn.ended_ms = Some(now_ms);
         let (thread, ended) = (turn.thread, turn.clone());
         self.unsaved.1.insert(id);
@@ -629,6 +776,13 @@ impl Core {
         }
         self.unsaved.0.insert(thread);
         self.settle(thread);
+    }
+
+    /// The turns in which other agents answer this one's.
+    fn asked_in(&self, id: Uuid) -> Vec<Uuid> {
+        let entry = self.turns.get(&id).and_then(|turn| self.threads.get(&turn.thread));
+        let open = entry.into_iter().flat_map(|entry| entry.open.iter().copied());
+        open.filter(|asked| self.turns.get(asked).is_some_and(|turn| turn.within == Some(id))).collect()
     }
 
     /// What a thread's status follows from its turns.
@@ -669,6 +823,7 @@ impl Core {
             entry.thread.updated_ms = entry.thread.updated_ms.max(now_ms);
         }
         self.unsaved.0.insert(id);
+        out.extend(self.given_up());
         Ok(out)
     }
 
@@ -718,21 +873,38 @@ impl Core {
     }
 
     /// What is to be written, as it is now: each is told once, unless [`Core::save_again`] says that it could not be.
-    pub(super) fn unsaved(&mut self) -> (Vec<Thread>, Vec<Turn>) {
+    pub(super) fn unsaved(&mut self) -> (Vec<Thread>, Vec<Turn>, Vec<Said>) {
         let (threads, turns) = std::mem::take(&mut self.unsaved);
         let threads =
             threads.iter().filter(|id| self.owns(**id)).filter_map(|id| Some(self.threads.get(id)?.thread.clone()));
         let turns = turns.iter().filter_map(|id| self.turns.get(id).filter(|turn| self.owns(turn.thread)).cloned());
-        (threads.collect(), turns.collect())
+        let said = self.answers.values().filter(|said| self.owns(said.thread)).cloned();
+        (threads.collect(), turns.collect(), said.collect())
     }
 
-    /// These are written: ended turns are read from the disk from now on.
-    pub(super) fn saved(&mut self, turns: &[Turn]) {
+    /// These are written: answers and ended turns are read from the disk from now on.
+    pub(super) fn saved(&mut self, turns: &[Turn], said: &[Said]) {
+        for turn in said.iter().filter_map(|said| said.turn) {
+            self.answers.remove(&turn);
+        }
         for turn in turns.iter().filter(|turn| turn.state.ended()) {
             if !self.unsaved.1.contains(&turn.id) {
                 self.turns.remove(&turn.id);
             }
         }
+    }
+
+    /// Nothing more is written about a thread: its records are about to be removed.
+    pub(super) fn let_go(&mut self, id: Uuid) {
+        self.unsaved.0.remove(&id);
+        self.unsaved.1.retain(|turn| self.turns.get(turn).is_some_and(|turn| turn.thread != id));
+        self.answers.retain(|_, said| said.thread != id);
+    }
+
+    /// They could not be removed: what there is of it is written again.
+    pub(super) fn keep(&mut self, id: Uuid) {
+        self.unsaved.0.insert(id);
+        self.unsaved.1.extend(self.turns.values().filter(|turn| turn.thread == id).map(|turn| turn.id));
     }
 
     /// These could not be written.
@@ -772,10 +944,10 @@ impl Core {
     }
 
     /// The newest messages over all threads: which, newest first, and how many are kept.
-    pub(super) fn recent(&self, agent: Option<&str>, offset: usize, limit: usize) -> (Vec<(Uuid, u64)>, u64) {
+    pub(super) fn recent(&self, agent: Option<&str>, offset: usize, limit: usize) -> (Vec<(Uuid, Uuid)>, u64) {
         let fits = |(from, to): &(String, String)| agent.is_none_or(|name| from == name || to == name);
         let fit = || {
-            self.recent.iter().rev().filter(|(_, ends)| fits(ends)).map(|((_, thread, number), _)| (*thread, *number))
+            self.recent.iter().rev().filter(|(_, ends)| fits(ends)).map(|((_, thread, message), _)| (*thread, *message))
         };
         (fit().skip(offset).take(limit).collect(), fit().count() as u64)
     }
@@ -805,5 +977,28 @@ impl Core {
             out.entry(name.clone()).or_default().failed = true;
         }
         out.into_iter().collect()
+    }
+}
+
+/// A step as its turn keeps it. A run bounds it, too; who says how a run goes may be of another version, or worse.
+fn kept(step: &Step) -> Step {
+    let text = |text: &str| agent::bounded(text, STEP_BYTES_MAX);
+    Step {
+        tool: agent::bounded(&step.tool, NAME_BYTES_MAX),
+        args: text(&step.args),
+        result: step.result.as_deref().map(text),
+        ..*step
+    }
+}
+
+/// An answer as a payload that fits its record, however much of it has to be escaped.
+fn payload_of(output: &str) -> String {
+    let mut room = ANSWER_BYTES_MAX;
+    loop {
+        let payload = serde_json::json!({ "content": agent::bounded(output, room) }).to_string();
+        if payload.len() <= PAYLOAD_BYTES_MAX {
+            return payload;
+        }
+        room /= 2;
     }
 }

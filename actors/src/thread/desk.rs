@@ -12,7 +12,7 @@ use super::{
         Turn, WantedSaid,
     },
     news,
-    records::{SAID, THREADS, TURNS, said_id, said_of},
+    records::{SAID, THREADS, TURNS, answer_id, said_id, said_of},
 };
 use crate::{
     Context,
@@ -20,7 +20,7 @@ use crate::{
     budget::{self, Amount, Budget, BudgetError, Estate, Limit},
     defaults::THREAD_TOKENS,
     event::What,
-    ledger::{Entry, Write},
+    ledger::{Entry, Key, Write},
     organism::{self, Agent, FieldKind, Standing},
     ownership::Presence,
 };
@@ -44,14 +44,23 @@ pub(super) const SAID_BYTES_MAX: usize = 32 << 10;
 const TITLE_BYTES_MAX: usize = 256;
 /// Bytes of a comment on a grade.
 const COMMENT_BYTES_MAX: usize = 4096;
+/// Bytes of the name of who says something, and of what kind of message it is: each record of a thread has some of them.
+const NAME_BYTES_MAX: usize = 64;
+const KIND_BYTES_MAX: usize = 256;
 /// How long nothing is looked at while turns are open: nodes that are gone are found this soon.
 pub(super) const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// The same while there are none.
 const IDLE_PERIOD: Duration = Duration::from_secs(30);
 /// How long a turn may take in all: three attempts of a run, each as long as a run may take.
 pub(super) const TURN_TIME_MAX: Duration = Duration::from_secs(45 * 60);
+/// How long a thread's owner may take: another member's word is waited for 10 s, a budget for 5, two flushes are between. Less
+/// than clients wait for.
+const PASS_ON_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long ending a run may take: the calls under way say what they cost, the budget is settled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause before a node is told again to end a run, and for how long it is: no run lasts longer.
+const CANCEL_PAUSE: Duration = Duration::from_secs(5);
+const CANCEL_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 /// Rows that are read for one page, at most: bytes of an answer are bounded by it and a message's size.
 const PAGE_BYTES_MAX: usize = 512 << 10;
 
@@ -166,10 +175,11 @@ impl Desk {
     }
 
     fn heard_of_said(&self, id: &[u8]) {
-        if said_of(id).is_some()
-            && let Ok(Some(found)) = self.context.ledger.get(SAID, id)
-        {
-            self.core().learn_said(&found.value);
+        let Some((thread, message)) = said_of(id) else { return };
+        match self.context.ledger.get(SAID, id) {
+            Ok(Some(found)) => self.core().learn_said(&found.value),
+            Ok(None) => self.core().forget_said(thread, message),
+            Err(error) => tracing::warn!(%thread, %error, "a message can't be read; other members have it"),
         }
     }
 
@@ -204,7 +214,12 @@ impl Desk {
             ready: &ready,
             fresh: &fresh,
         };
-        let actions = self.core().tick(&look);
+        let actions = {
+            let mut core = self.core();
+            let mut actions = core.tick(&look);
+            actions.extend(core.given_up());
+            actions
+        };
         self.changed();
         self.act(actions);
     }
@@ -312,47 +327,47 @@ impl Desk {
 
     async fn cancel(&self, run: Uuid, node: NodeId) {
         let agents = self.context.directory.at::<agent::Message>(node, agent::NAME);
-        let ended = agents.ask(CANCEL_TIMEOUT, |reply| agent::Message::Cancel(Wire(run), reply)).await;
-        tracing::debug!(%run, ok = ended.is_ok(), "a run of a thread that was killed is ended");
+        let told = async {
+            while agents.ask(CANCEL_TIMEOUT, |reply| agent::Message::Cancel(Wire(run), reply)).await.is_err()
+                && self.context.members.get(&node).is_some()
+            {
+                sleep(CANCEL_PAUSE).await;
+            }
+        };
+        let ok = timeout(CANCEL_TIME_MAX, told).await.is_ok();
+        tracing::debug!(%run, ok, "a run that nobody waits for is ended");
     }
 
     /// How a turn's run stands, as it says itself or was asked.
-    pub(super) async fn moved(&self, run: Run) {
+    pub(super) async fn moved(self: &Arc<Self>, run: Run) {
         let thread = run.thread;
         if run.state.ended() {
             self.count(thread).await;
         }
         let (now_ms, uptime) = (self.now_ms(), self.uptime());
-        let (saved, said) = {
+        let saved = {
             // A turn's end and its answer are written together, or an heir would find the one without the other.
             let _pen = self.pen.lock().await;
             let cost = self.cost(&run);
-            let said = {
+            let moved = {
                 let mut core = self.core();
-                let Some(said) = core.moved(&run, now_ms, uptime) else { return };
+                let moved = core.moved(&run, now_ms, uptime);
                 core.cost(&run, cost);
-                said
+                moved
             };
-            let said = said.filter(|said| !self.is_answered(said));
-            let said = said.map(|said| Said { id: self.context.env.id(), ..said });
-            if let Some(said) = &said {
-                self.core().learn_said(said);
+            let Some(said) = moved else {
+                let stale = self.core().stale(&run);
+                return self.act(stale);
+            };
+            if let Some(said) = said.filter(|said| !self.is_answered(said)) {
+                self.core().answered(said);
             }
-            let writes = || said.iter().map(|said| self.in_term(said)).collect();
-            let mut saved = self.note_held(writes()).await;
-            // Until the disk takes it, or the thread is another's: what else there is to write waits as well.
-            while let (Err(ThreadError::Ledger(error)), true) = (&saved, run.state.ended()) {
-                tracing::warn!(%error, %thread, "an answer can't be written; it is tried again");
-                sleep(LOOK_PERIOD).await;
-                saved = self.note_held(writes()).await;
-            }
-            (saved, said)
+            self.note_held(Vec::new()).await
         };
-        if let Ok(entries) = saved {
-            self.context.ledger.tell(entries);
-            if let Some(said) = &said {
-                self.context.events.publish(|| What::Message(news::message(said)));
-            }
+        match saved {
+            Ok(entries) => self.context.ledger.tell(entries),
+            // The core has it until the disk takes it.
+            Err(error) => tracing::warn!(%error, %thread, "how a turn goes can't be written; it is tried again"),
         }
         if run.state.ended() {
             self.tell_of(thread);
@@ -369,38 +384,19 @@ impl Desk {
 
     /// Whether a turn has its answer: of an owner that died before it could tell of the turn's end.
     fn is_answered(&self, answer: &Said) -> bool {
-        let number = answer.turn.and_then(|turn| self.core().turn(turn).map(|turn| (turn.id, turn.number)));
         // One that can't be read is none.
-        number.is_some_and(|(turn, number)| {
-            matches!(self.answer_to(turn, answer.thread, number..answer.number), Ok(Some(_)))
-        })
-    }
-
-    /// The answer of a turn, among these messages of its thread.
-    fn answer_to(
-        &self,
-        turn: Uuid,
-        thread: Uuid,
-        numbers: impl IntoIterator<Item = u64>,
-    ) -> Result<Option<Said>, ThreadError> {
-        for number in numbers {
-            let said = self.said_at(thread, number)?;
-            let is_its = |said: &Said| said.turn == Some(turn) && said.role == Role::Assistant;
-            if let Some(said) = said.filter(is_its) {
-                return Ok(Some(said));
-            }
-        }
-        Ok(None)
+        matches!(self.said_at(answer.thread, answer.id), Ok(Some(_)))
     }
 
     /// What was said with a turn.
     pub(super) fn exchange(&self, id: Uuid) -> Result<Exchange, ThreadError> {
         let turn = self.turn(id)?;
-        let last = self.core().thread(turn.thread)?.last;
-        Ok(Exchange {
-            asked: self.said_at(turn.thread, turn.number)?,
-            answered: self.answer_to(id, turn.thread, turn.number..=last)?,
-        })
+        let unwritten = self.core().unwritten(id);
+        let answered = match unwritten {
+            Some(said) => Some(said),
+            None => self.said_at(turn.thread, answer_id(id))?,
+        };
+        Ok(Exchange { asked: self.said_at(turn.thread, turn.message)?, answered })
     }
 
     /// Tells listeners how a thread stands.
@@ -447,19 +443,25 @@ impl Desk {
     /// The same, for who holds the pen.
     async fn note_held(&self, mut writes: Vec<Write>) -> Result<Vec<Entry>, ThreadError> {
         let wanted: Vec<_> = writes.iter().map(|write| write.key.clone()).collect();
-        let (threads, turns) = {
+        let (threads, turns, said) = {
             let mut core = self.core();
-            let (threads, turns) = core.unsaved();
+            let (threads, turns, said) = core.unsaved();
             writes
                 .extend(threads.iter().map(|thread| THREADS.write(thread.id.as_bytes(), thread.term.0, Some(thread))));
             writes.extend(turns.iter().map(|turn| TURNS.write(turn.id.as_bytes(), core.term(turn.thread), Some(turn))));
-            (threads, turns)
+            writes.extend(said.iter().map(|said| said_in(core.term(said.thread), said)));
+            (threads, turns, said)
         };
         match self.context.ledger.note(writes).await {
             Ok(written) => {
                 let mut core = self.core();
-                core.saved(&turns);
-                let theirs = |key: &crate::ledger::Key| written.fenced.contains(key);
+                core.saved(&turns, &said);
+                let theirs = |key: &Key| written.fenced.contains(key);
+                let told = |said: &&Said| !theirs(&SAID.key(&said_id(said.thread, said.id)));
+                for said in said.iter().filter(told) {
+                    core.learn_said(said);
+                    self.context.events.publish(|| What::Message(news::message(said)));
+                }
                 for thread in threads.iter().filter(|thread| theirs(&THREADS.key(thread.id.as_bytes()))) {
                     core.fenced(thread.id);
                 }
@@ -467,6 +469,7 @@ impl Desk {
                     core.fenced(turn.thread);
                 }
                 drop(core);
+                self.ended.send_modify(|count| *count += 1);
                 match wanted.iter().find(|key| theirs(key)).and_then(|key| said_of(&key.id)) {
                     Some((thread, _)) => Err(ThreadError::Moving(thread)),
                     None => Ok(written.entries),
@@ -520,7 +523,7 @@ impl Desk {
     {
         let threads = self.context.directory.at::<Message>(owner, NAME);
         let order = Wire(Order { what, forwarded: true });
-        threads.ask(ASK_TIMEOUT * 2, |reply| make(order, reply)).await?
+        threads.ask(PASS_ON_TIMEOUT, |reply| make(order, reply)).await?
     }
 
     /// Begins a thread here.
@@ -571,11 +574,14 @@ impl Desk {
 
     /// Forgets the oldest thread that is over, if there are as many as may be.
     async fn make_room(&self) -> Result<(), ThreadError> {
-        let oldest = self.core().to_forget();
-        match oldest {
-            Some(oldest) => self.remove(oldest).await,
-            None => Ok(()),
-        }
+        let entries = {
+            // With the pen, so that nothing is posted in it meanwhile.
+            let _pen = self.pen.lock().await;
+            let oldest = self.core().to_forget();
+            let Some(oldest) = oldest else { return Ok(()) };
+            self.remove_held(oldest).await?
+        };
+        Ok(self.context.ledger.confirmed(entries).await?)
     }
 
     /// Nothing more is spent in a thread.
@@ -596,6 +602,9 @@ impl Desk {
     pub(super) async fn post(&self, order: Order<Post>) -> Result<Posted, ThreadError> {
         let Order { what: post, forwarded } = order;
         let payload = check_payload(&post.payload)?;
+        if post.from.len() > NAME_BYTES_MAX {
+            return invalid("from", format!("has {NAME_BYTES_MAX} bytes at most"));
+        }
         let begun = match post.thread {
             Some(id) => {
                 if let Some(owner) = self.owner(id, forwarded).await? {
@@ -629,7 +638,7 @@ impl Desk {
         let name = post.to.unwrap_or(self.core().thread(id)?.agent.clone());
         let agent = self.receiver(&name, &payload)?;
         let (message, turn) = (self.context.env.id(), self.context.env.id());
-        let kind = post.kind.unwrap_or(agent.payload);
+        let kind = agent::bounded(&post.kind.unwrap_or(agent.payload), KIND_BYTES_MAX);
         let said = Said {
             id: message,
             thread: id,
@@ -660,6 +669,7 @@ impl Desk {
             id,
             thread,
             number: 0,
+            message: said.id,
             agent: said.to.clone(),
             from: said.from.clone(),
             within,
@@ -698,7 +708,11 @@ impl Desk {
             self.take_back(&said, Some(turn.id)).await;
         }
         written?;
-        self.core().learn_said(&said);
+        {
+            let mut core = self.core();
+            core.confirmed(turn.id);
+            core.learn_said(&said);
+        }
         self.context.events.publish(|| What::Message(news::message(&said)));
         self.tell_of(thread);
         self.wake();
@@ -708,7 +722,7 @@ impl Desk {
     /// Nobody was promised it, so nobody shall find it.
     async fn take_back(&self, said: &Said, turn: Option<Uuid>) {
         let term = self.core().term(said.thread);
-        let mut writes = vec![SAID.write(&said_id(said.thread, said.number), term, None)];
+        let mut writes = vec![SAID.write(&said_id(said.thread, said.id), term, None)];
         writes.extend(turn.map(|turn| TURNS.write(turn.as_bytes(), term, None)));
         if let Err(error) = self.save(writes).await {
             tracing::warn!(thread = %said.thread, %error, "a message that nobody was promised could not be removed");
@@ -716,8 +730,7 @@ impl Desk {
     }
 
     pub(super) fn in_term(&self, said: &Said) -> Write {
-        let term = self.core().term(said.thread);
-        SAID.write(&said_id(said.thread, said.number), term, Some(said))
+        said_in(self.core().term(said.thread), said)
     }
 
     /// The agent of this name, if it takes this.
@@ -774,7 +787,8 @@ impl Desk {
             loop {
                 ended.borrow_and_update();
                 let turn = self.turn(id)?;
-                if turn.state.ended() {
+                // Whoever hears of its end finds its answer.
+                if turn.state.ended() && self.core().unwritten(id).is_none() {
                     return Ok(turn);
                 }
                 // The desk lives as long as this does.
@@ -795,10 +809,9 @@ impl Desk {
 
     /// The turns of a thread, without their steps.
     pub(super) fn turns(&self, thread: Uuid) -> Result<Vec<Turn>, ThreadError> {
-        let last = self.core().thread(thread)?.last;
         let mut turns = Vec::new();
-        for number in 1..=last {
-            if let Some(Said { turn: Some(turn), role: Role::User, .. }) = self.said_at(thread, number)?
+        for message in self.messages_of(thread)? {
+            if let Some(Said { turn: Some(turn), role: Role::User, .. }) = self.said_at(thread, message)?
                 && let Ok(turn) = self.turn(turn)
             {
                 turns.push(Turn { steps: Vec::new(), ..turn });
@@ -808,29 +821,47 @@ impl Desk {
     }
 
     /// One message.
-    pub(super) fn said_at(&self, thread: Uuid, number: u64) -> Result<Option<Said>, ThreadError> {
-        Ok(self.context.ledger.get(SAID, &said_id(thread, number))?.map(|found| found.value))
+    pub(super) fn said_at(&self, thread: Uuid, message: Uuid) -> Result<Option<Said>, ThreadError> {
+        Ok(self.context.ledger.get(SAID, &said_id(thread, message))?.map(|found| found.value))
+    }
+
+    /// The messages of a thread, in their order.
+    fn messages_of(&self, thread: Uuid) -> Result<Vec<Uuid>, ThreadError> {
+        let core = self.core();
+        core.thread(thread)?;
+        Ok(core.said(thread).into_iter().map(|(_, message)| message).collect())
+    }
+
+    /// Those of them that are from or to an agent: they are read, as few ask for one agent's.
+    fn messages_with(&self, thread: Uuid, agent: &str) -> Result<Vec<Uuid>, ThreadError> {
+        let mut of_it = Vec::new();
+        for message in self.messages_of(thread)? {
+            let said = self.said_at(thread, message)?;
+            of_it.extend(said.filter(|said| said.from == agent || said.to == agent).map(|said| said.id));
+        }
+        Ok(of_it)
     }
 
     /// Messages, as this node knows them.
     pub(super) fn said(&self, wanted: &WantedSaid) -> Result<Page<Said>, ThreadError> {
         let (offset, limit) = (wanted.offset as usize, wanted.limit as usize);
-        let (keys, total): (Vec<(Uuid, u64)>, u64) = match wanted.thread {
+        let (keys, total): (Vec<(Uuid, Uuid)>, u64) = match wanted.thread {
             None => self.core().recent(wanted.agent.as_deref(), offset, limit),
             Some(thread) => {
-                let last = self.core().thread(thread)?.last;
-                let numbers = || 1..=last;
-                let of = |number| (thread, number);
-                let keys = match wanted.oldest_first {
-                    true => numbers().skip(offset).take(limit).map(of).collect(),
-                    false => numbers().rev().skip(offset).take(limit).map(of).collect(),
+                let mut messages = match &wanted.agent {
+                    Some(agent) => self.messages_with(thread, agent)?,
+                    None => self.messages_of(thread)?,
                 };
-                (keys, last)
+                if !wanted.oldest_first {
+                    messages.reverse();
+                }
+                let total = messages.len() as u64;
+                (messages.into_iter().skip(offset).take(limit).map(|message| (thread, message)).collect(), total)
             }
         };
         let (mut items, mut bytes) = (Vec::new(), 0);
-        for (thread, number) in keys {
-            if let Some(said) = self.said_at(thread, number)? {
+        for (thread, message) in keys {
+            if let Some(said) = self.said_at(thread, message)? {
                 bytes += said.payload.len();
                 if bytes > PAGE_BYTES_MAX {
                     break;
@@ -904,18 +935,36 @@ impl Desk {
 
     /// Removes all records of a thread, in the last of all terms.
     async fn remove(&self, id: Uuid) -> Result<(), ThreadError> {
-        let last = self.core().thread(id)?.last;
+        let entries = {
+            let _pen = self.pen.lock().await;
+            self.remove_held(id).await?
+        };
+        Ok(self.context.ledger.confirmed(entries).await?)
+    }
+
+    /// The same on this disk, for who holds the pen. It is forgotten here once it is not on the disk any more.
+    async fn remove_held(&self, id: Uuid) -> Result<Vec<Entry>, ThreadError> {
         let mut writes = vec![THREADS.write(id.as_bytes(), u64::MAX, None)];
-        for number in 1..=last {
-            let key = said_id(id, number);
-            if let Some(said) = self.said_at(id, number)? {
+        for message in self.messages_of(id)? {
+            if let Some(said) = self.said_at(id, message)? {
                 writes.extend(said.turn.map(|turn| TURNS.write(turn.as_bytes(), u64::MAX, None)));
-                writes.push(SAID.write(&key, u64::MAX, None));
+                writes.push(SAID.write(&said_id(id, message), u64::MAX, None));
             }
         }
-        self.core().learn_thread(id, None);
-        self.put(writes).await
+        // Or its record would be written beside its deletion.
+        self.core().let_go(id);
+        let noted = self.note_held(writes).await;
+        match noted {
+            Ok(_) => drop(self.core().learn_thread(id, None)),
+            Err(_) => self.core().keep(id),
+        }
+        noted
     }
+}
+
+/// A message as it is written in an owner's term.
+fn said_in(term: u64, said: &Said) -> Write {
+    SAID.write(&said_id(said.thread, said.id), term, Some(said))
 }
 
 fn invalid<T>(field: &str, reason: impl Into<String>) -> Result<T, ThreadError> {

@@ -171,7 +171,7 @@ pub struct Grade {
 /// An agent's question to another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
-    /// What the question is known by: asked again under the same, it is the same question.
+    /// What the question is known by, together with its words: asked again, it is the same question.
     pub key: String,
     /// The thread.
     pub thread: Uuid,
@@ -322,7 +322,7 @@ pub struct Said {
     pub id: Uuid,
     /// Its thread.
     pub thread: Uuid,
-    /// Its place there, from 1.
+    /// Its place there, from 1. Two that were said in two halves of a swarm may have the same.
     pub number: u64,
     /// Who said it.
     pub from: String,
@@ -388,6 +388,8 @@ pub struct Turn {
     pub thread: Uuid,
     /// The number of the message that it answers.
     pub number: u64,
+    /// That message.
+    pub message: Uuid,
     /// Who answers.
     pub agent: String,
     /// Who is answered.
@@ -499,6 +501,14 @@ pub enum ThreadError {
     /// One agent may not ask the other.
     #[error("{from} can't ask {to}: it is none of its peers")]
     NoPeer {
+        /// Who asks.
+        from: String,
+        /// Who is asked.
+        to: String,
+    },
+    /// The one waits for the other's answer already.
+    #[error("{from} can't ask {to}: that one waits for its answer")]
+    Circle {
         /// Who asks.
         from: String,
         /// Who is asked.

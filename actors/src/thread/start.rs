@@ -21,7 +21,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 const HISTORY_MAX: usize = 64;
 const HISTORY_BYTES_MAX: usize = 24 << 10;
 /// Messages that are looked at for those: others may be between agents that this one has nothing to do with.
-const LOOKED_AT_MAX: u64 = 512;
+const LOOKED_AT_MAX: usize = 512;
 /// Bytes of the words around another agent's question.
 const AROUND_BYTES: usize = 128;
 
@@ -85,7 +85,7 @@ impl Desk {
 
     /// What the agent is to do, and with what.
     async fn goal(&self, turn: &Turn, thread: &Thread) -> Result<Goal, ThreadError> {
-        let said = self.said_at(turn.thread, turn.number)?;
+        let said = self.said_at(turn.thread, turn.message)?;
         let said = said.ok_or_else(|| ThreadError::Store("the message is not there".into()))?;
         let known = self.budget(thread.id).await?;
         let remaining = known.remaining();
@@ -125,6 +125,8 @@ impl Desk {
             peers,
             history: self.history(turn)?,
             done: turn.steps.clone(),
+            // One whose asker is not known here is waited for all the same.
+            waiting: self.waiting_for(turn).map_or(1, |agents| u8::try_from(agents.len() - 1).unwrap_or(u8::MAX)),
         };
         Ok(Goal {
             goal: words,
@@ -141,8 +143,10 @@ impl Desk {
     fn history(&self, turn: &Turn) -> Result<Vec<pipeline::Turn>, ThreadError> {
         let (mut out, mut bytes) = (VecDeque::new(), 0);
         let meant = |said: &Said| said.from == turn.agent || said.to == turn.agent;
-        for number in (1..turn.number).rev().take(LOOKED_AT_MAX as usize) {
-            let Some(said) = self.said_at(turn.thread, number)? else { continue };
+        let known = self.core().said(turn.thread);
+        let before = known.iter().rev().filter(|(number, _)| *number < turn.number);
+        for (_, message) in before.take(LOOKED_AT_MAX) {
+            let Some(said) = self.said_at(turn.thread, *message)? else { continue };
             if !meant(&said) {
                 continue;
             }

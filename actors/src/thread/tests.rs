@@ -2,12 +2,16 @@
 
 use super::{
     Message, NAME, Order, Origin, Post, Posted, Role, State, Status, ThreadError, Turn,
-    messages::{Grade, Page, Said, Thread, Wanted, WantedSaid},
+    core::{Action, Core, THREADS_MAX},
+    messages::{Ask, Exchange, Grade, Page, Said, Thread, Wanted, WantedSaid},
 };
 use crate::{
-    agent::{self, Goal, RunState, Strategy, stage::Stage},
+    agent::{
+        self, AgentError, Goal, Run, RunState, Step, Strategy,
+        stage::{Stage, goal},
+    },
     budget, ledger,
-    organism::{self, Standing},
+    organism::{self, OrganismError, Standing},
     pipeline::Generate,
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -522,4 +526,329 @@ async fn what_was_said_outlives_the_machine_and_is_answered_when_it_is_back() {
     play.organism(set(Standing::Ready)).await.unwrap();
     let turn = play.ended(0, posted.turn).await;
     assert_eq!(turn.state, State::Completed, "{turn:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_too_large_is_cut_and_stops_nothing_else() {
+    let play = Play::new(1, |request| match last(request) {
+        "hang" => std::future::pending().boxed(),
+        _ => say("yes"),
+    })
+    .await;
+    let posted = play.say("clerk", "hang").await;
+    let run: Run = play.stage.get(0, play.running(0, posted.turn).await.run).await.unwrap();
+    // Each of these characters takes six bytes in JSON.
+    let step = Step { args: "\u{1}".repeat(5 << 10), tool: "x".repeat(5 << 10), ..run.steps[0].clone() };
+    let forged =
+        Run { state: RunState::Completed, output: Some("\u{1}".repeat(300 << 10)), steps: vec![step; 64], ..run };
+    play.ask(0, |reply| Message::Moved(Wire(forged), reply)).await;
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!(turn.state, State::Completed, "{:?}", turn.error);
+    play.until("its end and its answer are on the disk", async |play: &Play| {
+        play.said(0, posted.thread).await.len() == 2
+    })
+    .await;
+    assert!(play.said(0, posted.thread).await[1].content().contains("bytes left out"));
+    let more = play.say("clerk", "and you?").await;
+    assert_eq!(play.ended(0, more.turn).await.state, State::Completed);
+    assert_eq!(play.words(more.thread).await[1].1, "yes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_turn_is_begun_elsewhere_is_ended_if_its_node_was_only_away() {
+    let play = Play::new(3, |_| std::future::pending().boxed()).await;
+    // The model lives on node 0, and so does the thread's owner.
+    play.stage.swarm.show(0, |member| member.load.running = 50);
+    play.stage.swarm.show(2, |member| member.load.running = 9);
+    let posted = play.say("clerk", "work").await;
+    let first = play.running(0, posted.turn).await;
+    assert_eq!(first.node, Some(play.stage.swarm.id(1)));
+    // Others don't see it any more, though it is there and sees them.
+    play.stage.swarm.show(1, |member| member.state = skep_runtime::member::State::Down);
+    play.until("it is begun elsewhere", async |play: &Play| {
+        let known: Turn = play.ask(0, |reply| Message::Turn(Wire(posted.turn), reply)).await.unwrap();
+        known.attempt == 2 && known.node == Some(play.stage.swarm.id(2))
+    })
+    .await;
+    play.until("the first attempt is ended", async |play: &Play| !play.stage.busy(1)).await;
+    let turn: Turn = play.ask(0, |reply| Message::Turn(Wire(posted.turn), reply)).await.unwrap();
+    assert_eq!((turn.state, turn.attempt), (State::Running, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_its_turn_does_not_wait_for_is_ended_when_it_reports() {
+    let play = Play::new(1, |_| std::future::pending().boxed()).await;
+    let posted = play.say("clerk", "work").await;
+    let run = play.stage.get(0, play.running(0, posted.turn).await.run).await.unwrap();
+    // As if it had been started for a turn that ended while it was.
+    let mut goal = run.goal.clone();
+    let seat = goal.seat.as_mut().unwrap();
+    (seat.run, seat.turn) = (Uuid::from_u128(7), Uuid::from_u128(8));
+    let stray = play.stage.run(goal).await;
+    play.until("it is ended", async |play: &Play| play.stage.get(0, stray.id).await.unwrap().state.ended()).await;
+    assert!(!play.stage.get(0, run.id).await.unwrap().state.ended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_is_not_carried_out() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let heard = seen.clone();
+    let play = Play::new(2, move |request| {
+        heard.lock().unwrap().push(last(request).to_owned());
+        std::future::pending().boxed()
+    })
+    .await;
+    // All runs are on node 0, and one that goes on keeps it looking for what can begin.
+    play.stage.swarm.show(1, |member| member.load.draining = true);
+    let first = play.say("clerk", "first").await;
+    play.running(0, first.turn).await;
+    play.stage.swarm.part(0, 1);
+    let refused = play.post(0, post("clerk", "second")).await;
+    assert_eq!(refused, Err(ThreadError::Ledger(ledger::Error::Alone)));
+    play.stage.swarm.meet(0, 1);
+    let third = play.say("clerk", "third").await;
+    play.running(0, third.turn).await;
+    assert_eq!(*seen.lock().unwrap(), ["first", "third"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_question_under_a_known_key_is_another_question_and_needs_a_peer_too() {
+    let play = Play::new(1, |request| match request.turns[0].content.starts_with("You lead.") {
+        true => std::future::pending().boxed(),
+        false => say(last(request)),
+    })
+    .await;
+    let posted = play.say("lead", "find out").await;
+    play.running(0, posted.turn).await;
+    let ask = async |to: &str, text: &str| -> Result<String, ThreadError> {
+        let (to, text) = (to.to_owned(), text.to_owned());
+        let ask = Ask { key: "k".into(), thread: posted.thread, turn: posted.turn, to, text };
+        play.ask(0, |reply| Message::Ask(Wire(ask), reply)).await
+    };
+    assert!(ask("clerk", "one").await.unwrap().ends_with("one"));
+    assert!(ask("clerk", "two").await.unwrap().ends_with("two"));
+    assert!(ask("clerk", "one").await.unwrap().ends_with("one"));
+    assert!(matches!(ask("typed", "one").await, Err(ThreadError::NoPeer { .. })));
+    assert_eq!(play.thread(0, posted.thread).await.turns, 3, "the same question is asked once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_definitions_that_make_a_circle_make_nobody_wait_for_itself() {
+    let play = Play::new(2, |request| match request.turns[0].content.starts_with("You lead.") {
+        true if last(request).contains("nobody knows") => say("{\"answer\": \"so it is\"}"),
+        true => say("{\"tool\": \"ask_agent\", \"args\": {\"agent\": \"clerk\", \"message\": \"how many?\"}}"),
+        false if last(request).contains("waits for its answer") => say("{\"answer\": \"nobody knows\"}"),
+        false => say("{\"tool\": \"ask_agent\", \"args\": {\"agent\": \"lead\", \"message\": \"and you?\"}}"),
+    })
+    .await;
+    let load = async |i: usize, text: String| {
+        let organism = play.stage.swarm.context(i).directory.here::<organism::Message>(organism::NAME);
+        let loaded = organism.ask(Duration::from_secs(20), |reply| organism::Message::Load(Wire(text), reply)).await;
+        assert_eq!(loaded.unwrap(), Err(OrganismError::Ledger(ledger::Error::Alone)));
+    };
+    let there = AGENTS.replace("peers = [\"clerk\"]", "").replace("\"knows figures\"", "\"asks\"\npeers = [\"lead\"]");
+    play.stage.swarm.part(0, 1);
+    load(1, there).await;
+    load(0, AGENTS.replace("\"leads\"", "\"leads again\"")).await;
+    play.stage.swarm.meet(0, 1);
+    play.until("each knows both", async |play: &Play| {
+        (0..2).all(|i| {
+            let peers = |name| organism::agent(&play.stage.swarm.context(i).ledger, name).unwrap().unwrap().peers;
+            peers("lead") == ["clerk"] && peers("clerk") == ["lead"]
+        })
+    })
+    .await;
+    let posted = play.say("lead", "find out").await;
+    let turn = play.ended(0, posted.turn).await;
+    assert_eq!(turn.state, State::Completed, "{turn:?}");
+    assert_eq!(play.words(posted.thread).await.last().unwrap().1, "so it is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_was_told_waits_for_it_to_be_defined_again_but_not_for_ever() {
+    let play = Play::new(1, |_| say("yes")).await;
+    let load = |text: String| move |reply| organism::Message::Load(Wire(text), reply);
+    let set = |standing| move |r| organism::Message::Set(Wire(("clerk".to_owned(), standing)), r);
+    play.organism(set(Standing::Paused)).await.unwrap();
+    let posted = play.say("clerk", "work").await;
+    play.organism(load("agents: [{name: other, description: d}]".into())).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    play.organism(load(AGENTS.into())).await.unwrap();
+    let waits: Turn = play.ask(0, |r| Message::Turn(Wire(posted.turn), r)).await.unwrap();
+    assert_eq!(waits.state, State::Waiting, "{:?}", waits.error);
+    play.organism(set(Standing::Ready)).await.unwrap();
+    assert_eq!(play.ended(0, posted.turn).await.state, State::Completed);
+
+    play.organism(set(Standing::Paused)).await.unwrap();
+    let posted = play.say("clerk", "more").await;
+    play.organism(load("agents: [{name: other, description: d}]".into())).await.unwrap();
+    sleep(Duration::from_secs(11 * 60)).await;
+    let gone = play.ended(0, posted.turn).await;
+    assert_eq!((gone.state, gone.error.as_deref()), (State::Failed, Some("there is no agent clerk any more")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_two_halves_of_a_swarm_were_told_in_one_thread_is_all_kept_and_all_answered() {
+    let play = Play::new(2, |request| say(format!("you said {}", last(request)))).await;
+    let set = |standing| move |r| organism::Message::Set(Wire(("clerk".to_owned(), standing)), r);
+    play.organism(set(Standing::Paused)).await.unwrap();
+    let first = play.say("clerk", "one").await;
+    play.until("both know the thread and that the agent is paused", async |play: &Play| {
+        play.ask(1, |reply| Message::Get(Wire(first.thread), reply)).await.is_ok()
+            && organism::standing(&play.stage.swarm.context(1).ledger, "clerk").unwrap() == Standing::Paused
+    })
+    .await;
+    play.stage.swarm.cut(1);
+    let more = |text: &str| Post { thread: Some(first.thread), ..post("clerk", text) };
+    let here = play.post(0, more("two")).await.unwrap();
+    let there = play.post(1, more("three")).await.unwrap();
+    play.stage.swarm.heal(1);
+    play.until("all of it is known to both", async |play: &Play| {
+        play.said(0, first.thread).await.len() == 3 && play.said(1, first.thread).await.len() == 3
+    })
+    .await;
+    let numbers: Vec<u64> = play.said(0, first.thread).await.iter().map(|said| said.number).collect();
+    assert_eq!(numbers, [1, 2, 2]);
+    play.organism(set(Standing::Ready)).await.unwrap();
+    for (posted, text) in [(first, "one"), (here, "two"), (there, "three")] {
+        let turn = play.ended(0, posted.turn).await;
+        assert_eq!(turn.state, State::Completed, "{turn:?}");
+        let said: Exchange = play.ask(0, |reply| Message::Exchange(Wire(posted.turn), reply)).await.unwrap();
+        let words = |said: Option<Said>| said.map(|said| said.content());
+        assert_eq!((words(said.asked), words(said.answered)), (Some(text.into()), Some(format!("you said {text}"))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_a_thread_counts_what_there_is_and_only_what_was_asked_for() {
+    let play = Play::new(2, |_| say("{\"answer\": \"yes\"}")).await;
+    let first = play.say("clerk", "one").await;
+    play.ended(0, first.turn).await;
+    play.stage.swarm.part(0, 1);
+    let refused = play.post(0, Post { thread: Some(first.thread), ..post("clerk", "two") }).await;
+    assert_eq!(refused, Err(ThreadError::Ledger(ledger::Error::Alone)));
+    play.stage.swarm.meet(0, 1);
+    let third = play.post(0, Post { thread: Some(first.thread), ..post("lead", "three") }).await.unwrap();
+    play.ended(0, third.turn).await;
+    let page = async |agent: Option<&str>, offset, limit| -> (Vec<String>, u64) {
+        let agent = agent.map(str::to_owned);
+        let wanted = WantedSaid { thread: Some(first.thread), agent, oldest_first: true, offset, limit };
+        let page: Page<Said> = play.ask(0, |reply| Message::Said(Wire(wanted), reply)).await.unwrap();
+        (page.items.iter().map(Said::content).collect(), page.total)
+    };
+    assert_eq!(page(None, 0, 1).await, (vec!["one".to_owned()], 4));
+    assert_eq!(page(Some("lead"), 0, 1).await, (vec!["three".to_owned()], 2));
+    assert_eq!(page(Some("lead"), 2, 9).await, (Vec::new(), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_is_made_by_the_oldest_thread_of_this_node_in_which_all_is_answered() {
+    let play = Play::new(1, |_| say("yes")).await;
+    let posted = play.say("clerk", "work").await;
+    play.ended(0, posted.turn).await;
+    let known = play.thread(0, posted.thread).await;
+    let (me, other) = (known.owner, play.stage.swarm.id(1));
+    let mut core = Core::new(me);
+    for n in 0..THREADS_MAX as u64 {
+        assert_eq!(core.to_forget(), None);
+        let (owner, last) = match n {
+            1 => (me, 0),
+            2 => (me, 2),
+            _ => (other, 2),
+        };
+        let id = Uuid::from_u128(n.into());
+        core.learn_thread(id, Some(Thread { id, owner, last, updated_ms: n, ..known.clone() }));
+    }
+    assert_eq!(core.to_forget(), Some(Uuid::from_u128(2)));
+    // And that thread is gone only when its records are.
+    play.ask(0, |reply| Message::Forget(Wire(Order::new(posted.thread)), reply)).await.unwrap();
+    let gone: Result<Thread, ThreadError> = play.ask(0, |reply| Message::Get(Wire(posted.thread), reply)).await;
+    assert_eq!(gone, Err(ThreadError::NoSuchThread(posted.thread)));
+    let turn: Result<Turn, ThreadError> = play.ask(0, |reply| Message::Turn(Wire(posted.turn), reply)).await;
+    assert_eq!(turn, Err(ThreadError::NoSuchTurn(posted.turn)));
+}
+
+fn ask(posted: &Posted, to: &str, text: &str) -> Ask {
+    let (to, text) = (to.to_owned(), text.to_owned());
+    Ask { key: "k".into(), thread: posted.thread, turn: posted.turn, to, text }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_finds_a_place_where_askers_hold_all_others() {
+    let play = Play::new(1, |request| match request.turns[0].content.starts_with("You know figures.") {
+        true => say("forty-two"),
+        false => std::future::pending().boxed(),
+    })
+    .await;
+    let posted = play.say("lead", "find out").await;
+    play.running(0, posted.turn).await;
+    let full = loop {
+        let goal = goal(Strategy::Answer, &[], 0);
+        let started: Result<Run, AgentError> =
+            play.stage.ask(0, |reply| agent::Message::Start(Wire(goal), reply)).await;
+        if let Err(error) = started {
+            break error;
+        }
+    };
+    assert!(matches!(full, AgentError::Limit(_)), "{full}");
+    let asked = ask(&posted, "clerk", "how many?");
+    let answer: Result<String, ThreadError> = play.ask(0, |reply| Message::Ask(Wire(asked), reply)).await;
+    assert_eq!(answer, Ok("forty-two".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_in_a_turn_ends_with_it() {
+    let play = Play::new(1, |_| std::future::pending().boxed()).await;
+    let posted = play.say("lead", "find out").await;
+    let run = play.running(0, posted.turn).await.run;
+    let asked = ask(&posted, "clerk", "how many?");
+    let asking = play.ask(0, |reply| Message::Ask(Wire(asked), reply));
+    let ending = async {
+        play.until("it is asked", async |play: &Play| {
+            let turns: Vec<Turn> = play.ask(0, |reply| Message::Turns(Wire(posted.thread), reply)).await.unwrap();
+            turns.len() == 2 && turns[1].state == State::Running
+        })
+        .await;
+        let ended: Result<Run, AgentError> = play.stage.ask(0, |reply| agent::Message::Cancel(Wire(run), reply)).await;
+        ended.unwrap()
+    };
+    let (answer, _): (Result<String, ThreadError>, Run) = tokio::join!(asking, ending);
+    assert!(matches!(answer, Err(ThreadError::Failed(_))), "{answer:?}");
+    play.until("nobody thinks", async |play: &Play| !play.stage.busy(0)).await;
+    let turns: Vec<Turn> = play.ask(0, |reply| Message::Turns(Wire(posted.thread), reply)).await.unwrap();
+    assert_eq!((turns[0].state, turns[1].state), (State::Failed, State::Cancelled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_is_given_up_when_the_last_who_waits_for_it_does() {
+    let play = Play::new(1, |_| std::future::pending().boxed()).await;
+    let posted = play.say("clerk", "work").await;
+    let (turn, thread) = (play.running(0, posted.turn).await, play.thread(0, posted.thread).await);
+    let mut core = Core::new(thread.owner);
+    core.learn_thread(thread.id, Some(thread));
+    core.learn_turn(turn.id, Some(turn.clone()));
+    core.wait_for(turn.id);
+    core.wait_for(turn.id);
+    core.waited_for(turn.id, true, 9);
+    assert_eq!((core.turn(turn.id).unwrap().state, core.given_up()), (State::Running, Vec::new()));
+    core.waited_for(turn.id, true, 9);
+    assert_eq!(core.turn(turn.id).unwrap().state, State::Cancelled);
+    assert_eq!(core.given_up(), [Action::Cancel(turn.run, turn.node.unwrap())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_no_record_holds_ends_its_turn_without_one_and_says_so() {
+    let play = Play::new(1, |_| say("yes")).await;
+    let posted = play.say("clerk", "work").await;
+    let (turn, thread) = (play.ended(0, posted.turn).await, play.thread(0, posted.thread).await);
+    let answer = play.said(0, posted.thread).await.remove(1);
+    let mut core = Core::new(thread.owner);
+    core.learn_thread(thread.id, Some(thread));
+    core.learn_turn(turn.id, Some(Turn { state: State::Running, ..turn.clone() }));
+    core.answered(Said { payload: "x".repeat(ledger::VALUE_BYTES_MAX), ..answer });
+    let known = core.turn(turn.id).unwrap();
+    assert_eq!(known.state, State::Failed);
+    assert!(known.error.as_ref().unwrap().contains("bytes as a record"), "{known:?}");
+    let (_, turns, answers) = core.unsaved();
+    assert_eq!((turns.len(), answers.len()), (1, 0));
 }

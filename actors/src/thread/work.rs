@@ -81,6 +81,7 @@ impl Desk {
             peers: Vec::new(),
             history: Vec::new(),
             done: turn.steps.clone(),
+            waiting: 0,
         };
         Goal { goal: words, node: None, budget: remaining, seat: Some(Box::new(seat)), ..goal.clone() }
     }
