@@ -13,6 +13,8 @@ use super::{
 };
 use crate::{
     Context,
+    approval::{self, Arguments, Call},
+    audit::Who,
     budget::{self, BudgetError, Limit},
     defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
     node::{NodeError, lookup},
@@ -192,8 +194,10 @@ async fn start_run(context: &Context, agents: ActorCell, mut goal: Goal) -> Resu
     if let Some(run) = read(context, id)? {
         return Ok(run);
     }
-    if let Some(parent) = &goal.parent {
-        goal.warrant.check(&*context.swarm, context.directory.id(), &goal, parent)?;
+    admitted(context, &goal).await?;
+    if goal.parent.is_none() && goal.sandbox.is_none() {
+        // Whatever is done for it elsewhere is kept in as well as it would be here.
+        goal.sandbox = Some(context.fences.found(context).await.best);
     }
     if goal.budget == 0 && goal.parent.is_some() {
         // Its parent has nothing left to give.
@@ -250,13 +254,29 @@ fn check(goal: &Goal) -> Result<(), AgentError> {
     if goal.parent.is_some_and(|parent| parent.depth > DEPTH_MAX) {
         return Err(AgentError::Limit(format!("they nest {DEPTH_MAX} deep at most")));
     }
-    if goal.parent.is_some() && goal.folder.is_some() {
-        return Err(AgentError::Rights("a folder".into()));
-    }
     if goal.seat.is_some() && (goal.parent.is_some() || goal.strategy == Strategy::MapReduce) {
         return invalid("seat", "a turn of a thread has no parent and no parts".into());
     }
     Ok(())
+}
+
+/// Whether this node may host a run of this goal. That it may not host a sub-agent is written down: somebody wanted more than
+/// they have.
+pub(super) async fn admitted(context: &Context, goal: &Goal) -> Result<(), AgentError> {
+    let Some(parent) = &goal.parent else { return Ok(()) };
+    let checked = match &goal.folder {
+        Some(_) => Err(AgentError::Rights("a folder".into())),
+        None => goal.warrant.check(&*context.swarm, context.directory.id(), goal, parent),
+    };
+    if let Err(error) = &checked {
+        let agent = super::data::bounded(goal.agent_name(), 64);
+        let who = Who { agent, run: parent.run, turn: parent.turn, thread: parent.thread };
+        let args = serde_json::json!({ "goal": goal.goal, "tools": goal.tools, "budget": goal.budget });
+        let (id, tool) = (context.env.id(), tools::spawn_sub_agent::NAME.to_owned());
+        let call = Call { id, who, tool, args: Arguments::of(&args), doubtful: false };
+        approval::refused(context, &call, error.to_string()).await;
+    }
+    checked
 }
 
 fn named(context: &Context, text: &str) -> Result<NodeId, AgentError> {
@@ -272,9 +292,18 @@ fn named(context: &Context, text: &str) -> Result<NodeId, AgentError> {
 async fn gather(context: &Context, goal: &mut Goal) -> Result<Vec<Document>, AgentError> {
     let mut all = std::mem::take(&mut goal.documents);
     if let Some(folder) = goal.folder.clone() {
-        let read = context.tasks.compute(move || documents::of_folder(Path::new(&folder))).await;
+        let home = context.home.clone();
+        let read = move || {
+            let folder = documents::apart(Path::new(&folder), &home)?;
+            let documents = documents::of_folder(Path::new(&folder))?;
+            Ok::<_, String>((folder, documents))
+        };
+        let read = context.tasks.compute(read).await;
         let invalid = |reason| AgentError::Invalid { field: "folder".into(), reason };
-        all.extend(read.map_err(|e| invalid(e.to_string()))?.map_err(invalid)?);
+        let (folder, documents) = read.map_err(|e| invalid(e.to_string()))?.map_err(invalid)?;
+        // As it was checked: a link on the way may lead elsewhere later.
+        goal.folder = Some(folder);
+        all.extend(documents);
     }
     goal.documents =
         all.iter().take(DOCUMENTS_MAX).map(|(name, _)| (super::data::bounded(name, 200), String::new())).collect();

@@ -7,12 +7,12 @@ use uuid::Uuid;
 /// Records that a node keeps; the oldest that have ended go first.
 const RECORDS_MAX: usize = 1024;
 
-const RUNS: Table<[u8; 16], Run> = Table::new("agent_runs_2");
+const RUNS: Table<[u8; 16], Run> = Table::new("agent_runs_3");
 /// Newest first: the key begins with how long before the end of time the run was made.
-const NEWEST: Table<(u64, [u8; 16]), ()> = Table::new("agent_runs_2_newest");
+const NEWEST: Table<(u64, [u8; 16]), ()> = Table::new("agent_runs_3_newest");
 
 /// Sub-agents that have ended and whose parents may not know it: they are told again after a restart.
-const UNTOLD: Table<[u8; 16], ()> = Table::new("agent_runs_2_untold");
+const UNTOLD: Table<[u8; 16], ()> = Table::new("agent_runs_3_untold");
 
 /// Writes a run's record; ready when it is on disk.
 pub(super) async fn save(store: &Store, run: &Run) -> Result<(), Error> {

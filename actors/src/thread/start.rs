@@ -131,6 +131,7 @@ impl Desk {
             goal: words,
             strategy: if tools.is_empty() { Strategy::Answer } else { Strategy::React },
             tools,
+            sandbox: None,
             model: thread.model.clone().or(agent.model),
             node: None,
             budget: agent.budget.unwrap_or_else(|| (remaining / 2).max(TURN_TOKENS_MIN)).min(remaining),
