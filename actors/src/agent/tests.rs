@@ -4,7 +4,7 @@ use super::{
     AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Strategy, Warrant, actor,
     children::RESTARTED,
     run::{self, RUN_TIME_MAX},
-    stage::{CONTEXT_TOKENS, DEAR, FREE, Stage, goal},
+    stage::{CONTEXT_TOKENS, DEAR, FREE, Stage, UNCOUNTED, goal},
     tools::{list_cluster_nodes, read_file, run_task, spawn_sub_agent},
 };
 use crate::{
@@ -141,6 +141,7 @@ async fn a_sub_agent_whose_node_dies_is_started_elsewhere_and_the_answer_still_c
     assert!(budget.spent() >= stage.generated(), "what the dead node held counts as spent: {budget:?}");
 }
 
+/// A36.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_lies_about_what_an_answer_cost_is_charged_within_what_is_known() {
     let gratis = |request: &Generate| request.turns.iter().any(|turn| turn.content.contains("gratis"));
@@ -156,6 +157,9 @@ async fn a_server_that_lies_about_what_an_answer_cost_is_charged_within_what_is_
     assert_eq!((spent_free, tokens), (stage.generated() - before, stage.generated() - before), "cached is not free");
     let (spent_dear, _) = spent("what it takes").await;
     assert!(spent_dear < u64::from(CONTEXT_TOKENS), "no more is charged than was asked for: {spent_dear}");
+    let words = format!("gratis {UNCOUNTED} {}", "and many words ".repeat(20));
+    let (spent_uncounted, _) = spent(&words).await;
+    assert!(spent_uncounted > words.len() as u64 / 16, "what was sent was read: {spent_uncounted}");
 }
 
 #[tokio::test(start_paused = true)]
