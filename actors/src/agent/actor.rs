@@ -4,7 +4,7 @@
 //! Starting a run is for any member of the swarm, as running a command is.
 
 use super::{
-    AgentError, Goal, Message, NAME, Run, RunState, Strategy,
+    AgentError, Goal, Message, NAME, Run, RunState, Strategy, Told,
     children::RESTARTED,
     documents::{self, DOCUMENTS_BYTES_MAX, Document},
     life::DEPTH_MAX,
@@ -122,8 +122,8 @@ impl Actor for Agents {
             Message::Follow(Wire((id, node, ticket)), reply) => {
                 state.questions.answer(reply, async move { follow(&context, id, node, ticket).await });
             }
-            Message::Moved(Wire((parent, run)), reply) => {
-                state.questions.answer(reply, async move { moved(&context, parent, run).await });
+            Message::Moved(Wire(told), reply) => {
+                state.questions.answer(reply, async move { moved(&context, told).await });
             }
             Message::Admit(Wire((thread, child)), reply) => drop(reply.send(Wire(state.admit(thread, child)))),
         }
@@ -476,10 +476,14 @@ async fn follow(context: &Context, id: Uuid, node: NodeId, ticket: Ticket) -> Re
 }
 
 /// Hands a sub-agent's record to its parent. One whose parent is no longer at work is ended.
-async fn moved(context: &Context, parent: Uuid, run: Run) {
+async fn moved(context: &Context, told: Told) {
+    if !told.holds(&*context.swarm) {
+        return tracing::warn!(run = %told.run.id, by = %told.by, "a record of a sub-agent is not by who it says");
+    }
+    let Told { parent, run, by, .. } = told;
     let (id, node, ended) = (run.id, run.node, run.state.ended());
     let here = context.directory.here::<run::Message>(run::name(parent));
-    let taken = here.ask(ASK_TIMEOUT, |reply| run::Message::Moved(Box::new(run), reply)).await;
+    let taken = here.ask(ASK_TIMEOUT, |reply| run::Message::Moved(Box::new(run), by, reply)).await;
     if taken.is_err() && !ended {
         let context = context.clone();
         context.clone().tasks.spawn(async move { run::stop_child(&context, node, id).await });

@@ -144,6 +144,15 @@ impl Life {
         &self.run
     }
 
+    /// Whether this node may say how that run goes: of a sub-agent, the one that it was sent to; of one further below, any
+    /// that hosts a sub-agent, which passes on what it was told.
+    pub(super) fn believes(&self, node: NodeId, run: &Run) -> bool {
+        match self.run.children.iter().find(|(child, _)| *child == run.id) {
+            Some((_, host)) => *host == node && run.node == node,
+            None => self.run.children.iter().any(|(_, host)| *host == node),
+        }
+    }
+
     /// Whether the record changed since this was last asked.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

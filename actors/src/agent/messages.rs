@@ -1,6 +1,6 @@
 //! What a node's AgentsActor can be told and asked, and the record of a run.
 
-use super::Warrant;
+use super::{Told, Warrant};
 use crate::{
     budget::{BudgetError, Warning},
     digest::Digest,
@@ -48,7 +48,7 @@ pub enum Message {
     Admit(Wire<(Uuid, Uuid)>, RpcReplyPort<Wire<Result<(), AgentError>>>),
     /// Between nodes: a sub-agent moved on; to the node where its parent lives. Repeated until it is answered.
     #[rpc]
-    Moved(Wire<(Uuid, Run)>, RpcReplyPort<Wire<()>>),
+    Moved(Wire<Told>, RpcReplyPort<Wire<()>>),
 }
 
 /// A goal, as it was given.

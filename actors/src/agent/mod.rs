@@ -35,12 +35,14 @@ mod strategy;
 #[cfg(test)]
 mod tests;
 mod thinking;
+mod told;
 pub mod tools;
 mod warrant;
 
 pub use actor::{LIVE_MAX, start};
 pub(crate) use data::bounded;
 pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Snapshot, Spawned, Step, Strategy};
+pub use told::Told;
 pub use warrant::{Grant, Rights, Warrant};
 
 /// The published name of a node's AgentsActor.

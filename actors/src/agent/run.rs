@@ -4,7 +4,7 @@
 //! then is the end told to the parent and to followers, so that who hears of it finds the tokens returned.
 
 use super::{
-    AgentError, Goal, Message as Agents, NAME, Run,
+    AgentError, Goal, Message as Agents, NAME, Run, Told,
     children::{Place, World},
     documents::Document,
     family::Family,
@@ -78,8 +78,8 @@ pub(super) enum Message {
     Happened(Event),
     /// The sub-agent of this step may be sent: by this call, whose end is to be told.
     Allowed(u32, Box<Passed>),
-    /// A record of a sub-agent came; answered when it is taken.
-    Moved(Box<Run>, RpcReplyPort<Wire<()>>),
+    /// A record of a sub-agent came from this node; answered when it is taken.
+    Moved(Box<Run>, NodeId, RpcReplyPort<Wire<()>>),
     /// End it; answered with its record when it has ended.
     Cancel(RpcReplyPort<Wire<Result<Run, AgentError>>>),
     /// Start a sub-agent of it, of these arguments in JSON; answered when it is on its way.
@@ -216,9 +216,13 @@ impl Actor for Agent {
                 state.passed = Some(passed);
                 Box::pin(state.happened(&me, Event::Allowed(step))).await;
             }
-            Message::Moved(run, reply) => {
-                state.family.send_modify(|family| family.put((*run).clone()));
-                Box::pin(state.happened(&me, Event::Moved(run))).await;
+            Message::Moved(run, by, reply) => {
+                if state.life.believes(by, &run) {
+                    state.family.send_modify(|family| family.put((*run).clone()));
+                    Box::pin(state.happened(&me, Event::Moved(run))).await;
+                } else {
+                    tracing::warn!(run = %run.id, %by, "a node speaks for a run that it does not host");
+                }
                 drop(reply.send(Wire(())));
             }
             Message::Cancel(reply) => {
@@ -569,7 +573,10 @@ async fn told(context: &Context, whom: Whom, node: NodeId, run: &Run) -> bool {
     for _ in 0..REPORT_TRIES_MAX {
         let record = run.clone();
         let told = match whom {
-            Whom::Parent(parent) => agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(Wire((parent, record)), reply)).await,
+            Whom::Parent(parent) => {
+                let told = Told::new(context, parent, record);
+                agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(Wire(told), reply)).await
+            }
             Whom::Thread => threads.ask(ASK_TIMEOUT, |reply| thread::Message::Moved(Wire(record), reply)).await,
         };
         if told.is_ok() {

@@ -1,7 +1,7 @@
 //! Runs over several nodes, from the outside: real agents and budgets, a scripted model.
 
 use super::{
-    AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Strategy, Warrant, actor,
+    AgentError, Event, Goal, Message, NAME, Parent, Run, RunState, Seat, Strategy, Told, Warrant, actor,
     children::RESTARTED,
     run::{self, RUN_TIME_MAX},
     stage::{CONTEXT_TOKENS, DEAR, FREE, Stage, UNCOUNTED, goal},
@@ -667,6 +667,33 @@ async fn a14_a_model_can_not_end_or_steer_another_run() {
     }
     assert!(results[WORDS.len()].contains("network false, 0 paths, 0 words"), "{results:?}");
     assert_eq!(stage.get(0, sibling.id).await.unwrap().state, RunState::Running);
+}
+
+/// A14: a record of a sub-agent counts if it is by the node that hosts it.
+#[tokio::test(start_paused = true)]
+async fn a14_no_node_can_speak_for_a_sub_agent_that_another_one_hosts() {
+    let stage = Stage::new(3, |_| never()).await;
+    let run = stage.run(goal(Strategy::MapReduce, &[], 1)).await;
+    let sent = |event: &Event| matches!(event, Event::Run(run) if run.goal.parent.is_some());
+    let events = stage.follow(0, run.id, sent).await;
+    let Some(Event::Run(child)) = events.last() else { panic!("{events:?}") };
+    let host = (1..3).find(|i| stage.swarm.id(*i) == child.node).unwrap();
+    let ended = |output: &str| Run { state: RunState::Completed, output: Some(output.into()), ..(**child).clone() };
+    let says = async |i: usize, told: Told| {
+        let there = stage.swarm.context(i).directory.at::<Message>(stage.swarm.id(0), NAME);
+        there.ask(Duration::from_secs(5), |r| Message::Moved(Wire(told), r)).await.unwrap();
+    };
+    let rogue = stage.swarm.context(3 - host);
+    let own_name = Told::new(rogue, run.id, ended("forged"));
+    let other_name = Told { by: child.node, ..own_name.clone() };
+    let moved_here = Told::new(rogue, run.id, Run { node: rogue.directory.id(), ..ended("forged") });
+    for forged in [own_name, other_name, moved_here] {
+        says(3 - host, forged).await;
+    }
+    assert_eq!(stage.get(0, run.id).await.unwrap().state, RunState::Running);
+    says(host, Told::new(stage.swarm.context(host), run.id, ended("true"))).await;
+    let (run, _) = stage.end(run.id).await;
+    assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("true")));
 }
 
 /// A15: the node's own folder, and all that holds it or leads into it, is no agent's.
