@@ -51,6 +51,7 @@ fn goal(goal: &str) -> Goal {
         goal: goal.into(),
         strategy: agent::Strategy::Answer,
         tools: vec![],
+        sandbox: None,
         model: None,
         node: None,
         budget: 10,

@@ -88,6 +88,7 @@ fn goal(model: &str) -> Goal {
         goal: "What happened?".into(),
         strategy: Strategy::MapReduce,
         tools: Vec::new(),
+        sandbox: None,
         model: Some(model.into()),
         node: None,
         budget: BUDGET_TOKENS,
