@@ -35,6 +35,9 @@ const OUTPUT_BYTES_MAX: usize = 64 << 10;
 const OUTSIDE: &str = "spawned";
 /// What came of a call that was under way when the run ended.
 const ENDED: &str = "the run has ended";
+/// The number of a step that an earlier attempt may have made after this one went another way, and that must not be made twice:
+/// so the next attempt knows it, too.
+const OUTSTANDING: u32 = 0;
 /// What a tool's result ends with of which only the record's beginning is left.
 const REST_LOST: &str = "(the rest was lost with the machine that the call was made on)";
 
@@ -105,8 +108,8 @@ pub(super) struct Life {
     changed: bool,
     /// What an earlier attempt had done and this one has not come to yet.
     done: VecDeque<Step>,
-    /// Tools that an earlier attempt called after this one had gone another way, and that must not be called twice.
-    outstanding: Vec<String>,
+    /// Steps at the head of the record that are an earlier attempt's: until this one comes to them.
+    earlier: usize,
 }
 
 impl Life {
@@ -115,16 +118,19 @@ impl Life {
         let plan = Plan::new(&run.goal, history, documents);
         let mut done = VecDeque::new();
         if let Some(seat) = &mut run.goal.seat {
+            // On record from the beginning, for this attempt's node may die before it has come to any of it.
+            run.steps = std::mem::take(&mut seat.done);
             // Only what the strategy asked for is asked for again, and comes once.
-            let asked = |step: &Step| step.state != RunState::Lost && step.tool != OUTSIDE;
-            done.extend(std::mem::take(&mut seat.done).into_iter().filter(asked));
+            let asked = |step: &&Step| step.state != RunState::Lost && step.tool != OUTSIDE;
+            done.extend(run.steps.iter().filter(asked).cloned());
             // The plan has them: they need not go along with each record.
             (seat.instructions, seat.peers) = (String::new(), Vec::new());
         }
         Life {
             plan,
             done,
-            outstanding: Vec::new(),
+            earlier: run.steps.len(),
+            last_step: run.steps.iter().map(|step| step.number).max().unwrap_or(0),
             run,
             children: Children::default(),
             outside: BTreeSet::new(),
@@ -133,7 +139,6 @@ impl Life {
             child_steps: BTreeMap::new(),
             below: BTreeMap::new(),
             began: BTreeMap::new(),
-            last_step: 0,
             thinking: None,
             changed: true,
         }
@@ -178,7 +183,10 @@ impl Life {
             return actions;
         }
         match event {
-            Event::Ready(Ok(room)) => self.drive(strategy::Event::Begin(room), world, &mut actions),
+            Event::Ready(Ok(room)) => {
+                self.forget_earlier();
+                self.drive(strategy::Event::Begin(room), world, &mut actions);
+            }
             Event::Ready(Err(failure)) => self.fail(failure, None, world, &mut actions),
             Event::Thought(thought) => self.thought(thought, world, &mut actions),
             Event::Allowed(step) => {
@@ -430,10 +438,22 @@ impl Life {
         }
         let fits = next.is_some_and(is_known);
         if !fits {
-            let left = std::mem::take(&mut self.done).into_iter();
-            self.outstanding.extend(left.map(|step| step.tool).filter(|tool| !tools::is_repeatable(tool)));
+            let left = std::mem::take(&mut self.done).into_iter().filter(|step| tools::is_once(&step.tool));
+            for step in left {
+                self.push_step(Step { number: OUTSTANDING, result: None, state: RunState::Lost, ..step });
+            }
         }
         fits
+    }
+
+    /// The earlier attempt's steps are put on record again as this one comes to them; what is outstanding stays there.
+    fn forget_earlier(&mut self) {
+        let mut left = std::mem::take(&mut self.earlier);
+        self.run.steps.retain(|step| {
+            let own = left == 0;
+            left = left.saturating_sub(1);
+            own || step.number == OUTSTANDING
+        });
     }
 
     /// Takes the next step of an earlier attempt as this one's own, and tells what came of it.
@@ -450,8 +470,8 @@ impl Life {
     /// Whether a call of this tool may be one that an earlier attempt made, of which it is not known what came of it, and
     /// that must not be made twice.
     fn is_doubtful(&mut self, tool: &str) -> bool {
-        let at = self.outstanding.iter().position(|made| made == tool);
-        at.map(|at| self.outstanding.swap_remove(at)).is_some()
+        let at = self.run.steps.iter().position(|step| step.number == OUTSTANDING && step.tool == tool);
+        at.map(|at| self.run.steps.remove(at)).is_some()
     }
 
     /// A tool call that the model wants: done, or refused as what the tool said.
@@ -556,6 +576,8 @@ impl Life {
         actions.extend(self.children.out().map(|(id, node)| Action::Stop(id, node)));
         let open: Vec<u32> = self.began.keys().copied().collect();
         open.into_iter().for_each(|step| self.close_step(step, RunState::Cancelled, None, world));
+        // An earlier attempt's that this one never came to.
+        self.run.steps.iter_mut().filter(|step| !step.state.ended()).for_each(|step| step.state = RunState::Cancelled);
         self.run.state = state;
         self.run.completed_ms = Some(world.now_ms);
         self.changed = true;
@@ -574,10 +596,7 @@ impl Life {
     fn open_step(&mut self, tool: &str, args: &Value, world: &World) -> u32 {
         self.last_step += 1;
         let number = self.last_step;
-        if self.run.steps.len() >= STEPS_MAX {
-            self.run.steps.remove(0);
-        }
-        self.run.steps.push(Step {
+        self.push_step(Step {
             number,
             tool: tool.to_owned(),
             args: bounded(&args.to_string(), STEP_BYTES_MAX),
@@ -587,8 +606,17 @@ impl Life {
             tokens: 0,
         });
         self.began.insert(number, world.now_ms);
-        self.changed = true;
         number
+    }
+
+    fn push_step(&mut self, step: Step) {
+        if self.run.steps.len() >= STEPS_MAX {
+            let oldest = self.run.steps.iter().position(|step| step.number != OUTSTANDING);
+            self.run.steps.remove(oldest.unwrap_or(0));
+            self.earlier = self.earlier.saturating_sub(1);
+        }
+        self.run.steps.push(step);
+        self.changed = true;
     }
 
     fn close_step(&mut self, number: u32, state: RunState, result: Option<&str>, world: &World) {
@@ -753,6 +781,7 @@ mod tests {
         let mut life = resumed(Strategy::React, &[], vec![step(1, "think", RunState::Completed, Some(&cut))]);
         assert!(matches!(&ready(&mut life)[..], [Action::Think(..)]));
         assert_eq!((life.run().steps.len(), life.run().steps[0].number), (1, 1));
+        assert_eq!(life.run().steps[0].state, RunState::Running);
         let whole = "x".repeat(STEP_BYTES_MAX);
         let mut life = resumed(Strategy::React, &[], vec![step(1, "think", RunState::Completed, Some(&whole))]);
         let told = ready(&mut life);
@@ -782,6 +811,24 @@ mod tests {
         on(&mut life, Event::Observed(*step, Err("denied".into())), &[1, 2]);
         let asked = says(&mut life, SPAWN);
         assert!(matches!(&asked[..], [Action::Ask(_, _, _, false)]), "{asked:?}");
+    }
+
+    #[test]
+    fn what_was_done_or_may_have_been_outlives_an_attempt_that_never_came_to_it() {
+        let cut = bounded(&"x".repeat(STEP_BYTES_MAX + 1), STEP_BYTES_MAX);
+        let done = vec![
+            step(1, "think", RunState::Completed, Some(&cut)),
+            step(2, "spawn_sub_agent", RunState::Running, None),
+        ];
+        let mut second = resumed(Strategy::React, &["spawn_sub_agent"], done.clone());
+        assert_eq!(second.run().steps, done, "the model is not there yet");
+        ready(&mut second);
+        let mut third = resumed(Strategy::React, &["spawn_sub_agent"], second.run().steps.clone());
+        ready(&mut third);
+        let asked = says(&mut third, SPAWN);
+        assert!(matches!(&asked[..], [Action::Ask(2, _, _, true)]), "{asked:?}");
+        let numbers: Vec<u32> = third.run().steps.iter().map(|step| step.number).collect();
+        assert_eq!(numbers, [1, 2], "it is asked about once");
     }
 
     #[test]

@@ -148,11 +148,12 @@ impl Actor for Agent {
         let tasks = context.env.tasks();
         let thinking = Thinking::new(context.clone(), run.goal.model.clone(), run.thread, agent);
         let sample = documents.first().map(|(_, text)| text.clone()).unwrap_or_default();
+        let life = Life::new(run, history, documents);
         let mut family = Family::default();
-        family.put(run.clone());
+        family.put(life.run().clone());
         Ok(State {
             context,
-            life: Life::new(run, history, documents),
+            life,
             thinking,
             folder,
             sample,
@@ -416,7 +417,7 @@ impl State {
     /// What whom this run works for has to have heard before this tool is called: of one that must not be called twice, that
     /// it is about to be.
     fn owed(&self, tool: &str) -> Option<(watch::Receiver<u64>, u64)> {
-        let known = self.known.clone().filter(|_| !tools::is_repeatable(tool))?;
+        let known = self.known.clone().filter(|_| tools::is_once(tool))?;
         Some((known, self.family.borrow().version()))
     }
 

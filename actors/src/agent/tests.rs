@@ -612,10 +612,8 @@ async fn a13_a_sub_agents_command_has_no_weaker_fence_than_its_parents() {
             "{\"tool\": \"run_task\", \"args\": {\"command\": \"refuse\", \"node\": \"n1\", \"sandbox\": \"none\", \
              \"network\": true, \"readable\": [\"/\"], \"env\": {\"SKEP_TOKEN\": \"t\"}}}",
         ),
-        2 => say(
-            "{\"tool\": \"spawn_sub_agent\", \"args\": {\"goal\": \"look around\", \"node_id\": \"n1\", \
-             \"tools\": [\"run_task\"], \"sandbox\": \"none\"}}",
-        ),
+        2 => say("{\"tool\": \"spawn_sub_agent\", \"args\": {\"goal\": \"look around\", \"node_id\": \"n1\", \
+             \"tools\": [\"run_task\"], \"sandbox\": \"none\"}}"),
         _ => say(format!("{{\"answer\": {:?}}}", last(request))),
     })
     .await;

@@ -31,9 +31,9 @@ pub struct Tool {
 pub const ALL: [Tool; 5] =
     [list_cluster_nodes::TOOL, spawn_sub_agent::TOOL, run_task::TOOL, read_file::TOOL, ask_agent::TOOL];
 
-/// Whether a call of this tool of which nobody knows if it was made may be made again.
-pub(super) fn is_repeatable(name: &str) -> bool {
-    ALL.iter().any(|tool| tool.name == name && tool.repeatable)
+/// Whether a call of this tool of which nobody knows if it was made must not be made again.
+pub(super) fn is_once(name: &str) -> bool {
+    ALL.iter().any(|tool| tool.name == name && !tool.repeatable)
 }
 
 /// What a call may use.
