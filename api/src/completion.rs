@@ -81,6 +81,7 @@ async fn prepare(context: &Context, wanted: Wanted, teller: &oneshot::Sender<Rep
         return Err(Problem::bad("the caller went away"));
     }
     let completion = u64::from(wanted.max_tokens).min(room);
+    let prompt = Metered::prompt_of(prompt, wanted.turns.iter().map(|turn| turn.content.len()).sum());
     let purse = Purse::open(context, wanted.thread, Call::new(&served.model, prompt, completion)).await?;
     let metered = Metered::new(prompt, completion);
     let bill = Bill { purse, agent: wanted.agent, model: served.model.clone(), metered, since: Instant::now() };

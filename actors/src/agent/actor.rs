@@ -4,7 +4,7 @@
 //! Starting a run is for any member of the swarm, as running a command is.
 
 use super::{
-    AgentError, Goal, Message, NAME, Run, RunState,
+    AgentError, Goal, Message, NAME, Run, RunState, Told,
     children::RESTARTED,
     documents::{DOCUMENTS_BYTES_MAX, Document},
     given,
@@ -14,6 +14,8 @@ use super::{
 };
 use crate::{
     Context,
+    approval::{self, Arguments, Call},
+    audit::Who,
     budget::{self, BudgetError, Limit},
     defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
     questions::Questions,
@@ -128,8 +130,8 @@ impl Actor for Agents {
             Message::Follow(Wire((id, node, ticket)), reply) => {
                 state.questions.answer(reply, async move { follow(&context, id, node, ticket).await });
             }
-            Message::Moved(Wire((parent, run)), reply) => {
-                state.questions.answer(reply, async move { moved(&context, parent, run).await });
+            Message::Moved(Wire(told), reply) => {
+                state.questions.answer(reply, async move { moved(&context, told).await });
             }
             Message::Admit(Wire((thread, child)), reply) => drop(reply.send(Wire(state.admit(thread, child)))),
         }
@@ -200,8 +202,10 @@ pub(super) async fn start_run(context: &Context, agents: ActorCell, mut goal: Go
     if let Some(run) = read(context, id)? {
         return Ok(run);
     }
-    if let Some(parent) = &goal.parent {
-        goal.warrant.check(&*context.swarm, context.directory.id(), &goal, parent)?;
+    admitted(context, &goal).await?;
+    if goal.parent.is_none() && goal.sandbox.is_none() {
+        // Whatever is done for it elsewhere is kept in as well as it would be here.
+        goal.sandbox = Some(context.fences.found(context).await.best);
     }
     if goal.budget == 0 && goal.parent.is_some() {
         // Its parent has nothing left to give.
@@ -265,13 +269,29 @@ pub(super) fn check(goal: &Goal) -> Result<(), AgentError> {
     if goal.parent.is_some_and(|parent| parent.depth > DEPTH_MAX) {
         return Err(AgentError::Limit(format!("they nest {DEPTH_MAX} deep at most")));
     }
-    if goal.parent.is_some() && goal.folder.is_some() {
-        return Err(AgentError::Rights("a folder".into()));
-    }
     if goal.seat.is_some() && goal.parent.is_some() {
         return invalid("seat", "a turn of a thread has no parent".into());
     }
     Ok(())
+}
+
+/// Whether this node may host a run of this goal. That it may not host a sub-agent is written down: somebody wanted more than
+/// they have.
+pub(super) async fn admitted(context: &Context, goal: &Goal) -> Result<(), AgentError> {
+    let Some(parent) = &goal.parent else { return Ok(()) };
+    let checked = match &goal.folder {
+        Some(_) => Err(AgentError::Rights("a folder".into())),
+        None => goal.warrant.check(&*context.swarm, context.directory.id(), goal, parent),
+    };
+    if let Err(error) = &checked {
+        let agent = super::data::bounded(goal.agent_name(), 64);
+        let who = Who { agent, run: parent.run, turn: parent.turn, thread: parent.thread };
+        let args = serde_json::json!({ "goal": goal.goal, "tools": goal.tools, "budget": goal.budget });
+        let (id, tool) = (context.env.id(), tools::spawn_sub_agent::NAME.to_owned());
+        let call = Call { id, who, tool, args: Arguments::of(&args), doubtful: false };
+        approval::refused(context, &call, error.to_string()).await;
+    }
+    checked
 }
 
 /// The folder that the run's tools may read: the goal's, or one of its own with its documents in it. Made only for
@@ -458,10 +478,14 @@ async fn follow(context: &Context, id: Uuid, node: NodeId, ticket: Ticket) -> Re
 }
 
 /// Hands a sub-agent's record to its parent. One whose parent is no longer at work is ended.
-async fn moved(context: &Context, parent: Uuid, run: Run) {
+async fn moved(context: &Context, told: Told) {
+    if !told.holds(&*context.swarm) {
+        return tracing::warn!(run = %told.run.id, by = %told.by, "a record of a sub-agent is not by who it says");
+    }
+    let Told { parent, run, by, .. } = told;
     let (id, node, ended) = (run.id, run.node, run.state.ended());
     let here = context.directory.here::<run::Message>(run::name(parent));
-    let taken = here.ask(ASK_TIMEOUT, |reply| run::Message::Moved(Box::new(run), reply)).await;
+    let taken = here.ask(ASK_TIMEOUT, |reply| run::Message::Moved(Box::new(run), by, reply)).await;
     if taken.is_err() && !ended {
         let context = context.clone();
         context.clone().tasks.spawn(async move { run::stop_child(&context, node, id).await });

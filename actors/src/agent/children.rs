@@ -68,6 +68,7 @@ enum Stand {
 #[derive(Debug)]
 struct Slot {
     errand: Errand,
+    name: String,
     attempts: u32,
     tried: Vec<NodeId>,
     stand: Stand,
@@ -80,6 +81,8 @@ pub(super) struct Start {
     pub(super) id: Uuid,
     pub(super) node: NodeId,
     pub(super) errand: Errand,
+    /// What the errand is called among its parent's: each attempt at it has the same name.
+    pub(super) name: String,
 }
 
 /// What became of a sub-agent that is no longer out.
@@ -103,9 +106,17 @@ impl Children {
     /// Takes errands; answers the number of the first.
     pub(super) fn send(&mut self, errands: Vec<Errand>) -> usize {
         let first = self.slots.len();
-        let slot = |errand| Slot { errand, attempts: 0, tried: Vec::new(), stand: Stand::Waiting };
-        self.slots.extend(errands.into_iter().map(slot));
+        for errand in errands {
+            let name = format!("{} {}", errand.purpose, self.slots.len());
+            self.send_as(errand, name);
+        }
         first
+    }
+
+    /// Takes an errand of this name; answers its number.
+    pub(super) fn send_as(&mut self, errand: Errand, name: String) -> usize {
+        self.slots.push(Slot { errand, name, attempts: 0, tried: Vec::new(), stand: Stand::Waiting });
+        self.slots.len() - 1
     }
 
     /// What can be started now. All of it counts as out from here on.
@@ -125,7 +136,7 @@ impl Children {
             slot.attempts += 1;
             slot.tried.push(node);
             slot.stand = Stand::Out { id, node };
-            starts.push(Start { number, id, node, errand: slot.errand.clone() });
+            starts.push(Start { number, id, node, errand: slot.errand.clone(), name: slot.name.clone() });
         }
         starts
     }

@@ -41,6 +41,17 @@ pub(super) fn parts(documents: &[Document], bytes_max: usize) -> Result<Vec<Vec<
     if parts.len() > PARTS_MAX { Err(parts.len()) } else { Ok(parts) }
 }
 
+/// The folder's real path, if it has nothing to do with the node's own folder: there lie its key and its owner's token. Blocks.
+pub(super) fn apart(folder: &Path, home: &Path) -> Result<String, String> {
+    let real = folder.canonicalize().map_err(|e| format!("{}: {e}", folder.display()))?;
+    let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+    if real.starts_with(&home) || home.starts_with(&real) {
+        let real = real.display();
+        return Err(format!("{real} holds this node's keys, or is a part of its folder: choose another one"));
+    }
+    real.into_os_string().into_string().map_err(|path| format!("{} is not UTF-8", path.display()))
+}
+
 /// The text files of a folder, by name. Blocks: it is meant for [`skep_runtime::tasks::Spawner::compute`].
 pub(super) fn of_folder(folder: &Path) -> Result<Vec<Document>, String> {
     let unreadable = |e: std::io::Error| format!("{}: {e}", folder.display());

@@ -32,6 +32,11 @@ impl Family {
         self.runs.insert(run.id, (self.version, Arc::new(run)));
     }
 
+    /// Which picture this is.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// What changed after `version`, oldest first, and the version to ask with next.
     pub(super) fn since(&self, version: u64) -> (Vec<Arc<Run>>, u64) {
         let mut newer: Vec<_> = self.runs.values().filter(|(v, _)| *v > version).collect();

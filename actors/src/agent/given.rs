@@ -83,9 +83,18 @@ pub(super) async fn gather(context: &Context, goal: &mut Goal) -> Result<Vec<Doc
         all = fetch(context, digest).await?;
     }
     if let Some(folder) = goal.folder.clone() {
-        let read = context.tasks.compute(move || documents::of_folder(Path::new(&folder))).await;
+        let home = context.home.clone();
+        let read = move || {
+            let folder = documents::apart(Path::new(&folder), &home)?;
+            let documents = documents::of_folder(Path::new(&folder))?;
+            Ok::<_, String>((folder, documents))
+        };
+        let read = context.tasks.compute(read).await;
         let invalid = |reason| AgentError::Invalid { field: "folder".into(), reason };
-        all.extend(read.map_err(|e| invalid(e.to_string()))?.map_err(invalid)?);
+        let (folder, documents) = read.map_err(|e| invalid(e.to_string()))?.map_err(invalid)?;
+        // As it was checked: a link on the way may lead elsewhere later.
+        goal.folder = Some(folder);
+        all.extend(documents);
     }
     goal.documents = all
         .iter()

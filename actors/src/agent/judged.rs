@@ -1,13 +1,14 @@
 //! Runs whose calls are judged, from the outside: who has to be asked, what the model is told, and what it can't do about it.
 
 use super::{
-    Event, Goal, RunState, Strategy,
+    AgentError, Event, Goal, Parent, RunState, Strategy, actor,
     stage::{Stage, goal},
     tools::{list_cluster_nodes, read_file, run_task, spawn_sub_agent},
 };
 use crate::{
     approval::{self, Decide, Message, Policy, Request, Rule, State, Verdict},
     audit::{self, What},
+    digest::Digest,
     ledger,
     pipeline::Generate,
 };
@@ -205,4 +206,79 @@ async fn a_run_that_is_ended_while_it_waits_asks_no_more() {
     let known = ask(&stage, 0, Message::List).await.unwrap();
     assert_eq!((known[0].id, known[0].state), (request.id, State::Withdrawn));
     assert!(!audit(&stage, run.id).await.iter().any(|what| matches!(what, What::Began { .. })));
+}
+
+/// A13, A15: whoever wants more than it has is in the audit, whichever way it asked.
+#[tokio::test(start_paused = true)]
+async fn a_sub_agent_that_is_refused_before_anybody_is_asked_is_in_the_audit() {
+    let stage = stage(2, |request| match request.turns.len() {
+        2 => say("{\"tool\": \"spawn_sub_agent\", \"args\": {\"goal\": \"g\", \"tools\": [\"run_task\"]}}"),
+        _ => std::future::pending().boxed(),
+    })
+    .await;
+    let run = stage.run(goal(Strategy::React, &[spawn_sub_agent::NAME], 0)).await;
+    // By the owner, and by a node that says that it has what it was not given.
+    let args = Wire((run.id, "{\"goal\": \"g\", \"tools\": [\"read_file\"]}".to_owned()));
+    let told = stage.ask(0, |port| super::Message::Spawn(args, port)).await;
+    assert!(matches!(told, Err(AgentError::Rights(_))), "{told:?}");
+    let parent = Parent {
+        run: run.id,
+        node: stage.swarm.id(0),
+        thread: run.id,
+        budget_owner: stage.swarm.id(0),
+        root: run.id,
+        root_node: stage.swarm.id(0),
+        turn: run.id,
+        depth: 1,
+        child: Uuid::from_u128(3),
+        errand: Digest::of(b"an errand"),
+    };
+    let asked = Goal { parent: Some(parent), ..goal(Strategy::React, &[list_cluster_nodes::NAME], 0) };
+    let told = actor::admitted(stage.swarm.context(1), &asked).await;
+    assert!(matches!(told, Err(AgentError::Warrant(_))), "{told:?}");
+    let denied = loop {
+        let denied = audit(&stage, run.id).await.into_iter().filter_map(|what| match what {
+            What::Judged { verdict: Verdict::Deny, tool, input, reason, .. } => Some((tool, input, reason.unwrap())),
+            _ => None,
+        });
+        let denied: Vec<_> = denied.collect();
+        if denied.len() == 3 {
+            break denied;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert!(denied.iter().all(|(tool, ..)| tool == spawn_sub_agent::NAME), "{denied:?}");
+    let wanted = [("run_task", "can't have run_task"), ("read_file", "can't have read_file"), ("list_", "shows none")];
+    for (words, why) in wanted {
+        assert!(denied.iter().any(|(_, input, reason)| input.contains(words) && reason.contains(why)), "{denied:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_audit_says_whether_a_sub_agent_was_started() {
+    let stage = stage(1, |request| match request.turns.len() {
+        2 if request.turns[1].content.contains("count the bees") => say("7"),
+        2 | 4 => say("{\"tool\": \"spawn_sub_agent\", \"args\": {\"goal\": \"count the bees\"}}"),
+        _ => say("{\"answer\": \"done\"}"),
+    })
+    .await;
+    set(&stage, "spawn_*", "*", Verdict::Ask).await;
+    let run = stage.run(goal(Strategy::React, &[spawn_sub_agent::NAME], 0)).await;
+    let first = pending(&stage, 0).await;
+    decide(&stage, 0, first.id, true).await;
+    let second = pending(&stage, 0).await;
+    // The tree is full by then.
+    for n in 0..64 {
+        let _ = stage.ask(0, |port| super::Message::Admit(Wire((run.id, Uuid::from_u128(n))), port)).await;
+    }
+    decide(&stage, 0, second.id, true).await;
+    let (run, _) = stage.end(run.id).await;
+    assert_eq!(run.output.as_deref(), Some("done"), "{run:?}");
+    let ended = audit(&stage, run.id).await.into_iter().filter_map(|what| match what {
+        What::Ended { ok, output, .. } => Some((ok, output)),
+        _ => None,
+    });
+    let ended: Vec<_> = ended.collect();
+    let [(true, started), (false, why)] = &ended[..] else { panic!("{ended:?}") };
+    assert!(started.contains("was started") && why.contains("no more sub-agents"), "{ended:?}");
 }

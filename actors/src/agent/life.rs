@@ -12,7 +12,7 @@ use super::{
     thinking::{Thought, Unthought},
     tools,
 };
-use crate::pipeline::Turn;
+use crate::{digest::Digest, pipeline::Turn};
 use serde_json::Value;
 use skep_runtime::NodeId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +33,13 @@ const OUTPUT_BYTES_MAX: usize = 64 << 10;
 
 /// What the record calls a sub-agent that the run's owner sent, and not its strategy.
 const OUTSIDE: &str = "spawned";
+/// What came of a call that was under way when the run ended.
+const ENDED: &str = "the run has ended";
+/// The number of a step that an earlier attempt may have made after this one went another way, and that must not be made twice:
+/// so the next attempt knows it, too.
+const OUTSTANDING: u32 = 0;
+/// What a tool's result ends with of which only the record's beginning is left.
+const REST_LOST: &str = "(the rest was lost with the machine that the call was made on)";
 
 /// What happened.
 pub(super) enum Event {
@@ -69,6 +76,10 @@ pub(super) enum Action {
     ///
     /// With `true` it may have been done already: somebody has to be asked.
     Ask(u32, String, Value, bool),
+    /// Write down that a call was refused, and why: it is beyond what the run may do, so that nobody was asked about it.
+    Refused(String, Value, String),
+    /// Write down what came of sending the sub-agent that was asked about last: it was started, or why not.
+    Sent(Result<String, String>),
     /// Start a sub-agent on a node.
     Start(NodeId, Box<Goal>),
     /// End a sub-agent.
@@ -84,6 +95,8 @@ pub(super) struct Life {
     outside: BTreeSet<usize>,
     /// Errands of which it is not known yet whether they may be sent, by step.
     asked: BTreeMap<u32, Errand>,
+    /// A sub-agent may be sent, and it isn't known yet whether it was started. A strategy that asks sends one at a time.
+    sending: bool,
     /// The step of each sub-agent that is out.
     child_steps: BTreeMap<Uuid, u32>,
     /// Tokens of the runs below this one.
@@ -95,6 +108,8 @@ pub(super) struct Life {
     changed: bool,
     /// What an earlier attempt had done and this one has not come to yet.
     done: VecDeque<Step>,
+    /// Steps at the head of the record that are an earlier attempt's: until this one comes to them.
+    earlier: usize,
 }
 
 impl Life {
@@ -103,23 +118,27 @@ impl Life {
         let plan = Plan::new(&run.goal, history, documents);
         let mut done = VecDeque::new();
         if let Some(seat) = &mut run.goal.seat {
+            // On record from the beginning, for this attempt's node may die before it has come to any of it.
+            run.steps = std::mem::take(&mut seat.done);
             // Only what the strategy asked for is asked for again, and comes once.
-            let asked = |step: &Step| step.state != RunState::Lost && step.tool != OUTSIDE;
-            done.extend(std::mem::take(&mut seat.done).into_iter().filter(asked));
+            let asked = |step: &&Step| step.state != RunState::Lost && step.tool != OUTSIDE;
+            done.extend(run.steps.iter().filter(asked).cloned());
             // The plan has them: they need not go along with each record.
             (seat.instructions, seat.peers) = (String::new(), Vec::new());
         }
         Life {
             plan,
             done,
+            earlier: run.steps.len(),
+            last_step: run.steps.iter().map(|step| step.number).max().unwrap_or(0),
             run,
             children: Children::default(),
             outside: BTreeSet::new(),
             asked: BTreeMap::new(),
+            sending: false,
             child_steps: BTreeMap::new(),
             below: BTreeMap::new(),
             began: BTreeMap::new(),
-            last_step: 0,
             thinking: None,
             changed: true,
         }
@@ -128,6 +147,15 @@ impl Life {
     /// Its record now.
     pub(super) fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// Whether this node may say how that run goes: of a sub-agent, the one that it was sent to; of one further below, any
+    /// that hosts a sub-agent, which passes on what it was told.
+    pub(super) fn believes(&self, node: NodeId, run: &Run) -> bool {
+        match self.run.children.iter().find(|(child, _)| *child == run.id) {
+            Some((_, host)) => *host == node && run.node == node,
+            None => self.run.children.iter().any(|(_, host)| *host == node),
+        }
     }
 
     /// Whether the record changed since this was last asked.
@@ -139,26 +167,36 @@ impl Life {
     pub(super) fn on(&mut self, event: Event, world: &World) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.run.state.ended() {
-            // The call that was given up says what it cost, and what it had said, all the same.
-            if let Event::Thought(thought) = event {
-                self.count(&thought);
-                let (Ok(Thought { text, .. }) | Err(Unthought { partial: text, .. })) = thought;
-                if self.run.output.is_none() && !text.trim().is_empty() {
-                    self.run.output = Some(bounded(text.trim(), OUTPUT_BYTES_MAX));
+            match event {
+                // The call that was given up says what it cost, and what it had said, all the same.
+                Event::Thought(thought) => {
+                    self.count(&thought);
+                    let (Ok(Thought { text, .. }) | Err(Unthought { partial: text, .. })) = thought;
+                    if self.run.output.is_none() && !text.trim().is_empty() {
+                        self.run.output = Some(bounded(text.trim(), OUTPUT_BYTES_MAX));
+                    }
+                    self.changed = true;
                 }
-                self.changed = true;
+                Event::Allowed(_) => actions.push(Action::Sent(Err(ENDED.into()))),
+                _ => {}
             }
             return actions;
         }
         match event {
-            Event::Ready(Ok(room)) => self.drive(strategy::Event::Begin(room), world, &mut actions),
+            Event::Ready(Ok(room)) => {
+                self.forget_earlier();
+                self.drive(strategy::Event::Begin(room), world, &mut actions);
+            }
             Event::Ready(Err(failure)) => self.fail(failure, None, world, &mut actions),
             Event::Thought(thought) => self.thought(thought, world, &mut actions),
             Event::Allowed(step) => {
                 if let Some(errand) = self.asked.remove(&step) {
                     // Its step is opened when it is sent.
                     self.discard_step(step);
-                    self.children.send(vec![errand]);
+                    // Known by the step that asked for it, which another attempt at this run finds again.
+                    let name = format!("{} {step}", errand.purpose);
+                    self.children.send_as(errand, name);
+                    self.sending = true;
                 }
             }
             Event::Observed(step, result) => {
@@ -170,7 +208,11 @@ impl Life {
                 self.close_step(step, state, Some(&text), world);
                 self.drive(strategy::Event::Observed(text), world, &mut actions);
             }
-            Event::Started(_, Ok(())) => {}
+            Event::Started(id, Ok(())) => {
+                if self.was_asked_for(id) {
+                    self.sent(Ok(format!("the sub-agent {id} was started")), &mut actions);
+                }
+            }
             Event::Started(id, Err(error)) => self.not_started(id, error, world, &mut actions),
             Event::Moved(run) => self.moved(&run, world, &mut actions),
             Event::Picture => self.picture(world, &mut actions),
@@ -202,7 +244,9 @@ impl Life {
             Some(tool) => return Err(AgentError::Rights(bounded(&tool, 64))),
             None => Errand { purpose: OUTSIDE, ..self.errand(args, world).map_err(invalid)? },
         };
-        let number = self.children.send(vec![errand]);
+        // No other one is known by this name: whoever asks twice wants two.
+        let name = format!("{OUTSIDE} {}", (world.fresh)());
+        let number = self.children.send_as(errand, name);
         self.outside.insert(number);
         let mut actions = Vec::new();
         self.start_due(world, &mut actions);
@@ -306,10 +350,26 @@ impl Life {
                 let text = outcome.failure.as_ref().map(|f| f.reason.clone()).or_else(|| outcome.output.clone());
                 step.into_iter().for_each(|n| self.close_step(n, state, text.as_deref(), world));
                 if !self.outside.remove(&number) {
+                    let failed = outcome.failure.as_ref().map(|failure| failure.reason.clone());
+                    self.sent(failed.map_or_else(|| Ok("it has ended".into()), Err), actions);
                     let event = self.as_told(number, outcome);
                     self.drive(event, world, actions);
                 }
             }
+        }
+    }
+
+    /// Whether the strategy asked for this sub-agent, and not the run's owner.
+    fn was_asked_for(&self, id: Uuid) -> bool {
+        let step = self.child_steps.get(&id);
+        let step = step.and_then(|number| self.run.steps.iter().find(|step| step.number == *number));
+        step.is_some_and(|step| step.tool == tools::spawn_sub_agent::NAME)
+    }
+
+    /// It is known what came of the call that sends a sub-agent.
+    fn sent(&mut self, result: Result<String, String>, actions: &mut Vec<Action>) {
+        if std::mem::take(&mut self.sending) {
+            actions.push(Action::Sent(result));
         }
     }
 
@@ -369,19 +429,32 @@ impl Life {
         self.run.output = self.plan.so_far().map(|text| bounded(&text, OUTPUT_BYTES_MAX));
     }
 
-    /// Whether an earlier attempt came to the end of its next step, which has to be this one. Else nothing more of it counts:
-    /// this attempt goes another way.
+    /// Whether an earlier attempt came to the end of its next step, which has to be this one. Else nothing more of it is told
+    /// again: this attempt goes another way.
     fn was_done(&mut self, what: &str) -> bool {
-        let next = self.done.front().filter(|step| step.tool == what).map(|step| (step.number, step.result.is_some()));
-        if let Some((number, _)) = next {
+        let next = self.done.front().filter(|step| step.tool == what);
+        if let Some(step) = next {
             // By its old number it is known to whoever was asked for it before.
-            self.last_step = number.saturating_sub(1);
+            self.last_step = step.number.saturating_sub(1);
         }
-        let fits = next.is_some_and(|(_, ended)| ended);
+        let fits = next.is_some_and(is_known);
         if !fits {
-            self.done.clear();
+            let left = std::mem::take(&mut self.done).into_iter().filter(|step| tools::is_once(&step.tool));
+            for step in left {
+                self.push_step(Step { number: OUTSTANDING, result: None, state: RunState::Lost, ..step });
+            }
         }
         fits
+    }
+
+    /// The earlier attempt's steps are put on record again as this one comes to them; what is outstanding stays there.
+    fn forget_earlier(&mut self) {
+        let mut left = std::mem::take(&mut self.earlier);
+        self.run.steps.retain(|step| {
+            let own = left == 0;
+            left = left.saturating_sub(1);
+            own || step.number == OUTSTANDING
+        });
     }
 
     /// Takes the next step of an earlier attempt as this one's own, and tells what came of it.
@@ -392,7 +465,14 @@ impl Life {
         if let Some(own) = self.step(number) {
             *own = Step { number, tokens: 0, ..step };
         }
-        result
+        result.map(|text| if is_cut(&text) { format!("{text}\n{REST_LOST}") } else { text })
+    }
+
+    /// Whether a call of this tool may be one that an earlier attempt made, of which it is not known what came of it, and
+    /// that must not be made twice.
+    fn is_doubtful(&mut self, tool: &str) -> bool {
+        let at = self.run.steps.iter().position(|step| step.number == OUTSTANDING && step.tool == tool);
+        at.map(|at| self.run.steps.remove(at)).is_some()
     }
 
     /// Takes what sub-agents of an earlier attempt came to for the errands from this number on. What they had not come to the
@@ -405,8 +485,7 @@ impl Life {
             let Some(errand) = self.children.waiting(number) else { break };
             let (purpose, about) = (errand.purpose, about(errand));
             let is_its = |step: &Step| step.tool == purpose && is_about(step, &about);
-            let whole = |step: &&Step| step.state == RunState::Completed && step.result.as_ref().is_some_and(is_whole);
-            let Some(step) = self.done.iter().filter(|step| is_its(step)).find(whole).cloned() else { continue };
+            let Some(step) = self.done.iter().find(|step| is_its(step) && is_known(step)).cloned() else { continue };
             self.children.settle(number);
             let outcome = Outcome { output: step.result.clone(), failure: None };
             self.run.steps.push(Step { tokens: 0, ..step });
@@ -420,32 +499,36 @@ impl Life {
 
     /// A tool call that the model wants: done, or refused as what the tool said.
     fn call(&mut self, tool: String, args: Value, world: &World, actions: &mut Vec<Action>) -> Option<strategy::Event> {
-        // A call of which nobody knows whether it was made: those of other tools change nothing, or are known by their step.
-        let begun = !tools::is_repeatable(&tool)
-            && self.done.front().is_some_and(|step| step.tool == tool && step.result.is_none());
         if self.was_done(&tool) {
             return self.replay(world).map(strategy::Event::Observed);
         }
         let step = self.open_step(&bounded(&tool, 64), &args, world);
-        let refused = if !self.run.goal.tools.contains(&tool) {
+        let wanted = if !self.run.goal.tools.contains(&tool) {
             let allowed = self.run.goal.tools.join(", ");
-            Some(format!("refused: the tool {} is not allowed here; allowed are: {allowed}", bounded(&tool, 64)))
+            Err(format!("refused: the tool {} is not allowed here; allowed are: {allowed}", bounded(&tool, 64)))
         } else if tool == tools::spawn_sub_agent::NAME {
-            match self.errand(&args, world) {
-                Ok(errand) => {
-                    self.asked.insert(step, errand);
-                    actions.push(Action::Ask(step, tool, args, begun));
-                    None
-                }
-                Err(reason) => Some(format!("refused: {reason}")),
-            }
+            self.errand(&args, world).map(Some).map_err(|reason| format!("refused: {reason}"))
         } else {
-            actions.push(Action::Call(step, tool, args, begun));
-            None
+            Ok(None)
         };
-        let text = refused?;
-        self.close_step(step, RunState::Failed, Some(&text), world);
-        Some(strategy::Event::Observed(text))
+        match wanted {
+            Ok(errand) => {
+                let doubtful = self.is_doubtful(&tool);
+                actions.push(match errand {
+                    Some(errand) => {
+                        self.asked.insert(step, errand);
+                        Action::Ask(step, tool, args, doubtful)
+                    }
+                    None => Action::Call(step, tool, args, doubtful),
+                });
+                None
+            }
+            Err(why) => {
+                self.close_step(step, RunState::Failed, Some(&why), world);
+                actions.push(Action::Refused(tool, args, why.clone()));
+                Some(strategy::Event::Observed(why))
+            }
+        }
     }
 
     fn errand(&self, args: &Value, world: &World) -> Result<Errand, String> {
@@ -463,7 +546,8 @@ impl Life {
         if self.run.state.ended() {
             return;
         }
-        for Start { id, node, errand, .. } in self.children.due(world) {
+        let own = self.run.goal.errand(self.run.id);
+        for Start { id, node, errand, name, .. } in self.children.due(world) {
             let mut args = about(&errand);
             args["goal"] = bounded(&errand.goal, STEP_BYTES_MAX / 4).into();
             args["node"] = node.to_string().into();
@@ -480,11 +564,13 @@ impl Life {
                 turn: self.run.goal.turn(self.run.id),
                 depth: self.depth() + 1,
                 child: id,
+                errand: Digest::of(format!("{own} {name}").as_bytes()),
             };
             let goal = Goal {
                 goal: errand.goal,
                 strategy: errand.strategy,
                 tools: errand.tools,
+                sandbox: self.run.goal.sandbox,
                 model: self.run.goal.model.clone(),
                 budget: self.share(),
                 parent: Some(parent),
@@ -507,9 +593,12 @@ impl Life {
             let so_far = self.plan.so_far().or(partial).map(|text| bounded(&text, OUTPUT_BYTES_MAX));
             self.run.output = so_far.or(self.run.output.take());
         }
+        self.sent(Err(ENDED.into()), actions);
         actions.extend(self.children.out().map(|(id, node)| Action::Stop(id, node)));
         let open: Vec<u32> = self.began.keys().copied().collect();
         open.into_iter().for_each(|step| self.close_step(step, RunState::Cancelled, None, world));
+        // An earlier attempt's that this one never came to.
+        self.run.steps.iter_mut().filter(|step| !step.state.ended()).for_each(|step| step.state = RunState::Cancelled);
         self.run.state = state;
         self.run.completed_ms = Some(world.now_ms);
         self.changed = true;
@@ -528,10 +617,7 @@ impl Life {
     fn open_step(&mut self, tool: &str, args: &Value, world: &World) -> u32 {
         self.last_step += 1;
         let number = self.last_step;
-        if self.run.steps.len() >= STEPS_MAX {
-            self.run.steps.remove(0);
-        }
-        self.run.steps.push(Step {
+        self.push_step(Step {
             number,
             tool: tool.to_owned(),
             args: bounded(&args.to_string(), STEP_BYTES_MAX),
@@ -541,8 +627,17 @@ impl Life {
             tokens: 0,
         });
         self.began.insert(number, world.now_ms);
-        self.changed = true;
         number
+    }
+
+    fn push_step(&mut self, step: Step) {
+        if self.run.steps.len() >= STEPS_MAX {
+            let oldest = self.run.steps.iter().position(|step| step.number != OUTSTANDING);
+            self.run.steps.remove(oldest.unwrap_or(0));
+            self.earlier = self.earlier.saturating_sub(1);
+        }
+        self.run.steps.push(step);
+        self.changed = true;
     }
 
     fn close_step(&mut self, number: u32, state: RunState, result: Option<&str>, world: &World) {
@@ -596,9 +691,17 @@ fn is_about(step: &Step, about: &Value) -> bool {
     ["documents", "bytes"].iter().all(|field| args.get(field) == about.get(field))
 }
 
-/// Whether a result is as it was, and not cut for the record.
-fn is_whole(result: &String) -> bool {
-    result.len() <= STEP_BYTES_MAX
+/// Whether the record has all that came of a step. Words that were cut are not what the model said: it is asked again. A
+/// tool's result that was cut is told with a remark.
+fn is_known(step: &Step) -> bool {
+    let Some(result) = &step.result else { return false };
+    let is_tool = tools::ALL.iter().any(|tool| tool.name == step.tool);
+    is_tool || (step.state == RunState::Completed && !is_cut(result))
+}
+
+/// Whether this is only the beginning of a step's result: what [`bounded`] adds makes it longer than a whole one can be.
+fn is_cut(result: &str) -> bool {
+    result.len() > STEP_BYTES_MAX
 }
 
 fn too_deep() -> String {
@@ -673,13 +776,15 @@ mod tests {
         assert_eq!(back, [Action::Stop(goal.parent.unwrap().child, node(2))]);
     }
 
-    #[test]
-    fn what_an_earlier_attempt_did_counts_once_by_its_number_and_only_what_the_strategy_asked_for() {
-        let step = |number, tool: &str, state| {
-            let (args, result) = ("null".into(), Some(format!("result {number}")));
-            Step { number, tool: tool.into(), args, result, state, elapsed_ms: 0, tokens: 5 }
-        };
-        let mut run = run(1, Strategy::Answer, None);
+    fn step(number: u32, tool: &str, state: RunState, result: Option<&str>) -> Step {
+        let (args, result) = ("null".into(), result.map(str::to_owned));
+        Step { number, tool: tool.into(), args, result, state, elapsed_ms: 0, tokens: 5 }
+    }
+
+    /// A run that goes on with a turn of which an earlier attempt had done so much.
+    fn resumed(strategy: Strategy, tools: &[&str], done: Vec<Step>) -> Life {
+        let mut run = run(1, strategy, None);
+        run.goal.tools = tools.iter().map(|tool| (*tool).to_owned()).collect();
         run.goal.seat = Some(Box::new(Seat {
             run: run.id,
             turn: Uuid::nil(),
@@ -689,18 +794,142 @@ mod tests {
             instructions: "be kind".into(),
             peers: Vec::new(),
             history: Vec::new(),
-            done: vec![
-                step(1, OUTSIDE, RunState::Completed),
-                step(2, "think", RunState::Lost),
-                step(3, "think", RunState::Completed),
-            ],
+            done,
             waiting: 0,
         }));
-        let mut life = Life::new(run, Vec::new(), Vec::new());
+        Life::new(run, Vec::new(), Vec::new())
+    }
+
+    fn ready(life: &mut Life) -> Vec<Action> {
+        on(life, Event::Ready(Ok(Room { bytes: 30_000, answer_tokens: 50 })), &[1, 2])
+    }
+
+    fn says(life: &mut Life, text: &str) -> Vec<Action> {
+        on(life, Event::Thought(Ok(thought(text, 1))), &[1, 2])
+    }
+
+    const SPAWN: &str = "{\"tool\": \"spawn_sub_agent\", \"args\": {\"goal\": \"count\"}}";
+
+    #[test]
+    fn words_that_were_cut_are_asked_for_again_and_a_result_that_was_cut_is_told_as_such() {
+        let cut = bounded(&"x".repeat(STEP_BYTES_MAX + 1), STEP_BYTES_MAX);
+        let mut life = resumed(Strategy::React, &[], vec![step(1, "think", RunState::Completed, Some(&cut))]);
+        assert!(matches!(&ready(&mut life)[..], [Action::Think(..)]));
+        assert_eq!((life.run().steps.len(), life.run().steps[0].number), (1, 1));
+        assert_eq!(life.run().steps[0].state, RunState::Running);
+        let whole = "x".repeat(STEP_BYTES_MAX);
+        let mut life = resumed(Strategy::React, &[], vec![step(1, "think", RunState::Completed, Some(&whole))]);
+        let told = ready(&mut life);
+        let [Action::Think(prompt, _)] = &told[..] else { panic!("{told:?}") };
+        assert!(prompt.turns.iter().any(|turn| turn.content == whole), "it is told what it had said");
+        let done = vec![
+            step(1, "think", RunState::Completed, Some("{\"tool\": \"read_file\"}")),
+            step(2, "read_file", RunState::Completed, Some(&cut)),
+        ];
+        let mut life = resumed(Strategy::React, &["read_file"], done);
+        let told = ready(&mut life);
+        let [Action::Think(prompt, _)] = &told[..] else { panic!("{told:?}") };
+        assert!(prompt.turns.last().unwrap().content.contains(REST_LOST));
+    }
+
+    #[test]
+    fn after_words_that_are_thought_anew_a_call_that_may_have_been_made_is_asked_about_once() {
+        let cut = bounded(&"x".repeat(STEP_BYTES_MAX + 1), STEP_BYTES_MAX);
+        let done = vec![
+            step(1, "think", RunState::Completed, Some(&cut)),
+            step(2, "spawn_sub_agent", RunState::Completed, Some("7")),
+        ];
+        let mut life = resumed(Strategy::React, &["spawn_sub_agent"], done);
+        ready(&mut life);
+        let asked = says(&mut life, SPAWN);
+        let [Action::Ask(step, _, _, true)] = &asked[..] else { panic!("{asked:?}") };
+        on(&mut life, Event::Observed(*step, Err("denied".into())), &[1, 2]);
+        let asked = says(&mut life, SPAWN);
+        assert!(matches!(&asked[..], [Action::Ask(_, _, _, false)]), "{asked:?}");
+    }
+
+    #[test]
+    fn what_was_done_or_may_have_been_outlives_an_attempt_that_never_came_to_it() {
+        let cut = bounded(&"x".repeat(STEP_BYTES_MAX + 1), STEP_BYTES_MAX);
+        let done = vec![
+            step(1, "think", RunState::Completed, Some(&cut)),
+            step(2, "spawn_sub_agent", RunState::Running, None),
+        ];
+        let mut second = resumed(Strategy::React, &["spawn_sub_agent"], done.clone());
+        assert_eq!(second.run().steps, done, "the model is not there yet");
+        ready(&mut second);
+        let mut third = resumed(Strategy::React, &["spawn_sub_agent"], second.run().steps.clone());
+        ready(&mut third);
+        let asked = says(&mut third, SPAWN);
+        assert!(matches!(&asked[..], [Action::Ask(2, _, _, true)]), "{asked:?}");
+        let numbers: Vec<u32> = third.run().steps.iter().map(|step| step.number).collect();
+        assert_eq!(numbers, [1, 2], "it is asked about once");
+    }
+
+    #[test]
+    fn who_takes_a_lost_sub_agents_place_is_known_by_the_same_errand() {
+        let (mut life, first) = with_child();
+        let again = on(&mut life, Event::Picture, &[1, 3, 4]);
+        let [Action::Start(_, second)] = &again[..] else { panic!("{again:?}") };
+        let parent = |goal: &Goal| goal.parent.unwrap();
+        assert_ne!(parent(&first).child, parent(second).child);
+        assert_eq!(parent(&first).errand, parent(second).errand);
+        // And so it is if it was the parent that was lost.
+        let errand = |done: Vec<Step>| {
+            let mut life = resumed(Strategy::React, &["spawn_sub_agent"], done);
+            let mut actions = ready(&mut life);
+            if matches!(&actions[..], [Action::Think(..)]) {
+                actions = says(&mut life, SPAWN);
+            }
+            let [Action::Ask(step, ..)] = &actions[..] else { panic!("{actions:?}") };
+            let sent = on(&mut life, Event::Allowed(*step), &[1, 2]);
+            let [Action::Start(_, goal)] = &sent[..] else { panic!("{sent:?}") };
+            goal.parent.unwrap().errand
+        };
+        let said = |number| step(number, "think", RunState::Completed, Some(SPAWN));
+        let begun = step(2, "spawn_sub_agent", RunState::Running, None);
+        assert_eq!(errand(Vec::new()), errand(vec![said(1), begun]));
+        let ended = step(2, "spawn_sub_agent", RunState::Completed, Some("7"));
+        assert_ne!(errand(Vec::new()), errand(vec![said(1), ended, said(3)]), "the next one is another");
+    }
+
+    #[test]
+    fn the_call_that_sends_a_sub_agent_ends_once_with_what_became_of_that() {
+        let begun = || {
+            let mut life = resumed(Strategy::React, &["spawn_sub_agent"], Vec::new());
+            ready(&mut life);
+            let asked = says(&mut life, SPAWN);
+            let [Action::Ask(step, ..)] = &asked[..] else { panic!("{asked:?}") };
+            let sent = on(&mut life, Event::Allowed(*step), &[1, 2]);
+            let [Action::Start(_, goal)] = &sent[..] else { panic!("{sent:?}") };
+            let child = goal.parent.unwrap().child;
+            (life, child)
+        };
+        let (mut life, child) = begun();
+        let told = on(&mut life, Event::Started(child, Ok(())), &[1, 2]);
+        assert!(matches!(&told[..], [Action::Sent(Ok(_))]), "{told:?}");
+        assert!(!on(&mut life, Event::Cancel, &[1, 2]).iter().any(|action| matches!(action, Action::Sent(_))));
+        let (mut life, child) = begun();
+        let told = on(&mut life, Event::Started(child, Err(AgentError::Warrant("it shows none".into()))), &[1, 2]);
+        assert!(told.iter().any(|action| matches!(action, Action::Sent(Err(why)) if why.contains("it shows none"))));
+        let (mut life, _) = begun();
+        let told = on(&mut life, Event::Cancel, &[1, 2]);
+        assert!(told.iter().any(|action| matches!(action, Action::Sent(Err(_)))), "{told:?}");
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_did_counts_once_by_its_number_and_only_what_the_strategy_asked_for() {
+        let result = |number, tool: &str, state| step(number, tool, state, Some(&format!("result {number}")));
+        let done = vec![
+            result(1, OUTSIDE, RunState::Completed),
+            result(2, "think", RunState::Lost),
+            result(3, "think", RunState::Completed),
+        ];
+        let mut life = resumed(Strategy::Answer, &[], done);
         on(&mut life, Event::Ready(Ok(Room { bytes: 1000, answer_tokens: 50 })), &[1]);
         let run = life.run();
         assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("result 3")));
-        assert_eq!(run.steps, [Step { tokens: 0, ..step(3, "think", RunState::Completed) }]);
+        assert_eq!(run.steps, [Step { tokens: 0, ..result(3, "think", RunState::Completed) }]);
         // Its first prompt is told of though nobody was asked it again, and its instructions don't go along with its record.
         assert!(run.context.is_some_and(|context| context.system > 0));
         assert_eq!(run.goal.seat.as_ref().map(|seat| seat.instructions.as_str()), Some(""));

@@ -1,10 +1,11 @@
 //! What a node's AgentsActor can be told and asked, and the record of a run.
 
-use super::Warrant;
+use super::{Told, Warrant};
 use crate::{
     budget::{BudgetError, Warning},
     digest::Digest,
     pipeline::Turn,
+    task::Level,
     thread::ThreadError,
 };
 use ractor::RpcReplyPort;
@@ -53,7 +54,7 @@ pub enum Message {
     Admit(Wire<(Uuid, Uuid)>, RpcReplyPort<Wire<Result<(), AgentError>>>),
     /// Between nodes: a sub-agent moved on; to the node where its parent lives. Repeated until it is answered.
     #[rpc]
-    Moved(Wire<(Uuid, Run)>, RpcReplyPort<Wire<()>>),
+    Moved(Wire<Told>, RpcReplyPort<Wire<()>>),
 }
 
 /// A goal, as it was given.
@@ -65,6 +66,9 @@ pub struct Goal {
     pub strategy: Strategy,
     /// The tools that it may use, by name; a sub-agent's are a subset of its parent's.
     pub tools: Vec<String>,
+    /// At least this strong a fence is around its commands, and those of its sub-agents. `None` is as strong a one as the
+    /// node has that it starts on.
+    pub sandbox: Option<Level>,
     /// The model, or `None` for the node's default.
     pub model: Option<String>,
     /// Where it shall live: key, unique prefix or name; `None` leaves the choice open.
@@ -146,6 +150,8 @@ pub struct Parent {
     pub depth: u8,
     /// The sub-agent's id, chosen by its parent: a repeated request is one request.
     pub child: Uuid,
+    /// What it does in its tree: one that takes a lost one's place does the same, so that what the lost one had done is known.
+    pub errand: Digest,
 }
 
 /// How a goal is worked on.
@@ -279,6 +285,16 @@ impl Goal {
     pub fn turn(&self, id: Uuid) -> Uuid {
         let seated = self.seat.as_ref().map(|seat| seat.turn);
         self.parent.map(|parent| parent.turn).or(seated).unwrap_or(id)
+    }
+
+    /// What a run of this goal with this id does in its tree: what its commands are known by, whichever attempt they are of.
+    pub(super) fn errand(&self, id: Uuid) -> Digest {
+        self.parent.map_or_else(|| Digest::of(self.turn(id).as_bytes()), |parent| parent.errand)
+    }
+
+    /// The weakest fence that its commands may have: none goes without.
+    pub(super) fn fence(&self) -> Level {
+        self.sandbox.unwrap_or_default().max(Level::Landlock)
     }
 
     /// The name of the defined agent that a run of this goal works for; empty if it is none.

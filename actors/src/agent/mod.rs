@@ -36,6 +36,7 @@ mod strategy;
 #[cfg(test)]
 mod tests;
 mod thinking;
+mod told;
 pub mod tools;
 mod warrant;
 
@@ -43,6 +44,7 @@ pub use actor::{LIVE_MAX, start};
 pub(crate) use data::bounded;
 pub(crate) use given::needed;
 pub use messages::{AgentError, Event, Goal, Message, Parent, Run, RunState, Seat, Snapshot, Spawned, Step, Strategy};
+pub use told::Told;
 pub use warrant::{Grant, Rights, Warrant};
 
 /// The published name of a node's AgentsActor.

@@ -4,7 +4,7 @@
 //! then is the end told to the parent and to followers, so that who hears of it finds the tokens returned.
 
 use super::{
-    AgentError, Goal, Message as Agents, NAME, Run,
+    AgentError, Goal, Message as Agents, NAME, Run, Told,
     children::{Place, World},
     documents::Document,
     family::Family,
@@ -15,10 +15,11 @@ use super::{
 };
 use crate::{
     Context,
-    approval::{self, Arguments, Call},
+    approval::{self, Arguments, Call, Passed},
     audit::Who,
     budget,
     defaults::GATHER_TIMEOUT,
+    digest::Digest,
     event::What,
     pipeline::Turn,
     thread,
@@ -54,6 +55,8 @@ const REPORT_PAUSE_MAX: Duration = Duration::from_secs(10);
 const REPORT_TRIES_MAX: u32 = 60;
 /// The pause before the end of a run that the disk refused is written again.
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a call that must not be made twice waits for the thread to know of it: a few tries of telling it.
+const HEARD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a sub-agent is told to end: its node may be away for a moment.
 const STOP_TRIES: u32 = 5;
 /// How long a follower may take to read one frame before it is left.
@@ -73,8 +76,10 @@ pub(super) const PREFIX: &str = "agent/";
 pub(super) enum Message {
     /// Something happened that its core decides about.
     Happened(Event),
-    /// A record of a sub-agent came; answered when it is taken.
-    Moved(Box<Run>, RpcReplyPort<Wire<()>>),
+    /// The sub-agent of this step may be sent: by this call, whose end is to be told.
+    Allowed(u32, Box<Passed>),
+    /// A record of a sub-agent came from this node; answered when it is taken.
+    Moved(Box<Run>, NodeId, RpcReplyPort<Wire<()>>),
     /// End it; answered with its record when it has ended.
     Cancel(RpcReplyPort<Wire<Result<Run, AgentError>>>),
     /// Start a sub-agent of it, of these arguments in JSON; answered when it is on its way.
@@ -118,6 +123,10 @@ struct State {
     /// What ends with this actor.
     tasks: Tasks,
     closing: bool,
+    /// The call that sends a sub-agent, until it is known whether that was started.
+    passed: Option<Box<Passed>>,
+    /// The version of its family that the thread knows that it is a turn of.
+    known: Option<watch::Receiver<u64>>,
     /// Whether its record is on the disk as it is.
     saved: bool,
     cancelled: Vec<RpcReplyPort<Wire<Result<Run, AgentError>>>>,
@@ -140,11 +149,12 @@ impl Actor for Agent {
         let tasks = context.env.tasks();
         let thinking = Thinking::new(context.clone(), run.goal.model.clone(), run.thread, agent);
         let sample = documents.first().map(|(_, text)| text.clone()).unwrap_or_default();
+        let life = Life::new(run, history, documents);
         let mut family = Family::default();
-        family.put(run.clone());
+        family.put(life.run().clone());
         Ok(State {
             context,
-            life: Life::new(run, history, documents),
+            life,
             thinking,
             folder,
             sample,
@@ -153,6 +163,8 @@ impl Actor for Agent {
             stop: CancellationToken::new(),
             tasks,
             closing: false,
+            passed: None,
+            known: None,
             saved: true,
             cancelled: Vec::new(),
         })
@@ -168,7 +180,9 @@ impl Actor for Agent {
             (None, parent) => parent.map(|parent| (Whom::Parent(parent.run), parent.node)),
         };
         if let Some((whom, node)) = whom {
-            let report = report(state.context.clone(), run.id, whom, node, state.family.subscribe());
+            let (told, known) = watch::channel(0);
+            state.known = matches!(whom, Whom::Thread).then_some(known);
+            let report = report(state.context.clone(), run.id, whom, node, state.family.subscribe(), told);
             state.context.tasks.spawn(report);
         }
         // Before it says who is up: a parent's node may have died while the run was on its way here.
@@ -200,9 +214,17 @@ impl Actor for Agent {
         match message {
             // Boxed, here and below: an agent that waits would keep room for all that it may ever do, several times.
             Message::Happened(event) => Box::pin(state.happened(&me, event)).await,
-            Message::Moved(run, reply) => {
-                state.family.send_modify(|family| family.put((*run).clone()));
-                Box::pin(state.happened(&me, Event::Moved(run))).await;
+            Message::Allowed(step, passed) => {
+                state.passed = Some(passed);
+                Box::pin(state.happened(&me, Event::Allowed(step))).await;
+            }
+            Message::Moved(run, by, reply) => {
+                if state.life.believes(by, &run) {
+                    state.family.send_modify(|family| family.put((*run).clone()));
+                    Box::pin(state.happened(&me, Event::Moved(run))).await;
+                } else {
+                    tracing::warn!(run = %run.id, %by, "a node speaks for a run that it does not host");
+                }
                 drop(reply.send(Wire(())));
             }
             Message::Cancel(reply) => {
@@ -254,10 +276,24 @@ impl State {
 
     async fn spawn(&mut self, me: &ActorRef<Message>, args: &str) -> Result<messages::Spawned, AgentError> {
         let invalid = |e: serde_json::Error| AgentError::Invalid { field: "goal".into(), reason: e.to_string() };
-        let args = serde_json::from_str(args).map_err(invalid)?;
-        let (actions, id, node) = self.in_world(|life, world| life.spawn(&args, world))?;
-        self.after(me, actions).await;
-        Ok(messages::Spawned { id, node })
+        let args: Value = serde_json::from_str(args).map_err(invalid)?;
+        match self.in_world(|life, world| life.spawn(&args, world)) {
+            Ok((actions, id, node)) => {
+                self.after(me, actions).await;
+                Ok(messages::Spawned { id, node })
+            }
+            Err(error) => {
+                self.refused(tools::spawn_sub_agent::NAME, &args, error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Has it written down that a call was refused before anybody could be asked about it.
+    fn refused(&self, tool: &str, args: &Value, why: String) {
+        let (context, call) = (self.context.clone(), self.asked(tool, args, false));
+        let note = async move { approval::refused(&context, &call, why).await };
+        self.context.tasks.spawn(self.calls.track_future(note));
     }
 
     fn in_world<T>(&mut self, work: impl FnOnce(&mut Life, &World) -> T) -> T {
@@ -291,7 +327,7 @@ impl State {
         }
     }
 
-    fn act(&self, me: &ActorRef<Message>, action: Action) {
+    fn act(&mut self, me: &ActorRef<Message>, action: Action) {
         let me = me.clone();
         match action {
             Action::Think(prompt, share) => {
@@ -303,18 +339,22 @@ impl State {
                 self.context.tasks.spawn(self.calls.track_future(think));
             }
             Action::Call(step, tool, args, doubtful) => {
-                let (run, asked) = (self.life.run(), self.asked(&tool, &args, doubtful));
-                let turn = run.goal.seat.as_ref().map_or(run.id, |seat| seat.turn);
+                let (run, asked, owed) = (self.life.run(), self.asked(&tool, &args, doubtful), self.owed(&tool));
                 let bench = Bench {
                     context: self.context.clone(),
                     seat: run.goal.seat.clone(),
-                    key: format!("agent {turn} {step}"),
+                    key: key(run, step, &asked),
+                    sandbox: run.goal.fence(),
                     folder: self.folder.clone(),
                     patience: TOOL_TIME_MAX,
                     stop: self.stop.clone(),
                 };
                 let call = async move {
-                    let result = match approval::pass(&bench.context, asked, &bench.stop).await {
+                    let passed = match heard(owed, &bench.stop).await {
+                        Ok(()) => approval::pass(&bench.context, asked, &bench.stop).await,
+                        Err(why) => Err(why),
+                    };
+                    let result = match passed {
                         Ok(passed) => {
                             let result = tools::call(bench, &tool, &args).await;
                             passed.ended(&result).await;
@@ -327,26 +367,32 @@ impl State {
                 self.context.tasks.spawn(self.calls.track_future(call));
             }
             Action::Ask(step, tool, args, doubtful) => {
-                let (context, stop, asked) =
-                    (self.context.clone(), self.stop.clone(), self.asked(&tool, &args, doubtful));
+                let (context, stop, owed) = (self.context.clone(), self.stop.clone(), self.owed(&tool));
+                let asked = self.asked(&tool, &args, doubtful);
                 let ask = async move {
-                    let event = match approval::pass(&context, asked, &stop).await {
-                        Ok(passed) => {
-                            // What it does is in the audit as its own.
-                            passed.ended(&Ok("a sub-agent is sent".into())).await;
-                            Event::Allowed(step)
-                        }
-                        Err(why) => Event::Observed(step, Err(why)),
+                    let passed = match heard(owed, &stop).await {
+                        Ok(()) => approval::pass(&context, asked, &stop).await,
+                        Err(why) => Err(why),
                     };
-                    let _ = me.cast(Message::Happened(event));
+                    let _ = me.cast(match passed {
+                        Ok(passed) => Message::Allowed(step, Box::new(passed)),
+                        Err(why) => Message::Happened(Event::Observed(step, Err(why))),
+                    });
                 };
                 self.context.tasks.spawn(self.calls.track_future(ask));
+            }
+            Action::Refused(tool, args, why) => self.refused(&tool, &args, why),
+            Action::Sent(result) => {
+                if let Some(passed) = self.passed.take() {
+                    let note = async move { passed.ended(&result).await };
+                    self.context.tasks.spawn(self.calls.track_future(note));
+                }
             }
             Action::Start(node, mut goal) => {
                 let context = self.context.clone();
                 if let Some(parent) = goal.parent {
                     let own = &self.life.run().goal.warrant;
-                    goal.warrant = own.extended(&*context.swarm, context.directory.id(), node, &goal, &parent);
+                    goal.warrant = own.extended(&*context.swarm, node, &goal, &parent);
                 }
                 self.tasks.spawn(async move {
                     let child = goal.parent.map(|parent| parent.child).unwrap_or_default();
@@ -371,6 +417,13 @@ impl State {
         Call { id: self.context.env.id(), who, tool: tool.to_owned(), args: Arguments::of(args), scope, doubtful }
     }
 
+    /// What whom this run works for has to have heard before this tool is called: of one that must not be called twice, that
+    /// it is about to be.
+    fn owed(&self, tool: &str) -> Option<(watch::Receiver<u64>, u64)> {
+        let known = self.known.clone().filter(|_| tools::is_once(tool))?;
+        Some((known, self.family.borrow().version()))
+    }
+
     /// Gives up what is under way and settles the budget.
     fn close(&self, me: &ActorRef<Message>) {
         let (me, calls, stop) = (me.clone(), self.calls.clone(), self.stop.clone());
@@ -393,6 +446,27 @@ impl State {
             }
             let _ = me.cast(Message::Closed);
         });
+    }
+}
+
+/// What a call is known by: the same in each attempt at what the run does, if it is the same call.
+pub(super) fn key(run: &Run, step: u32, call: &Call) -> String {
+    let exact = format!("{} {}", run.goal.errand(run.id), call.args.text());
+    format!("agent {} {step} {}", run.goal.turn(run.id), Digest::of(exact.as_bytes()))
+}
+
+/// Waits until the thread has heard so much. Else, should this node die, whoever takes the turn over would not know that the
+/// call may have been made, and make it once more without asking. A thread that is not to be reached may have another owner
+/// by now, who does that already: so the call is not made.
+async fn heard(owed: Option<(watch::Receiver<u64>, u64)>, stop: &CancellationToken) -> Result<(), String> {
+    let Some((mut known, version)) = owed else { return Ok(()) };
+    let heard = async { known.wait_for(|known| *known >= version).await.is_ok() };
+    tokio::select! {
+        heard = timeout(HEARD_TIMEOUT, heard) => match heard {
+            Ok(true) => Ok(()),
+            _ => Err("not done: the node that keeps the thread does not answer, and it could not be undone".into()),
+        },
+        () = stop.cancelled() => Err("the run has ended".into()),
     }
 }
 
@@ -451,7 +525,14 @@ enum Whom {
 }
 
 /// Tells whom it is for of each change of the run, the end last, until it was answered or that node is gone.
-async fn report(context: Context, run: Uuid, whom: Whom, node: NodeId, mut family: watch::Receiver<Family>) {
+async fn report(
+    context: Context,
+    run: Uuid,
+    whom: Whom,
+    node: NodeId,
+    mut family: watch::Receiver<Family>,
+    heard: watch::Sender<u64>,
+) {
     let mut version = 0;
     loop {
         let (runs, now, over) = {
@@ -466,6 +547,7 @@ async fn report(context: Context, run: Uuid, whom: Whom, node: NodeId, mut famil
             }
         }
         version = now;
+        heard.send_replace(version);
         if over {
             // Of the others it is not noted that they were not heard.
             if matches!(whom, Whom::Parent(_)) {
@@ -495,7 +577,10 @@ async fn told(context: &Context, whom: Whom, node: NodeId, run: &Run) -> bool {
     for _ in 0..REPORT_TRIES_MAX {
         let record = run.clone();
         let told = match whom {
-            Whom::Parent(parent) => agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(Wire((parent, record)), reply)).await,
+            Whom::Parent(parent) => {
+                let told = Told::new(context, parent, record);
+                agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(Wire(told), reply)).await
+            }
             Whom::Thread => threads.ask(ASK_TIMEOUT, |reply| thread::Message::Moved(Wire(record), reply)).await,
         };
         if told.is_ok() {

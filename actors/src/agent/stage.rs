@@ -37,6 +37,8 @@ pub(crate) const CONTEXT_TOKENS: u32 = 800;
 /// Answers that begin so are said to have cost nothing, and everything.
 pub(crate) const FREE: &str = "FREE";
 pub(crate) const DEAR: &str = "DEAR";
+/// Prompts with this in them are said to have no tokens.
+pub(crate) const UNCOUNTED: &str = "UNCOUNTED";
 const PIPELINE: &str = "pipeline/test";
 
 /// Nodes with agents and a scripted model that lives on node 0.
@@ -230,7 +232,10 @@ impl Actor for Pipeline {
     ) -> Result<(), ActorProcessingErr> {
         let count = |turns: &[pipeline::Turn]| turns.iter().map(|turn| words(&turn.content) + 1).sum::<u64>();
         match message {
-            pipeline::Message::Count(Wire(turns), reply) => drop(reply.send(Wire(Ok(count(&turns))))),
+            pipeline::Message::Count(Wire(turns), reply) => {
+                let lies = turns.iter().any(|turn| turn.content.contains(UNCOUNTED));
+                drop(reply.send(Wire(Ok(if lies { 0 } else { count(&turns) }))));
+            }
             pipeline::Message::Context(reply) => drop(reply.send(Wire(u64::from(CONTEXT_TOKENS)))),
             pipeline::Message::Generate(Wire(request), reply) => {
                 let prompt_tokens = count(&request.turns);

@@ -1,26 +1,37 @@
 //! Runs over several nodes, from the outside: real agents and budgets, a scripted model.
 
 use super::{
-    AgentError, Event, Goal, Message, Parent, Run, RunState, Strategy, Warrant,
+    AgentError, Event, Goal, Message, NAME, Parent, Run, RunState, Seat, Strategy, Told, Warrant, actor,
     children::RESTARTED,
-    run::RUN_TIME_MAX,
-    stage::{CONTEXT_TOKENS, DEAR, FREE, Stage, goal},
+    run::{self, RUN_TIME_MAX},
+    stage::{CONTEXT_TOKENS, DEAR, FREE, Stage, UNCOUNTED, goal},
     tools::{list_cluster_nodes, read_file, run_task, spawn_sub_agent},
 };
 use crate::{
-    budget::{BudgetError, Severity},
+    approval::{Arguments, Call},
+    audit::Who,
+    budget::{self, BudgetError, Limit, Severity},
+    digest::Digest,
     event::Heard,
     ledger,
     pipeline::Generate,
     scheduler::{
-        self, Record, Spec, State,
+        self, Record, ScheduleError, Spec, State,
         messages::{Ending, Output},
     },
+    task::Level,
 };
 use futures::{FutureExt, future::BoxFuture};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use skep_runtime::{NodeId, Wire, frames};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{Notify, Semaphore},
     time::Instant,
@@ -57,8 +68,8 @@ async fn acquaint(stage: &Stage) {
 
 /// Says these in turn to the run on node 0.
 fn script(lines: &'static [&'static str]) -> impl Fn(&Generate) -> BoxFuture<'static, String> + Send + Sync {
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    move |_| match lines.get(next.fetch_add(1, std::sync::atomic::Ordering::SeqCst)) {
+    let next = AtomicUsize::new(0);
+    move |_| match lines.get(next.fetch_add(1, Ordering::SeqCst)) {
         Some(line) => say(*line),
         None => never(),
     }
@@ -138,6 +149,7 @@ async fn a_sub_agent_whose_node_dies_is_started_elsewhere_and_the_answer_still_c
     assert!(budget.spent() >= stage.generated(), "what the dead node held counts as spent: {budget:?}");
 }
 
+/// A36.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_lies_about_what_an_answer_cost_is_charged_within_what_is_known() {
     let gratis = |request: &Generate| request.turns.iter().any(|turn| turn.content.contains("gratis"));
@@ -153,6 +165,9 @@ async fn a_server_that_lies_about_what_an_answer_cost_is_charged_within_what_is_
     assert_eq!((spent_free, tokens), (stage.generated() - before, stage.generated() - before), "cached is not free");
     let (spent_dear, _) = spent("what it takes").await;
     assert!(spent_dear < u64::from(CONTEXT_TOKENS), "no more is charged than was asked for: {spent_dear}");
+    let words = format!("gratis {UNCOUNTED} {}", "and many words ".repeat(20));
+    let (spent_uncounted, _) = spent(&words).await;
+    assert!(spent_uncounted > words.len() as u64 / 16, "what was sent was read: {spent_uncounted}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -392,12 +407,13 @@ async fn a_sub_agent_with_nothing_left_to_spend_is_refused() {
         turn: run.id,
         depth: 1,
         child: Uuid::from_u128(3),
+        errand: Digest::of(b"an errand"),
     };
     let child = Goal { budget: 0, parent: Some(parent), ..goal(Strategy::Answer, &[], 0) };
     let bare = stage.ask(0, |r| Message::Start(Wire(child.clone()), r)).await;
     assert!(matches!(bare, Err(AgentError::Warrant(_))), "{bare:?}");
     let (swarm, me) = (&*stage.swarm.context(0).swarm, stage.swarm.id(0));
-    let warrant = Warrant::default().extended(swarm, me, me, &child, &parent);
+    let warrant = Warrant::default().extended(swarm, me, &child, &parent);
     let child = Goal { warrant, ..child };
     let refused = stage.ask(0, |r| Message::Start(Wire(child), r)).await;
     assert!(matches!(refused, Err(AgentError::Budget(BudgetError::Exhausted { .. }))), "{refused:?}");
@@ -490,7 +506,7 @@ async fn what_is_out_of_bounds_is_refused_before_anything_starts() {
     assert!(!stage.busy(0));
 }
 
-/// Takes commands: `id` ends at once, all else when it is cancelled.
+/// Takes commands: `id` ends at once, all else when it is cancelled. `refuse` is refused with what it asks for.
 struct Scheduler;
 
 const ENDS: Uuid = Uuid::from_u128(5);
@@ -521,6 +537,13 @@ impl Actor for Scheduler {
             Record { state: State::Running, ..Record::new(id, spec, context.directory.id(), term, 0) }
         };
         match message {
+            scheduler::Message::Submit(Wire(spec), reply) if spec.command == "refuse" => {
+                let sandbox = spec.demand.sandbox.map_or("any", Level::word);
+                let paths = spec.readable.len() + spec.writable.len() + usize::from(spec.dir.is_some());
+                let (network, words) = (spec.network, spec.env.len());
+                let asked = format!("sandbox {sandbox}, network {network}, {paths} paths, {words} words");
+                drop(reply.send(Wire(Err(ScheduleError::Impossible(asked)))));
+            }
             scheduler::Message::Submit(Wire(spec), reply) => drop(reply.send(Wire(Ok(record(spec))))),
             scheduler::Message::Follow(Wire((task, node, ticket)), reply) => {
                 let context = context.clone();
@@ -583,4 +606,211 @@ async fn cancelling_a_run_ends_the_command_that_it_waits_for() {
     stage.follow(0, run.id, |e| matches!(e, Event::Run(run) if run.steps.len() == 2)).await;
     stage.ask(0, |r| Message::Cancel(Wire(run.id), r)).await.unwrap();
     cancelled.notified().await;
+}
+
+async fn scheduler_on(stage: &Stage, i: usize) {
+    let context = stage.swarm.context(i).clone();
+    let args = (context.clone(), Arc::new(Notify::new()));
+    context.directory.spawn(scheduler::NAME, Scheduler, args, Some(stage.swarm.root(i))).await.unwrap();
+}
+
+/// A13: wherever a sub-agent lives and whatever it says, its commands are kept in as its tree's root's are.
+#[tokio::test(start_paused = true)]
+async fn a13_a_sub_agents_command_has_no_weaker_fence_than_its_parents() {
+    let stage = Stage::new(2, |request| match request.turns.len() {
+        2 if last(request).contains("look around") => say(
+            "{\"tool\": \"run_task\", \"args\": {\"command\": \"refuse\", \"node\": \"n1\", \"sandbox\": \"none\", \
+             \"network\": true, \"readable\": [\"/\"], \"env\": {\"SKEP_TOKEN\": \"t\"}}}",
+        ),
+        2 => say("{\"tool\": \"spawn_sub_agent\", \"args\": {\"goal\": \"look around\", \"node_id\": \"n1\", \
+             \"tools\": [\"run_task\"], \"sandbox\": \"none\"}}"),
+        _ => say(format!("{{\"answer\": {:?}}}", last(request))),
+    })
+    .await;
+    scheduler_on(&stage, 0).await;
+    scheduler_on(&stage, 1).await;
+    let tools = [spawn_sub_agent::NAME, run_task::NAME];
+    // What the root's node has, if the goal doesn't say.
+    for sandbox in [None, Some(Level::None), Some(Level::Bubblewrap)] {
+        let kept_in = sandbox.unwrap_or_default().max(Level::Landlock);
+        let run = stage.run(Goal { sandbox, ..goal(Strategy::React, &tools, 0) }).await;
+        let (run, _) = stage.end(run.id).await;
+        assert_eq!(nodes_of(&run), BTreeSet::from([stage.swarm.id(1)]));
+        let seen = run.output.unwrap();
+        assert!(seen.contains(&format!("sandbox {kept_in}, network false, 0 paths, 0 words")), "{seen}");
+    }
+}
+
+/// A14: a model has no word that ends, steers or answers for another run; that is for who has a node's token, which no
+/// command of an agent is given, nor the network to use it.
+#[tokio::test(start_paused = true)]
+async fn a14_a_model_can_not_end_or_steer_another_run() {
+    const WORDS: [&str; 7] = ["cancel", "kill", "steer", "stop_agent", "subagents", "sessions_send", "moved"];
+    let said = AtomicUsize::new(0);
+    let stage = Stage::new(1, move |request| {
+        if last(request).contains("a sibling") {
+            return never();
+        }
+        let id = request.turns[1].content.as_str();
+        let step = said.fetch_add(1, Ordering::SeqCst);
+        let said = match WORDS.get(step) {
+            Some(word) => serde_json::json!({ "tool": word, "args": { "id": id, "run": id, "target": "all" } }),
+            None if step == WORDS.len() => {
+                serde_json::json!({ "tool": "run_task", "args": { "command": "refuse", "env": { "SKEP_TOKEN": "t" } } })
+            }
+            None => serde_json::json!({ "answer": "done" }),
+        };
+        say(said.to_string())
+    })
+    .await;
+    scheduler_on(&stage, 0).await;
+    let sibling = stage.run(Goal { goal: "a sibling".into(), ..goal(Strategy::Answer, &[], 0) }).await;
+    let rogue = Goal { goal: sibling.id.to_string(), ..goal(Strategy::React, &[run_task::NAME], 0) };
+    let rogue = stage.run(rogue).await;
+    let (rogue, _) = stage.end(rogue.id).await;
+    let results = rogue.steps.iter().filter(|step| step.tool != "think");
+    let results: Vec<&str> = results.map(|step| step.result.as_deref().unwrap_or_default()).collect();
+    for (word, result) in WORDS.iter().zip(&results) {
+        assert!(result.starts_with(&format!("refused: the tool {word} is not allowed here")), "{result}");
+    }
+    assert!(results[WORDS.len()].contains("network false, 0 paths, 0 words"), "{results:?}");
+    assert_eq!(stage.get(0, sibling.id).await.unwrap().state, RunState::Running);
+}
+
+/// A14: a record of a sub-agent counts if it is by the node that hosts it.
+#[tokio::test(start_paused = true)]
+async fn a14_no_node_can_speak_for_a_sub_agent_that_another_one_hosts() {
+    let stage = Stage::new(3, |_| never()).await;
+    let run = stage.run(goal(Strategy::MapReduce, &[], 1)).await;
+    let sent = |event: &Event| matches!(event, Event::Run(run) if run.goal.parent.is_some());
+    let events = stage.follow(0, run.id, sent).await;
+    let Some(Event::Run(child)) = events.last() else { panic!("{events:?}") };
+    let host = (1..3).find(|i| stage.swarm.id(*i) == child.node).unwrap();
+    let ended = |output: &str| Run { state: RunState::Completed, output: Some(output.into()), ..(**child).clone() };
+    let says = async |i: usize, told: Told| {
+        let there = stage.swarm.context(i).directory.at::<Message>(stage.swarm.id(0), NAME);
+        there.ask(Duration::from_secs(5), |r| Message::Moved(Wire(told), r)).await.unwrap();
+    };
+    let rogue = stage.swarm.context(3 - host);
+    let own_name = Told::new(rogue, run.id, ended("forged"));
+    let other_name = Told { by: child.node, ..own_name.clone() };
+    let moved_here = Told::new(rogue, run.id, Run { node: rogue.directory.id(), ..ended("forged") });
+    for forged in [own_name, other_name, moved_here] {
+        says(3 - host, forged).await;
+    }
+    assert_eq!(stage.get(0, run.id).await.unwrap().state, RunState::Running);
+    says(host, Told::new(stage.swarm.context(host), run.id, ended("true"))).await;
+    let (run, _) = stage.end(run.id).await;
+    assert_eq!((run.state, run.output.as_deref()), (RunState::Completed, Some("true")));
+}
+
+/// A15: the node's own folder, and all that holds it or leads into it, is no agent's.
+#[tokio::test(start_paused = true)]
+async fn a15_the_nodes_own_folder_is_no_goals_folder() {
+    let stage = Stage::new(1, |_| never()).await;
+    let home = stage.swarm.context(0).home.clone();
+    let link = home.parent().unwrap().join("link");
+    std::os::unix::fs::symlink(&home, &link).unwrap();
+    let above = home.parent().unwrap().to_owned();
+    for folder in [home.clone(), home.join("models"), home.join("models/.."), link, above, "/".into()] {
+        let asked = Goal { folder: Some(folder.to_str().unwrap().into()), ..goal(Strategy::Answer, &[], 0) };
+        let told = stage.ask(0, |r| Message::Start(Wire(asked), r)).await;
+        assert!(matches!(&told, Err(AgentError::Invalid { field, .. }) if field == "folder"), "{folder:?}: {told:?}");
+    }
+    assert!(!stage.busy(0));
+}
+
+/// A15: whose sub-agent it is, what it may read and what gives it its rights is not in a model's arguments.
+#[tokio::test(start_paused = true)]
+async fn a15_words_about_folders_and_parents_in_arguments_have_no_effect() {
+    const WORDS: &str = "\"folder\": \"/\", \"workspaceDir\": \"/\", \"spawnedBy\": \"root\", \"warrant\": [], \
+                         \"parent\": {\"depth\": 0}, \"seat\": {\"agent\": \"owner\"}";
+    let stage = Stage::new(2, |request| match request.turns.len() {
+        2 if last(request).contains("look around") => {
+            say(format!("{{\"tool\": \"read_file\", \"args\": {{\"path\": \"etc/hostname\", {WORDS}}}}}"))
+        }
+        2 => say(format!(
+            "{{\"tool\": \"spawn_sub_agent\", \"args\": {{\"goal\": \"look around\", \"tools\": [\"read_file\"], {WORDS}}}}}"
+        )),
+        _ => say("{\"answer\": \"done\"}"),
+    })
+    .await;
+    let run = stage.run(goal(Strategy::React, &[spawn_sub_agent::NAME, read_file::NAME], 0)).await;
+    let (run, _) = stage.end(run.id).await;
+    let child = stage.get(0, run.children[0].0).await.unwrap();
+    let parent = child.goal.parent.unwrap();
+    assert_eq!((parent.run, parent.depth, child.goal.folder, child.goal.seat), (run.id, 1, None, None));
+    let read = child.steps.iter().find(|step| step.tool == read_file::NAME).unwrap();
+    assert_eq!(read.state, RunState::Failed, "{read:?}");
+    // Nor does a node give a sub-agent a folder because another one says so.
+    let asked = Goal { parent: Some(parent), folder: Some("/".into()), ..goal(Strategy::React, &[read_file::NAME], 0) };
+    let told = actor::admitted(stage.swarm.context(0), &asked).await;
+    assert!(matches!(told, Err(AgentError::Rights(_))), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_must_not_be_made_twice_waits_until_the_thread_knows_of_it() {
+    let stage = Stage::new(1, |request| match request.turns.len() {
+        2 => say("{\"tool\": \"list_cluster_nodes\", \"args\": {}}"),
+        4 => say("{\"tool\": \"spawn_sub_agent\", \"args\": {\"goal\": \"count\"}}"),
+        _ => say("{\"answer\": \"done\"}"),
+    })
+    .await;
+    let (context, id, thread) = (stage.swarm.context(0), Uuid::from_u128(7), Uuid::from_u128(8));
+    let budget = context.directory.here::<budget::Message>(budget::NAME);
+    let limit = Limit { tokens: 10_000, cost: None };
+    let opened = budget.ask(Duration::from_secs(5), |r| budget::Message::Open(Wire((thread, limit)), r)).await;
+    opened.unwrap().unwrap();
+    // The thread's node is up and doesn't answer for the thread.
+    let seat = Seat {
+        run: id,
+        turn: Uuid::from_u128(9),
+        thread,
+        owner: stage.swarm.id(0),
+        agent: "main".into(),
+        instructions: String::new(),
+        peers: Vec::new(),
+        history: Vec::new(),
+        done: Vec::new(),
+    };
+    let tools = [list_cluster_nodes::NAME, spawn_sub_agent::NAME];
+    let asked = Goal { seat: Some(Box::new(seat)), ..goal(Strategy::React, &tools, 0) };
+    let run = Run::new(id, asked, stage.swarm.id(0), 0);
+    let folder = context.home.join("runs");
+    let brief = run::Brief { run, history: Vec::new(), documents: Vec::new(), folder };
+    run::start(context, stage.swarm.root(0), brief).await.unwrap();
+    let (run, _) = stage.end(id).await;
+    let result = |tool: &str| run.steps.iter().find(|step| step.tool == tool).and_then(|step| step.result.clone());
+    assert!(result(list_cluster_nodes::NAME).unwrap().contains("n0, up"), "what may be repeated is done");
+    assert!(result(spawn_sub_agent::NAME).unwrap().starts_with("not done: the node that keeps the thread"));
+    assert!(run.children.is_empty());
+}
+
+#[test]
+fn a_call_of_a_lost_sub_agent_is_known_by_what_it_was_to_do_and_by_its_arguments() {
+    let (me, turn) = (NodeId::from_bytes([1; 32]), Uuid::from_u128(1));
+    let key = |child: u128, errand: &[u8], command: &str| {
+        let errand = Digest::of(errand);
+        let child = Uuid::from_u128(child);
+        let (thread, root) = (turn, turn);
+        let parent = Parent {
+            run: turn,
+            node: me,
+            thread,
+            budget_owner: me,
+            root,
+            root_node: me,
+            turn,
+            depth: 1,
+            child,
+            errand,
+        };
+        let run = Run::new(child, Goal { parent: Some(parent), ..goal(Strategy::React, &[], 0) }, me, 0);
+        let who = Who { agent: String::new(), run: child, turn, thread };
+        let args = Arguments::of(&serde_json::json!({ "command": command }));
+        run::key(&run, 2, &Call { id: child, who, tool: run_task::NAME.into(), args, doubtful: false })
+    };
+    assert_eq!(key(2, b"first", "id"), key(3, b"first", "id"), "it is started again");
+    assert_ne!(key(2, b"first", "id"), key(2, b"second", "id"), "another one's");
+    assert_ne!(key(2, b"first", "id"), key(3, b"first", "date"), "it says something else this time");
 }

@@ -180,6 +180,7 @@ impl Thinking {
             return Err(Attempt::free(GenerateError::TooLong { prompt: count, context }, false));
         }
         let max_tokens = u64::from(prompt.max_tokens).min(room);
+        let count = Metered::prompt_of(count, prompt.turns.iter().map(|turn| turn.content.len()).sum());
         let wanted = count + max_tokens;
         if wanted > share {
             let error = BudgetError::Exhausted { wanted, remaining: share, max: share };

@@ -552,7 +552,14 @@ fn told(id: Uuid, call: &Call, until_ms: u64) -> event::what::Approval {
     }
 }
 
-fn judged(call: &Call, verdict: Verdict, rule: Option<String>, reason: Option<String>, request: Option<Uuid>) -> What {
+/// What the policy says about a call, as the audit has it.
+pub(super) fn judged(
+    call: &Call,
+    verdict: Verdict,
+    rule: Option<String>,
+    reason: Option<String>,
+    request: Option<Uuid>,
+) -> What {
     What::Judged {
         call: call.id,
         who: Who { agent: bounded(&call.who.agent, TEXT_BYTES_MAX), ..call.who.clone() },

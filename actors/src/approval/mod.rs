@@ -29,7 +29,7 @@ pub use crate::audit::Verdict;
 pub use actor::start;
 pub use arguments::Arguments;
 pub use messages::{ApprovalError, Call, Decide, Judged, Message, Request, State};
-pub(crate) use pass::{pass, withdraw};
+pub(crate) use pass::{Passed, pass, refused, withdraw};
 pub use policy::{Mistake, Policy, Rule};
 
 /// The published name of a node's ApprovalActor.

@@ -1,16 +1,17 @@
-//! How a run passes: asks whether a call may be made, waits if somebody has to be asked, and says what came of it.
+//! How a run passes: asks whether a call may be made, waits if somebody has to be asked, and says what came of it. What is
+//! refused before anybody could be asked is written down here, too.
 //!
 //! Whatever fails on the way is a no: a call of which nobody knows whether it may be made is not made.
 
 use super::{
     NAME,
-    desk::{JUDGE_TIMEOUT, WAIT_TIMEOUT},
+    desk::{JUDGE_TIMEOUT, WAIT_TIMEOUT, judged},
     messages::{Call, Judged, Message},
 };
 use crate::{
     Context,
     agent::bounded,
-    audit::{self, What, entry::COPY_BYTES_MAX},
+    audit::{self, Verdict, What, entry::COPY_BYTES_MAX},
     digest::Digest,
 };
 use skep_runtime::{Wire, defaults::ASK_TIMEOUT};
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How long the end of a call may take to be written down. The model has its result meanwhile.
+/// How long a refusal or the end of a call may take to be written down. The model has its result meanwhile.
 const END_TIMEOUT: Duration = Duration::from_secs(15);
 /// The pause after a wait that failed: the actor is started again.
 const WAIT_PAUSE: Duration = Duration::from_secs(1);
@@ -89,10 +90,20 @@ impl Passed {
             result: Digest::of(text.as_bytes()),
             took_ms: self.began.elapsed().as_millis() as u64,
         };
-        let audit = self.context.directory.here::<audit::Message>(audit::NAME);
-        let noted = audit.ask(END_TIMEOUT, |port| audit::Message::Append(Wire(vec![ended]), port)).await;
-        if !matches!(noted, Ok(Ok(_))) {
-            tracing::warn!(call = %self.call, "how a call ended could not be written into the audit log");
-        }
+        note(&self.context, self.call, ended).await;
+    }
+}
+
+/// A call that is beyond what its run may do: the policy is not asked about it.
+pub(crate) async fn refused(context: &Context, call: &Call, why: String) {
+    note(context, call.id, judged(call, Verdict::Deny, None, Some(why), None)).await;
+}
+
+/// Writes what nobody waits for: it is done, or not done, already.
+async fn note(context: &Context, call: Uuid, what: What) {
+    let audit = context.directory.here::<audit::Message>(audit::NAME);
+    let noted = audit.ask(END_TIMEOUT, |port| audit::Message::Append(Wire(vec![what]), port)).await;
+    if !matches!(noted, Ok(Ok(_))) {
+        tracing::warn!(%call, "what became of a call could not be written into the audit log");
     }
 }

@@ -1,4 +1,4 @@
-//! Attempts to spend more than a budget has: calls at once, repetitions, numbers that are none, nodes that lie. What a
+//! Attempts to spend more than a budget has (A36): calls at once, repetitions, numbers that are none, nodes that lie. What a
 //! server claims is `metered`'s; what losses and crashes can do is `conservation`'s.
 
 use super::{

@@ -132,6 +132,7 @@ impl Desk {
             goal: words,
             strategy: if tools.is_empty() { Strategy::Answer } else { Strategy::React },
             tools,
+            sandbox: None,
             model: thread.model.clone().or(agent.model),
             budget: agent.budget.unwrap_or(remaining).min(remaining),
             seat: Some(Box::new(seat)),

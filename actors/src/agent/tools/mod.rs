@@ -9,7 +9,7 @@ pub mod read_file;
 pub mod run_task;
 pub mod spawn_sub_agent;
 
-use crate::{Context, agent::Seat};
+use crate::{Context, agent::Seat, task::Level};
 use serde_json::Value;
 use std::{path::PathBuf, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -31,9 +31,9 @@ pub struct Tool {
 pub const ALL: [Tool; 5] =
     [list_cluster_nodes::TOOL, spawn_sub_agent::TOOL, run_task::TOOL, read_file::TOOL, ask_agent::TOOL];
 
-/// Whether a call of this tool of which nobody knows if it was made may be made again.
-pub(super) fn is_repeatable(name: &str) -> bool {
-    ALL.iter().any(|tool| tool.name == name && tool.repeatable)
+/// Whether a call of this tool of which nobody knows if it was made must not be made again.
+pub(super) fn is_once(name: &str) -> bool {
+    ALL.iter().any(|tool| tool.name == name && !tool.repeatable)
 }
 
 /// What a call may use.
@@ -41,8 +41,10 @@ pub(super) struct Bench {
     pub(super) context: Context,
     /// The turn of a thread that the run is, if it is one.
     pub(super) seat: Option<Box<Seat>>,
-    /// What the call is known by: the same for each attempt at this step of a turn.
+    /// What the call is known by: the same for each attempt at this step of what the run does.
     pub(super) key: String,
+    /// The weakest fence that a command may have.
+    pub(super) sandbox: Level,
     /// The run's folder: all that its tools may read.
     pub(super) folder: PathBuf,
     /// How long a call may take.

@@ -1,11 +1,13 @@
 //! `read_file`: a text file of the run's own folder, and nothing outside of it.
 //!
 //! The path is walked part by part from the folder's handle, and no part may be a link: there is no moment between
-//! checking a path and opening it in which a link could be put in the way.
+//! checking a path and opening it in which a link could be put in the way. Nor does one lead through the node's own folder,
+//! where its key and its owner's token lie.
 
 use super::{Bench, Tool, text};
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, fstat, openat},
+    fd::OwnedFd,
+    fs::{CWD, FileType, Mode, OFlags, fstat, openat, stat},
     io::Errno,
 };
 use serde_json::Value;
@@ -32,12 +34,13 @@ const PATH_BYTES_MAX: usize = 1024;
 
 pub(super) async fn call(bench: Bench, args: &Value) -> Result<String, String> {
     let path = text(args, "path")?.to_owned();
-    let read = bench.context.tasks.compute(move || inside(&bench.folder, &path));
+    let home = bench.context.home.clone();
+    let read = bench.context.tasks.compute(move || inside(&bench.folder, &home, &path));
     read.await.map_err(|e| e.to_string())?
 }
 
-/// The text of `path` under `folder`.
-fn inside(folder: &Path, path: &str) -> Result<String, String> {
+/// The text of `path` under `folder`, which may lie in `home` but not lead through it.
+fn inside(folder: &Path, home: &Path, path: &str) -> Result<String, String> {
     if path.len() > PATH_BYTES_MAX {
         return Err(format!("a path has at most {PATH_BYTES_MAX} bytes"));
     }
@@ -47,12 +50,20 @@ fn inside(folder: &Path, path: &str) -> Result<String, String> {
     };
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let mut handle = openat(CWD, folder, flags | OFlags::DIRECTORY, Mode::empty()).map_err(unreadable)?;
+    // By what it is and not by its name: a mount has another one.
+    let home = stat(home).ok().map(|home| (home.st_dev, home.st_ino));
+    let allowed = |handle: &OwnedFd| match fstat(handle) {
+        Ok(here) if home != Some((here.st_dev, here.st_ino)) => Ok(()),
+        _ => Err(format!("{path}: the node's own folder is not read")),
+    };
+    allowed(&handle)?;
     for part in Path::new(path).components() {
         match part {
             // Not waiting for whoever writes into a pipe.
             Component::Normal(part) => {
                 let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK;
                 handle = openat(&handle, part, flags, Mode::empty()).map_err(unreadable)?;
+                allowed(&handle)?;
             }
             Component::CurDir => {}
             _ => return Err(format!("{path}: only paths inside this agent's folder, without \"..\"")),
@@ -82,7 +93,7 @@ mod tests {
     #[test]
     fn only_files_inside_the_folder_are_read() {
         let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("run");
+        let (folder, home) = (root.path().join("run"), root.path());
         fs::create_dir_all(folder.join("sub")).unwrap();
         fs::write(root.path().join("secret"), "s").unwrap();
         fs::write(folder.join("sub/a.txt"), "hello").unwrap();
@@ -91,7 +102,7 @@ mod tests {
         symlink(root.path(), folder.join("up")).unwrap();
         symlink("/etc/passwd", folder.join("passwd")).unwrap();
         symlink("sub", folder.join("inner")).unwrap();
-        assert_eq!(inside(&folder, "./sub/a.txt").unwrap(), "hello");
+        assert_eq!(inside(&folder, home, "./sub/a.txt").unwrap(), "hello");
         let absolute = root.path().join("secret");
         let escapes = [
             "../secret",
@@ -109,7 +120,22 @@ mod tests {
             "missing",
         ];
         for path in escapes {
-            assert!(inside(&folder, path).is_err(), "{path}");
+            assert!(inside(&folder, home, path).is_err(), "{path}");
         }
+    }
+
+    /// A15: a folder that came to hold the node's own after it was given.
+    #[test]
+    fn a15_no_path_leads_through_the_nodes_own_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let home = root.path().join("node");
+        fs::create_dir_all(home.join("runs/1")).unwrap();
+        fs::write(home.join("token"), "secret").unwrap();
+        fs::write(home.join("runs/1/document"), "mine").unwrap();
+        let above = root.path();
+        for (folder, path) in [(above, "node/token"), (above, "./node/runs/1/document"), (&*home, "token")] {
+            assert!(inside(folder, &home, path).unwrap_err().contains("own folder"), "{path}");
+        }
+        assert_eq!(inside(&home.join("runs/1"), &home, "document").unwrap(), "mine");
     }
 }

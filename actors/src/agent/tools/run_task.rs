@@ -2,7 +2,7 @@
 
 use super::{Bench, Tool, maybe_text, text};
 use crate::scheduler::{
-    self, Message, Record, Spec, State,
+    self, Demand, Message, Record, Spec, State,
     messages::{Ending, Output},
 };
 use serde_json::Value;
@@ -40,6 +40,8 @@ pub(super) async fn call(bench: Bench, args: &Value) -> Result<String, String> {
     }
     let spec = Spec {
         node: maybe_text(args, "node")?.map(str::to_owned),
+        // No other machine than those that keep it in as well as its tree's root does, whatever the model says.
+        demand: Demand { sandbox: Some(bench.sandbox), ..Demand::default() },
         timeout_s: bench.patience.as_secs().max(1),
         idempotency_key: Some(bench.key.clone()),
         ..Spec::new(command)
