@@ -149,14 +149,8 @@ async fn foreign_bytes_are_refused_and_the_actor_lives() {
         ("Hold", vec![1]),
     ] {
         let deadline = (kind != "Hold").then_some(SECOND);
-        let envelope = Envelope {
-            to: "teller".into(),
-            kind: kind.into(),
-            deadline,
-            trace: Trace::default(),
-            guest: false,
-            body,
-        };
+        let envelope =
+            Envelope { to: "teller".into(), kind: kind.into(), deadline, trace: Trace::default(), guest: false, body };
         assert!(matches!(far.accept(envelope, Box::new(())), Err(Error::Refused(_))), "{kind}");
     }
     assert_eq!(far.here::<Message>("teller").ask(SECOND, |to| Message::Double(Wire(1), to)).await, Ok(2));

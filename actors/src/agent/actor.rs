@@ -288,7 +288,7 @@ pub(super) async fn admitted(context: &Context, goal: &Goal) -> Result<(), Agent
         let who = Who { agent, run: parent.run, turn: parent.turn, thread: parent.thread };
         let args = serde_json::json!({ "goal": goal.goal, "tools": goal.tools, "budget": goal.budget });
         let (id, tool) = (context.env.id(), tools::spawn_sub_agent::NAME.to_owned());
-        let call = Call { id, who, tool, args: Arguments::of(&args), doubtful: false };
+        let call = Call { id, who, tool, args: Arguments::of(&args), scope: parent.child, doubtful: false };
         approval::refused(context, &call, error.to_string()).await;
     }
     checked

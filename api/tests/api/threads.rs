@@ -4,6 +4,7 @@ use crate::stage::{Stage, answer, events, json};
 use poem::http::StatusCode;
 use serde_json::{Value, json};
 use skep_actors::{
+    budget::Amount,
     ownership::Term,
     runtime::{NodeId, Wire},
     thread::{self, Message, Origin, Page, Posted, Role, Said, State, Status, Thread, Turn},
@@ -46,8 +47,12 @@ fn chat() -> Thread {
         turns: 0,
         error: None,
         budget: 0,
+        budget_cost: None,
+        charged: Amount::NONE,
+        warned: None,
         prompt: 0,
         completion: 0,
+        cost: 0,
         created_ms: 0,
         updated_ms: 0,
     }
@@ -144,6 +149,7 @@ async fn an_answers_stream_names_the_model_that_was_asked_for_and_no_reason_that
         id: TURN,
         thread: THREAD,
         number: 1,
+        message: Uuid::nil(),
         agent: "main".into(),
         from: "user".into(),
         within: None,
@@ -152,10 +158,13 @@ async fn an_answers_stream_names_the_model_that_was_asked_for_and_no_reason_that
         run: Uuid::nil(),
         node: None,
         cap: 0,
+        goal: None,
         steps: Vec::new(),
         context: None,
         prompt: 0,
         completion: 0,
+        cost: 0,
+        before: (0, 0, 0),
         wanted: Some("other".into()),
         model: Some("other".into()),
         error: None,

@@ -143,6 +143,7 @@ fn is_for(message: &[u8], actor: u64) -> bool {
 }
 
 /// A field's value, as far as it matters here.
+#[derive(Clone, Copy)]
 enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
