@@ -335,12 +335,8 @@ async fn open_budget(context: &Context, goal: &Goal, thread: Uuid) -> Result<(),
     let budget = context.directory.here::<budget::Message>(budget::NAME);
     if goal.parent.is_some() || goal.seat.is_some() {
         // It may have changed hands since the goal was made.
-        let threads = context.directory.here::<thread::Message>(thread::NAME);
-        let known = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Get(Wire(thread), reply)).await;
-        let owner = match known {
-            Ok(Ok(known)) => known.owner,
-            _ => goal.budget_owner(context.directory.id()),
-        };
+        let keeper = thread::keeper(context, thread).await;
+        let owner = keeper.unwrap_or_else(|| goal.budget_owner(context.directory.id()));
         let adopt = Wire((thread, owner));
         return Ok(budget.ask(ASK_TIMEOUT, |reply| budget::Message::Adopt(adopt, reply)).await?);
     }

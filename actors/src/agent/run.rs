@@ -571,23 +571,26 @@ pub(super) async fn tell_end(context: &Context, run: &Run) {
 
 /// Offers a record to whom it is for until that one has it. `false`: its node is gone, or doesn't answer for long.
 async fn told(context: &Context, whom: Whom, node: NodeId, run: &Run) -> bool {
-    let agents = context.directory.at::<Agents>(node, NAME);
-    let threads = context.directory.at::<thread::Message>(node, thread::NAME);
     let mut pause = REPORT_PAUSE;
     for _ in 0..REPORT_TRIES_MAX {
         let record = run.clone();
         let told = match whom {
             Whom::Parent(parent) => {
-                let told = Told::new(context, parent, record);
+                let (told, agents) = (Told::new(context, parent, record), context.directory.at::<Agents>(node, NAME));
                 agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(Wire(told), reply)).await
             }
-            Whom::Thread => threads.ask(ASK_TIMEOUT, |reply| thread::Message::Moved(Wire(record), reply)).await,
+            Whom::Thread => {
+                let keeper = thread::keeper(context, run.thread).await.unwrap_or(node);
+                let threads = context.directory.at::<thread::Message>(keeper, thread::NAME);
+                threads.ask(ASK_TIMEOUT, |reply| thread::Message::Moved(Wire(record), reply)).await
+            }
         };
         if told.is_ok() {
             return true;
         }
-        let here = node == context.directory.id();
-        if !here && context.members.get(&node).is_none_or(|m| m.state != Standing::Up) {
+        let up = node == context.directory.id() || context.members.get(&node).is_some_and(|m| m.state == Standing::Up);
+        // A thread is kept by another node once its own is missed.
+        if !up && matches!(whom, Whom::Parent(_)) {
             return false;
         }
         sleep(pause).await;

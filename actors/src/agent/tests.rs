@@ -772,6 +772,7 @@ async fn a_call_that_must_not_be_made_twice_waits_until_the_thread_knows_of_it()
         peers: Vec::new(),
         history: Vec::new(),
         done: Vec::new(),
+        waiting: 0,
     };
     let tools = [list_cluster_nodes::NAME, spawn_sub_agent::NAME];
     let asked = Goal { seat: Some(Box::new(seat)), ..goal(Strategy::React, &tools, 0) };
@@ -808,7 +809,7 @@ fn a_call_of_a_lost_sub_agent_is_known_by_what_it_was_to_do_and_by_its_arguments
         let run = Run::new(child, Goal { parent: Some(parent), ..goal(Strategy::React, &[], 0) }, me, 0);
         let who = Who { agent: String::new(), run: child, turn, thread };
         let args = Arguments::of(&serde_json::json!({ "command": command }));
-        run::key(&run, 2, &Call { id: child, who, tool: run_task::NAME.into(), args, doubtful: false })
+        run::key(&run, 2, &Call { id: child, who, tool: run_task::NAME.into(), args, scope: child, doubtful: false })
     };
     assert_eq!(key(2, b"first", "id"), key(3, b"first", "id"), "it is started again");
     assert_ne!(key(2, b"first", "id"), key(2, b"second", "id"), "another one's");

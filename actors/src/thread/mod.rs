@@ -34,7 +34,7 @@ pub use messages::{
     Grade, Message, NewThread, Note, Order, Origin, Page, Post, Posted, Role, Said, State, Status, Thread, ThreadError,
     Turn, Wanted,
 };
-pub(crate) use work::open_goals;
+pub(crate) use work::{keeper, open_goals};
 
 /// The published name of a node's ThreadActor.
 pub const NAME: &str = "threads";

@@ -4,19 +4,28 @@
 //! Not here: what a goal may say, and its documents (`agent::given`).
 
 use super::{
+    NAME,
     desk::Desk,
-    messages::{NewThread, Origin, Role, Said, ThreadError, Turn},
+    messages::{Message, NewThread, Origin, Role, Said, ThreadError, Turn},
     records::TURNS,
 };
 use crate::{
+    Context,
     agent::{Goal, Seat},
     budget::Amount,
     ledger::Ledger,
     organism,
 };
-use skep_runtime::store;
+use skep_runtime::{NodeId, Wire, defaults::ASK_TIMEOUT, store};
 use std::collections::BTreeSet;
 use uuid::Uuid;
+
+/// The node that keeps a thread, as far as this one knows.
+pub(crate) async fn keeper(context: &Context, thread: Uuid) -> Option<NodeId> {
+    let threads = context.directory.here::<Message>(NAME);
+    let known = threads.ask(ASK_TIMEOUT, |reply| Message::Get(Wire(thread), reply)).await;
+    known.ok()?.ok().map(|known| known.owner)
+}
 
 /// What goals say that have not ended.
 ///

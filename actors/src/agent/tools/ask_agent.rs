@@ -9,7 +9,7 @@ use crate::{
     thread::{self, ThreadError, messages::Ask},
 };
 use serde_json::Value;
-use skep_runtime::{Error, Wire, defaults::ASK_TIMEOUT};
+use skep_runtime::{Error, Wire};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -53,10 +53,7 @@ pub(super) async fn call(bench: Bench, args: &Value) -> Result<String, String> {
 
 /// Asks whoever keeps the thread now.
 async fn put(bench: &Bench, seat: &Seat, ask: &Ask) -> Result<Result<String, ThreadError>, Error> {
-    let directory = &bench.context.directory;
-    let here = directory.here::<thread::Message>(thread::NAME);
-    let known = here.ask(ASK_TIMEOUT, |reply| thread::Message::Get(Wire(seat.thread), reply)).await;
-    let owner = known.ok().and_then(Result::ok).map_or(seat.owner, |known| known.owner);
-    let threads = directory.at::<thread::Message>(owner, thread::NAME);
+    let keeper = thread::keeper(&bench.context, seat.thread).await.unwrap_or(seat.owner);
+    let threads = bench.context.directory.at::<thread::Message>(keeper, thread::NAME);
     threads.ask(bench.patience, |reply| thread::Message::Ask(Wire(ask.clone()), reply)).await
 }
