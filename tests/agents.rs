@@ -4,7 +4,6 @@ mod bee;
 
 use bee::{Hive, list};
 use serde_json::{Value, json};
-use skep_engine::synthetic;
 use std::path::Path;
 
 const ENDED: [&str; 4] = ["completed", "failed", "cancelled", "lost"];
@@ -103,11 +102,10 @@ fn pages() -> Vec<Value> {
 async fn twelve_documents_though_one_dies(dies: usize) {
     const BUDGET: u64 = 300_000;
     let hive = Hive::new();
-    let shape = synthetic::Options { context_tokens: 8192, ..Default::default() };
-    synthetic::tiny_llama(hive.models().join("reader.gguf"), 7, &shape).unwrap();
+    let model = hive.parrot("It was decided with reasons.");
     let mut bees = hive.three().await;
     let goal = json!({
-        "goal": "What was decided, and why?", "strategy": "map_reduce", "model": "reader", "budget": BUDGET,
+        "goal": "What was decided, and why?", "strategy": "map_reduce", "model": model, "budget": BUDGET,
         "documents": pages(),
     });
     let run = bees[0].post("/api/agents", goal).await;

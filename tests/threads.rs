@@ -166,6 +166,7 @@ async fn the_main_agent_streams_its_answer_and_a_node_ends_when_it_is_told_to() 
     let places: Vec<Option<usize>> =
         ["event: stream_start", "event: chunk", "event: stream_end"].iter().map(|event| text.find(event)).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{text}");
+    assert!(text.matches("event: chunk").count() > 1, "its words come one by one: {text}");
     let begun = text.find("data:").map(|at| text[at..].lines().next().unwrap_or_default());
     assert!(begun.is_some_and(|data| data.contains(r#""model":"tiny""#)), "the model of its definition: {text}");
 

@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 /// What a run that waits may take, in a build for tests: three of a bare actor. It took 26 to 27 KiB when this was written.
 const RUN_BYTES_MAX: u64 = 32 << 10;
 const NODES: usize = 32;
-/// As many as a node works on at once.
-const AGENTS: usize = 64;
+/// As many as a node works on at once, but for those that others wait for.
+const AGENTS: usize = 48;
 
 /// In the place of the models: has its askers wait.
 struct Slow;

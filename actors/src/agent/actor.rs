@@ -349,7 +349,7 @@ fn read(context: &Context, id: Uuid) -> Result<Option<Run>, AgentError> {
     records::get(&context.store, id).map_err(|e| AgentError::Store(e.to_string()))
 }
 
-fn own(context: &Context, id: Uuid) -> Result<Run, AgentError> {
+pub(super) fn own(context: &Context, id: Uuid) -> Result<Run, AgentError> {
     read(context, id)?.ok_or(AgentError::NoSuchRun(id))
 }
 
@@ -375,11 +375,13 @@ where
     context.members.others_up().into_iter().map(ask).collect()
 }
 
-/// How a run stands, or the goal that it was the first attempt at.
+/// How a run or a goal stands. That of a goal is known here; of a run any node may have to be asked.
 pub(super) async fn find(context: &Context, id: Uuid) -> Result<Run, AgentError> {
-    match known(context, id).await {
-        Ok(run) if run.given() == id && run.was_interrupted() => Ok(given::now(context, id).await.unwrap_or(run)),
-        Err(AgentError::NoSuchRun(_)) => given::now(context, id).await,
+    if let Some(run) = read(context, id)? {
+        return Ok(run);
+    }
+    match given::now(context, id).await {
+        Err(AgentError::NoSuchRun(_)) => known(context, id).await,
         found => found,
     }
 }

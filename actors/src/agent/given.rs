@@ -1,9 +1,8 @@
 //! Goals that people and clients give: checked, put on record with their documents, and found again whichever run works on
 //! them.
 //!
-//! A goal outlives the node that works on it (`thread::work`), so it is not a run: its id is that of the first one, and where
-//! that one is gone or was interrupted, how it stands is told by the thread and by the run of the attempt that came later.
-//! Only a goal whose tools read a folder stays where that folder is, and ends with its node.
+//! A goal outlives the node that works on it (`thread::work`), so it is not a run: how it stands is told by its thread and by
+//! the run of the last attempt. Only a goal whose tools read a folder stays where that folder is, and ends with its node.
 
 use super::{
     AgentError, Event, Goal, Message, NAME, Run, RunState, actor,
@@ -128,21 +127,29 @@ pub(crate) fn needed(ledger: &Ledger) -> Result<BTreeSet<Digest>, skep_runtime::
     thread::open_goals(ledger, |goal| goal.kept)
 }
 
-/// How a goal stands whose first run can't be found or was interrupted.
+/// How a goal stands.
 pub(super) async fn now(context: &Context, id: Uuid) -> Result<Run, AgentError> {
     let threads = context.directory.here::<thread::Message>(thread::NAME);
     let turn = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Turn(Wire(id), reply)).await??;
     let goal = turn.goal.clone().ok_or(AgentError::NoSuchRun(id))?;
-    if turn.run != id
-        && !turn.run.is_nil()
-        && let Ok(run) = actor::known(context, turn.run).await
-        && (turn.state.ended() || !run.was_interrupted())
+    if let Some(run) = run_of(context, &turn).await
+        && (run.state.ended() == turn.state.ended() || !(turn.state.ended() || run.was_interrupted()))
     {
         return Ok(run);
     }
     let said = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Exchange(Wire(id), reply)).await??;
     let words = said.asked.map(|said| said.content()).unwrap_or_default();
     Ok(of_turn(context, turn, Goal { goal: words, ..*goal }, said.answered.map(|said| said.content())))
+}
+
+/// The run of a turn's last attempt, from its node.
+async fn run_of(context: &Context, turn: &Turn) -> Option<Run> {
+    let node = turn.node?;
+    if node == context.directory.id() {
+        return actor::own(context, turn.run).ok();
+    }
+    let there = context.directory.at::<Message>(node, NAME);
+    there.ask(GATHER_TIMEOUT, |reply| Message::Find(Wire(turn.run), reply)).await.ok()?.ok()
 }
 
 /// The newest goals of the swarm by their threads: also those whose node is gone.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub enum Message {
     /// Work on a goal that a person or a client gives, here or on the node that it names, and go on with it on another when that
     /// one dies. Answered when it is on record here and on another member, if one answers. What is asked about it is asked
-    /// by the id of the run that it is answered with, whichever run works on it later ([`Run::given`]).
+    /// by the id that it is answered with, whichever run works on it ([`Run::given`]).
     #[rpc]
     Give(Wire<Goal>, RpcReplyPort<Wire<Result<Run, AgentError>>>),
     /// Between nodes: work on a goal on the node that is asked. Answered when its record is on disk and its budget is open.
@@ -249,7 +249,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The goal that it is an attempt at, by the id that whoever gave it was told: that of the first attempt.
+    /// What it is known by to people and clients: the goal that it is an attempt at, or itself.
     pub fn given(&self) -> Uuid {
         let goal = self.goal.seat.as_ref().filter(|seat| seat.agent.is_empty());
         goal.map_or(self.id, |seat| seat.turn)

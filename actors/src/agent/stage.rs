@@ -5,6 +5,7 @@ use super::{AgentError, Event, Goal, Message, NAME, Run, Strategy, actor, run};
 use crate::{
     Context, approval, audit, blob,
     budget::{self, BudgetError},
+    ledger,
     model::{
         self, ModelError,
         messages::{Model, Plan, Served},
@@ -63,6 +64,7 @@ impl Stage {
     /// Starts node `i`'s actors.
     pub(crate) async fn start(&self, i: usize) {
         let (context, root) = (self.swarm.context(i), self.swarm.root(i));
+        ledger::start(context, root.clone()).await.unwrap();
         blob::start(context, root.clone()).await.unwrap();
         audit::start(context, root.clone()).await.unwrap();
         approval::start(context, root.clone()).await.unwrap();

@@ -13,7 +13,6 @@ use crate::{
     budget::{self, BudgetError, Limit, Severity},
     digest::Digest,
     event::Heard,
-    ledger,
     pipeline::Generate,
     scheduler::{
         self, Record, ScheduleError, Spec, State,
@@ -57,13 +56,6 @@ fn reduces(request: &Generate) -> bool {
 
 fn nodes_of(run: &Run) -> BTreeSet<NodeId> {
     run.children.iter().map(|(_, node)| *node).collect()
-}
-
-/// Lets two nodes know what is allowed in their swarm: without that no tool is called.
-async fn acquaint(stage: &Stage) {
-    for i in 0..2 {
-        ledger::start(stage.swarm.context(i), stage.swarm.root(i)).await.unwrap();
-    }
 }
 
 /// Says these in turn to the run on node 0.
@@ -216,7 +208,6 @@ async fn a_thinking_agent_calls_tools_and_sends_a_sub_agent() {
         }
     })
     .await;
-    acquaint(&stage).await;
     let run = stage.run(goal(Strategy::React, &[list_cluster_nodes::NAME, spawn_sub_agent::NAME], 0)).await;
     let (run, _) = stage.end(run.id).await;
     assert_eq!(run.output.as_deref(), Some("seven"), "{run:?}");
@@ -282,7 +273,6 @@ async fn cancelling_a_run_ends_its_sub_agents_and_returns_their_tokens() {
 #[tokio::test(start_paused = true)]
 async fn a_run_that_its_node_interrupted_says_so_and_keeps_what_it_had() {
     let mut stage = Stage::new(2, script(&["I will look. {\"tool\": \"list_cluster_nodes\"}"])).await;
-    acquaint(&stage).await;
     let run = stage.run(goal(Strategy::React, &[list_cluster_nodes::NAME], 0)).await;
     let waits = |event: &Event| matches!(event, Event::Run(run) if run.steps.len() == 3);
     stage.follow(0, run.id, waits).await;

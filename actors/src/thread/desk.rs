@@ -469,6 +469,10 @@ impl Desk {
                     core.fenced(turn.thread);
                 }
                 drop(core);
+                // A goal's thread is over with it.
+                for turn in turns.iter().filter(|turn| turn.goal.is_some() && turn.state.ended()) {
+                    self.tasks.spawn(settle(self.budgets(), turn.thread));
+                }
                 self.ended.send_modify(|count| *count += 1);
                 match wanted.iter().find(|key| theirs(key)).and_then(|key| said_of(&key.id)) {
                     Some((thread, _)) => Err(ThreadError::Moving(thread)),
@@ -586,8 +590,7 @@ impl Desk {
 
     /// Nothing more is spent in a thread.
     async fn settle(&self, id: Uuid) {
-        let done = self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Done(Wire((id, id)), reply)).await;
-        tracing::debug!(thread = %id, ok = done.is_ok(), "the budget of a thread is settled");
+        settle(self.budgets(), id).await;
     }
 
     /// Forgets a thread that nobody was promised.
@@ -965,6 +968,11 @@ impl Desk {
 /// A message as it is written in an owner's term.
 fn said_in(term: u64, said: &Said) -> Write {
     SAID.write(&said_id(said.thread, said.id), term, Some(said))
+}
+
+async fn settle(budgets: Handle<budget::Message>, thread: Uuid) {
+    let done = budgets.ask(ASK_TIMEOUT, |reply| budget::Message::Done(Wire((thread, thread)), reply)).await;
+    tracing::debug!(%thread, ok = done.is_ok(), "the budget of a thread is settled");
 }
 
 fn invalid<T>(field: &str, reason: impl Into<String>) -> Result<T, ThreadError> {

@@ -21,8 +21,8 @@ pub enum Message {
     /// one answers.
     #[rpc]
     Post(Wire<Order<Post>>, RpcReplyPort<Wire<Result<Posted, ThreadError>>>),
-    /// Have a goal worked on that is no agent's: a thread of its own with one turn. The thread, the turn and the run that is
-    /// its first attempt have this id. Answered like [`Message::Post`].
+    /// Have a goal worked on that is no agent's: a thread of its own with one turn. Both have this id. Answered like
+    /// [`Message::Post`].
     #[rpc]
     Work(Wire<(Uuid, Goal)>, RpcReplyPort<Wire<Result<Turn, ThreadError>>>),
     /// Write something down that nobody is to answer.

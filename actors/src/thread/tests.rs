@@ -73,7 +73,6 @@ impl Play {
 
     async fn start(&self, i: usize) {
         let (context, root) = (self.stage.swarm.context(i), self.stage.swarm.root(i));
-        ledger::start(context, root.clone()).await.unwrap();
         organism::start(context, root.clone()).await.unwrap();
         super::start(context, root).await.unwrap();
     }

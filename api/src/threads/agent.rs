@@ -1,6 +1,6 @@
 //! `/api/agent`: the main agent, spoken to directly.
 
-use super::{sessions::session_id, thread::threads};
+use super::{sessions::session_id, thread::threads, words::Words};
 use crate::{
     Problem, Reply,
     caller::Caller,
@@ -64,9 +64,7 @@ impl MainAgent {
     #[oai(path = "/message", method = "post", operation_id = "agent_message")]
     async fn message(&self, _caller: Caller, body: Input<NewMessage>) -> Reply<Json<Answer>> {
         let posted = self.post(body.0).await?;
-        let turn = self.ended(posted).await?;
-        let said = self.said(posted).await?;
-        Ok(Json(Answer::new(posted, turn, said)?))
+        Ok(Json(self.answer(posted).await?))
     }
 
     /// Ask the main agent, and follow its answer
@@ -74,39 +72,36 @@ impl MainAgent {
     /// Events: `stream_start`, `chunk`, `stream_end`, `error`.
     #[oai(path = "/message/stream", method = "post", operation_id = "agent_message_stream")]
     async fn stream(&self, _caller: Caller, body: Input<NewMessage>) -> Reply<Events<AnswerEvent>> {
+        let mut words = Words::listen(&self.0).await;
         let posted = self.post(body.0).await?;
-        let model = self.model(posted).await;
+        let Asked { agent, model, plain } = self.asked(posted).await;
+        if !plain {
+            words.hush();
+        }
         let (me, id) = (self.clone(), posted.thread.to_string());
-        let start = StreamStart { session_id: id, turn_id: posted.turn.to_string(), model };
+        let start = StreamStart { session_id: id, turn_id: posted.turn.to_string(), model: model.clone() };
         let first = stream::iter([AnswerEvent::Start(start)]);
-        let rest = stream::once(async move { me.rest(posted).await }).flat_map(stream::iter);
-        Ok(events(first.chain(rest), AnswerEvent::name))
+        let ended = Box::pin(async move { me.answer(posted).await });
+        let rest = stream::unfold(Some((words, ended)), move |state| {
+            let (agent, model) = (agent.clone(), model.clone());
+            async move {
+                let (mut words, mut ended) = state?;
+                tokio::select! {
+                    biased;
+                    delta = words.next(posted, &agent) => {
+                        Some((vec![AnswerEvent::Chunk(StreamChunk { delta, model })], Some((words, ended))))
+                    }
+                    answer = &mut ended => Some((last(posted, answer, &words), None)),
+                }
+            }
+        });
+        Ok(events(first.chain(rest.flat_map(stream::iter)), AnswerEvent::name))
     }
 
-    /// What follows the beginning of an answer's stream.
-    async fn rest(&self, posted: Posted) -> Vec<AnswerEvent> {
-        let answered = async {
-            let turn = self.ended(posted).await?;
-            let said = self.said(posted).await?;
-            Answer::new(posted, turn, said)
-        };
-        match answered.await {
-            Ok(answer) => {
-                let length = answer.content.len();
-                let end = StreamEnd {
-                    session_id: answer.session_id.clone(),
-                    turn_id: posted.turn.to_string(),
-                    model: answer.model.clone(),
-                    tokens_in: answer.tokens_in,
-                    tokens_out: answer.tokens_out,
-                    content_length: length,
-                    content_blocked: false,
-                };
-                let chunk = StreamChunk { delta: answer.content, model: answer.model };
-                vec![AnswerEvent::Chunk(chunk), AnswerEvent::End(end)]
-            }
-            Err(problem) => vec![AnswerEvent::Error(StreamError { error: problem.detail().into() })],
-        }
+    async fn answer(&self, posted: Posted) -> Reply<Answer> {
+        let turn = self.ended(posted).await?;
+        let said = self.said(posted).await?;
+        Answer::new(posted, turn, said)
     }
 
     async fn post(&self, new: NewMessage) -> Reply<Posted> {
@@ -128,17 +123,15 @@ impl MainAgent {
         Ok(threads(&self.0).ask(ASK_TIMEOUT * 4, |port| Message::Post(order, port)).await??)
     }
 
-    /// The model that a message's answer is asked of: the session's, or its agent's, or the default one. The message is
-    /// answered whether or not this machine has heard of its session yet.
-    async fn model(&self, posted: Posted) -> String {
+    /// Who answers a message, and how. It is answered whether or not this machine has heard of its session yet.
+    async fn asked(&self, posted: Posted) -> Asked {
         let thread = threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Get(Wire(posted.thread), port)).await;
         let thread = thread.ok().and_then(Result::ok);
         let (agent, model) = thread.map_or((MAIN.into(), None), |thread| (thread.agent, thread.model));
-        if let Some(model) = model {
-            return model;
-        }
-        let known = state::one(&self.0, &agent, "Agent not found").await.ok();
-        known.and_then(|known| known.agent.model).unwrap_or_else(|| MODEL.into())
+        let known = state::one(&self.0, &agent, "Agent not found").await.ok().map(|known| known.agent);
+        let plain = known.as_ref().is_some_and(|known| known.tools.is_empty() && known.peers.is_empty());
+        let model = model.or(known.and_then(|known| known.model)).unwrap_or_else(|| MODEL.into());
+        Asked { agent, model, plain }
     }
 
     async fn ended(&self, posted: Posted) -> Reply<Turn> {
@@ -148,6 +141,36 @@ impl MainAgent {
     async fn said(&self, posted: Posted) -> Reply<Exchange> {
         Ok(threads(&self.0).ask(ASK_TIMEOUT, |port| Message::Exchange(Wire(posted.turn), port)).await??)
     }
+}
+
+/// Who answers a message.
+struct Asked {
+    agent: String,
+    /// The session's, the agent's, or the default one.
+    model: String,
+    /// It calls no tools and asks nobody: all that it says is its answer.
+    plain: bool,
+}
+
+/// How the stream of an answer ends.
+fn last(posted: Posted, answer: Reply<Answer>, words: &Words) -> Vec<AnswerEvent> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(problem) => return vec![AnswerEvent::Error(StreamError { error: problem.detail().into() })],
+    };
+    let rest = words.rest(&answer.content).to_owned();
+    let chunk = StreamChunk { delta: rest, model: answer.model.clone() };
+    let chunk = (!chunk.delta.is_empty()).then_some(AnswerEvent::Chunk(chunk));
+    let end = StreamEnd {
+        session_id: answer.session_id.clone(),
+        turn_id: posted.turn.to_string(),
+        model: answer.model,
+        tokens_in: answer.tokens_in,
+        tokens_out: answer.tokens_out,
+        content_length: answer.content.len(),
+        content_blocked: false,
+    };
+    chunk.into_iter().chain([AnswerEvent::End(end)]).collect()
 }
 
 /// What the main agent does.

@@ -12,6 +12,7 @@ mod pieces;
 pub mod sessions;
 pub mod thread;
 pub mod turns;
+mod words;
 
 use skep_actors::Context;
 
