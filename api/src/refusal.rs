@@ -197,6 +197,7 @@ impl From<AgentError> for Problem {
             E::Ambiguous(_) => return Problem::new(S::CONFLICT, "ambiguous", text).in_field("node_id"),
             E::NoSuchRun(_) => (S::NOT_FOUND, "no_such_agent"),
             E::Limit(_) => (S::CONFLICT, "limit"),
+            E::Full(_) => (S::SERVICE_UNAVAILABLE, "full"),
             E::Rights(_) | E::Warrant(_) => (S::FORBIDDEN, "rights"),
             _ => (S::INTERNAL_SERVER_ERROR, "store"),
         };

@@ -195,7 +195,7 @@ pub(super) async fn start_run(context: &Context, agents: ActorCell, mut goal: Go
     }
     let live = context.directory.names().iter().filter(|name| name.starts_with(run::PREFIX)).count();
     if live >= live_max(&goal) {
-        return Err(AgentError::Limit(format!("{live} agents are at work on this node")));
+        return Err(AgentError::Full(format!("{live} agents are at work on this node")));
     }
     let seated = goal.seat.as_ref().map(|seat| seat.run);
     let id = goal.parent.map(|parent| parent.child).or(seated).unwrap_or_else(|| context.env.id());
@@ -406,11 +406,9 @@ async fn list(context: &Context, count: u32) -> Vec<Run> {
     runs.extend(
         answers.filter_map(|answer| std::future::ready(answer.ok())).collect::<Vec<_>>().await.into_iter().flatten(),
     );
-    // Of several attempts at one goal the last one counts.
-    runs.sort_by_key(|run| (std::cmp::Reverse(run.created_ms), run.id));
-    let mut goals = BTreeSet::new();
-    runs.retain(|run| goals.insert(run.given()));
-    runs.extend(given::newest(context, count, &goals).await);
+    // Goals are told of by their threads, whatever became of an attempt.
+    runs.retain(|run| run.given() == run.id);
+    runs.extend(given::newest(context, count).await);
     runs.sort_by_key(|run| (std::cmp::Reverse(run.created_ms), run.id));
     runs.truncate(count as usize);
     runs
@@ -427,12 +425,13 @@ async fn cancel(context: &Context, id: Uuid) -> Result<Run, AgentError> {
     if run.state.ended() {
         return Ok(run);
     }
-    let up = context.members.up().iter().any(|member| member.id == run.node);
-    if run.state == RunState::Pending || !up {
-        // A goal that waits for a place, or for its node to be missed.
-        let threads = context.directory.here::<thread::Message>(thread::NAME);
-        let order = Wire(thread::Order::new(run.thread));
-        threads.ask(CANCEL_TIMEOUT, |reply| thread::Message::Kill(order, reply)).await??;
+    if given::end(context, id).await? {
+        // What it has so far is told by its run, if that is there.
+        if run.id != id {
+            let there = context.directory.at::<Message>(run.node, NAME);
+            let ended = there.ask(CANCEL_TIMEOUT, |reply| Message::Cancel(Wire(run.id), reply)).await;
+            tracing::debug!(ok = ended.is_ok(), goal = %id, "the run of a goal that was ended");
+        }
         return find(context, id).await;
     }
     if run.node == context.directory.id() && run.id == id {
@@ -459,8 +458,8 @@ async fn spawn(context: &Context, id: Uuid, args: String) -> Result<Spawned, Age
     if (run.node == context.directory.id() && run.id == id) || run.state.ended() {
         return Err(AgentError::Limit("the run has ended".into()));
     }
-    if run.state == RunState::Pending {
-        return Err(AgentError::Limit("the run has not begun: try again in a moment".into()));
+    if run.state == RunState::Pending || (run.id == id && run.goal.parent.is_none()) {
+        return Err(AgentError::Full("it has not begun".into()));
     }
     let there = context.directory.at::<Message>(run.node, NAME);
     there.ask(ASK_TIMEOUT, |reply| Message::Spawn(Wire((run.id, args)), reply)).await?

@@ -15,6 +15,8 @@ use uuid::Uuid;
 const AT_ONCE_MAX: usize = 8;
 /// How often an errand is started before it counts as failed.
 const ATTEMPTS_MAX: u32 = 3;
+/// How long an errand waits that no node had a place for. It is looked at as often as the members' loads are told.
+const FULL_PAUSE_MS: u64 = 1000;
 /// What the record of a run says that ended because its node started anew. Its parent takes that as lost.
 pub(super) const RESTARTED: &str = "the node restarted";
 
@@ -71,6 +73,8 @@ struct Slot {
     name: String,
     attempts: u32,
     tried: Vec<NodeId>,
+    /// It found no place, and is not tried again before.
+    not_before_ms: u64,
     stand: Stand,
 }
 
@@ -115,7 +119,7 @@ impl Children {
 
     /// Takes an errand of this name; answers its number.
     pub(super) fn send_as(&mut self, errand: Errand, name: String) -> usize {
-        self.slots.push(Slot { errand, name, attempts: 0, tried: Vec::new(), stand: Stand::Waiting });
+        self.slots.push(Slot { errand, name, attempts: 0, tried: Vec::new(), not_before_ms: 0, stand: Stand::Waiting });
         self.slots.len() - 1
     }
 
@@ -126,7 +130,8 @@ impl Children {
             if !self.has_room() {
                 break;
             }
-            if self.slots[number].stand != Stand::Waiting {
+            let slot = &self.slots[number];
+            if slot.stand != Stand::Waiting || slot.not_before_ms > world.now_ms {
                 continue;
             }
             let node = self.place(&self.slots[number], world);
@@ -192,6 +197,16 @@ impl Children {
         slot.stand = Stand::Ended;
         let failure = Failure::new(format!("the sub-agent was lost {ATTEMPTS_MAX} times, last: {why}"));
         Some(Gone::Ended(number, Outcome { output: None, failure: Some(failure) }))
+    }
+
+    /// A sub-agent found no place: it waits for one. That was no attempt.
+    pub(super) fn full(&mut self, id: Uuid, now_ms: u64) -> Option<Gone> {
+        let number = self.number(id)?;
+        let slot = &mut self.slots[number];
+        slot.attempts = slot.attempts.saturating_sub(1);
+        slot.stand = Stand::Waiting;
+        slot.not_before_ms = now_ms + FULL_PAUSE_MS;
+        Some(Gone::Again)
     }
 
     /// A sub-agent can't be: trying again would end the same.

@@ -15,7 +15,7 @@ use crate::{
     digest::Digest,
     ledger::Ledger,
     node::{NodeError, lookup},
-    thread::{self, State, Turn, Wanted},
+    thread::{self, Order, State, Turn, Wanted},
 };
 use skep_runtime::{NodeId, Stream, Ticket, Wire, defaults::ASK_TIMEOUT, frames, member::State as Standing, wire};
 use std::{collections::BTreeSet, path::Path, time::Duration};
@@ -32,6 +32,9 @@ const GIVE_TIMEOUT: Duration = Duration::from_secs(25);
 const FOLLOW_TIME_MAX: Duration = Duration::from_secs(50 * 60);
 /// The pause before it is looked again how a goal stands that nobody works on.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(250);
+
+/// Of so many looks at such a goal one is told.
+const LOOKS_TOLD: u32 = 20;
 
 /// Takes a goal. Says how it stands: it waits for a place.
 pub(super) async fn give(context: &Context, agents: ractor::ActorCell, mut goal: Goal) -> Result<Run, AgentError> {
@@ -57,6 +60,8 @@ pub(super) async fn give(context: &Context, agents: ractor::ActorCell, mut goal:
     goal.folder = None;
     if !documents.is_empty() {
         goal.kept = Some(keep(context, &documents).await?);
+        // Each attempt finds their names with them.
+        goal.documents = Vec::new();
     }
     let (id, created_ms) = (context.env.id(), context.env.now_ms());
     let threads = context.directory.here::<thread::Message>(thread::NAME);
@@ -127,19 +132,30 @@ pub(crate) fn needed(ledger: &Ledger) -> Result<BTreeSet<Digest>, skep_runtime::
     thread::open_goals(ledger, |goal| goal.kept)
 }
 
-/// How a goal stands.
+/// How a goal stands. Its thread says so; its run, if its node answers, says more.
 pub(super) async fn now(context: &Context, id: Uuid) -> Result<Run, AgentError> {
     let threads = context.directory.here::<thread::Message>(thread::NAME);
     let turn = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Turn(Wire(id), reply)).await??;
     let goal = turn.goal.clone().ok_or(AgentError::NoSuchRun(id))?;
-    if let Some(run) = run_of(context, &turn).await
-        && (run.state.ended() == turn.state.ended() || !(turn.state.ended() || run.was_interrupted()))
-    {
-        return Ok(run);
+    if let Some(run) = run_of(context, &turn).await.filter(|run| turn.state.ended() || !run.was_interrupted()) {
+        let ended = RunState::of(turn.state).filter(|_| turn.state.ended());
+        let (state, error) = match ended {
+            Some(state) => (state, turn.error.or(run.error)),
+            None => (run.state, run.error),
+        };
+        return Ok(Run { state, error, completed_ms: turn.ended_ms.or(run.completed_ms), ..run });
     }
-    let said = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Exchange(Wire(id), reply)).await??;
-    let words = said.asked.map(|said| said.content()).unwrap_or_default();
-    Ok(of_turn(context, turn, Goal { goal: words, ..*goal }, said.answered.map(|said| said.content())))
+    of_turn(context, turn, *goal).await
+}
+
+/// Ends a goal, on record. `false`: it is none.
+pub(super) async fn end(context: &Context, id: Uuid) -> Result<bool, AgentError> {
+    let threads = context.directory.here::<thread::Message>(thread::NAME);
+    let turn = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Turn(Wire(id), reply)).await?;
+    let Some(thread) = turn.ok().filter(|turn| turn.goal.is_some()).map(|turn| turn.thread) else { return Ok(false) };
+    let order = Wire(Order::new(thread));
+    threads.ask(GIVE_TIMEOUT, |reply| thread::Message::Kill(order, reply)).await??;
+    Ok(true)
 }
 
 /// The run of a turn's last attempt, from its node.
@@ -153,14 +169,16 @@ async fn run_of(context: &Context, turn: &Turn) -> Option<Run> {
 }
 
 /// The newest goals of the swarm by their threads: also those whose node is gone.
-pub(super) async fn newest(context: &Context, count: u32, known: &BTreeSet<Uuid>) -> Vec<Run> {
+pub(super) async fn newest(context: &Context, count: u32) -> Vec<Run> {
     let threads = context.directory.here::<thread::Message>(thread::NAME);
     let wanted = Wanted { origin: Some(thread::Origin::Goal), limit: count, ..Wanted::default() };
     let listed = threads.ask(GATHER_TIMEOUT, |reply| thread::Message::List(Wire(wanted), reply)).await;
     let mut runs = Vec::new();
     for thread in listed.map(|page| page.items).unwrap_or_default() {
-        if !known.contains(&thread.id) {
-            runs.extend(now(context, thread.id).await.ok());
+        let turn = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Turn(Wire(thread.id), reply)).await;
+        let Ok(Ok(turn)) = turn else { continue };
+        if let Some(goal) = turn.goal.clone() {
+            runs.extend(of_turn(context, turn, *goal).await.ok());
         }
     }
     runs
@@ -181,7 +199,7 @@ pub(super) async fn follow(context: &Context, id: Uuid, node: NodeId, ticket: Ti
 
 /// Passes on what each run that works on it tells, and its end once.
 async fn relay(context: &Context, id: Uuid, to: &mut Stream) -> Result<(), AgentError> {
-    let mut warned = None;
+    let (mut warned, mut looks) = (None, 0_u32);
     loop {
         let run = actor::find(context, id).await?;
         if run.state.ended() {
@@ -190,7 +208,9 @@ async fn relay(context: &Context, id: Uuid, to: &mut Stream) -> Result<(), Agent
             }
             return Ok(());
         }
+        // A goal whose run isn't known yet has its own id.
         if run.state == RunState::Running
+            && (run.id != id || run.goal.seat.is_some() || run.goal.parent.is_some())
             && let Ok(mut from) = stream_of(context, &run).await
         {
             while let Ok(Some(event)) = frames::read::<Event>(&mut from.reader).await {
@@ -204,7 +224,12 @@ async fn relay(context: &Context, id: Uuid, to: &mut Stream) -> Result<(), Agent
                 run::write(to, &event).await?;
             }
         }
-        // It waits for a place, its node has to be missed, or its end is being written.
+        // It waits for a place, its node has to be missed, or its end is being written. Now and then it is told all the same:
+        // so it is found out that nobody reads any more.
+        if looks.is_multiple_of(LOOKS_TOLD) {
+            run::write(to, &Event::Run(Box::new(run))).await?;
+        }
+        looks = looks.wrapping_add(1);
         sleep(FOLLOW_PAUSE).await;
     }
 }
@@ -217,21 +242,31 @@ async fn stream_of(context: &Context, run: &Run) -> Result<Stream, AgentError> {
     Ok(expected.opened().await?)
 }
 
-/// A turn, as the run that it would be.
-fn of_turn(context: &Context, turn: Turn, goal: Goal, output: Option<String>) -> Run {
-    let state = match turn.state {
-        State::Waiting => RunState::Pending,
-        State::Running => RunState::Running,
-        State::Completed => RunState::Completed,
-        State::Failed => RunState::Failed,
-        State::Cancelled => RunState::Cancelled,
-    };
+impl RunState {
+    /// The state of a run whose turn stands so; `None` if that doesn't follow.
+    fn of(turn: State) -> Option<RunState> {
+        match turn {
+            State::Waiting => Some(RunState::Pending),
+            State::Running => None,
+            State::Completed => Some(RunState::Completed),
+            State::Failed => Some(RunState::Failed),
+            State::Cancelled => Some(RunState::Cancelled),
+        }
+    }
+}
+
+/// A goal's turn, as the run that it would be, as far as this node knows it.
+async fn of_turn(context: &Context, turn: Turn, goal: Goal) -> Result<Run, AgentError> {
+    let threads = context.directory.here::<thread::Message>(thread::NAME);
+    let said = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Exchange(Wire(turn.id), reply)).await??;
+    let words = said.asked.map(|said| said.content()).unwrap_or_default();
+    let goal = Goal { goal: words, ..goal };
     let node = turn.node.unwrap_or(context.directory.id());
-    Run {
+    Ok(Run {
         thread: turn.thread,
-        state,
+        state: RunState::of(turn.state).unwrap_or(RunState::Running),
         steps: turn.steps,
-        output,
+        output: said.answered.map(|said| said.content()),
         error: turn.error,
         tokens: turn.prompt.saturating_add(turn.completion),
         prompt_tokens: turn.prompt,
@@ -239,5 +274,5 @@ fn of_turn(context: &Context, turn: Turn, goal: Goal, output: Option<String>) ->
         context: turn.context,
         completed_ms: turn.ended_ms,
         ..Run::new(turn.id, goal, node, turn.created_ms)
-    }
+    })
 }

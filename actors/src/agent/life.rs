@@ -312,6 +312,7 @@ impl Life {
         actions.extend(self.children.out().filter(|(out, _)| *out == id).map(|(id, node)| Action::Stop(id, node)));
         let exhausted = matches!(&error, AgentError::Budget(error) if error.is_exhausted());
         let gone = match error {
+            AgentError::Full(_) => self.children.full(id, world.now_ms),
             AgentError::Invalid { .. }
             | AgentError::Rights(_)
             | AgentError::Warrant(_)
@@ -478,21 +479,25 @@ impl Life {
     /// Takes what sub-agents of an earlier attempt came to for the errands from this number on. What they had not come to the
     /// end of is sent anew.
     fn replay_sent(&mut self, first: usize) -> Vec<strategy::Event> {
-        let mut told = Vec::new();
+        let (mut told, mut all) = (Vec::new(), true);
         let last = self.done.iter().map(|step| step.number).max().unwrap_or_default();
         self.last_step = self.last_step.max(last);
         for number in first.. {
             let Some(errand) = self.children.waiting(number) else { break };
             let (purpose, about) = (errand.purpose, about(errand));
             let is_its = |step: &Step| step.tool == purpose && is_about(step, &about);
-            let Some(step) = self.done.iter().find(|step| is_its(step) && is_known(step)).cloned() else { continue };
+            let at = self.done.iter().position(|step| is_its(step) && is_known(step));
+            let Some(step) = at.and_then(|at| self.done.remove(at)) else {
+                all = false;
+                continue;
+            };
             self.children.settle(number);
             let outcome = Outcome { output: step.result.clone(), failure: None };
             self.run.steps.push(Step { tokens: 0, ..step });
             told.push(strategy::Event::Returned(number, outcome));
         }
-        // What came after them comes again only if all of them are there.
-        self.done.retain(|step| step.tool != "map");
+        // What came after them followed from all of them.
+        self.done.retain(|step| all && step.tool != "map");
         self.changed = true;
         told
     }
@@ -681,14 +686,14 @@ fn snapshot(prompt: &Prompt) -> Snapshot {
 /// What tells an errand from others of its kind.
 fn about(errand: &Errand) -> Value {
     let names: Vec<&str> = errand.documents.iter().map(|(name, _)| name.as_str()).collect();
-    let bytes: usize = errand.documents.iter().map(|(_, text)| text.len()).sum();
-    serde_json::json!({ "documents": names, "bytes": bytes })
+    let texts: Vec<&str> = errand.documents.iter().map(|(_, text)| text.as_str()).collect();
+    serde_json::json!({ "documents": names, "texts": Digest::of(texts.concat().as_bytes()).to_string() })
 }
 
 fn is_about(step: &Step, about: &Value) -> bool {
     // What was cut is no JSON any more.
     let args: Value = serde_json::from_str(&step.args).unwrap_or_default();
-    ["documents", "bytes"].iter().all(|field| args.get(field) == about.get(field))
+    ["documents", "texts"].iter().all(|field| args.get(field) == about.get(field))
 }
 
 /// Whether the record has all that came of a step. Words that were cut are not what the model said: it is asked again. A

@@ -388,6 +388,9 @@ pub enum AgentError {
     /// The tree of sub-agents is as deep, or as large, as it may be.
     #[error("no more agents: {0}")]
     Limit(String),
+    /// As many as may be are at work at once, or it has not begun.
+    #[error("not now: {0}; try again in a moment")]
+    Full(String),
     /// What a sub-agent shows for its rights doesn't hold.
     #[error("a sub-agent's warrant is refused: {0}")]
     Warrant(String),

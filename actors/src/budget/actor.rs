@@ -355,7 +355,7 @@ impl State {
 
     fn keep(&mut self, estate: &Estate, reply: RpcReplyPort<Wire<Result<Budget, BudgetError>>>) {
         let thread = estate.thread;
-        if matches!(self.accounts.get(&thread), Some(Account::Owned(_))) {
+        if matches!(self.accounts.get(&thread), Some(Account::Owned(owned)) if owned.has_kept(estate)) {
             return drop(reply.send(Wire(self.look(thread))));
         }
         if !self.accounts.contains_key(&thread)
@@ -364,10 +364,10 @@ impl State {
         {
             return drop(reply.send(Wire(Err(full))));
         }
-        let before = match self.accounts.remove(&thread) {
-            Some(Account::Held(held)) => Some(held),
-            _ => None,
-        };
+        let before = self.accounts.remove(&thread).map(|account| match account {
+            Account::Held(held) => held.into_past(),
+            Account::Owned(owned) => owned.into_past(),
+        });
         let account = Thread::kept(estate, before, self.context.env.now_ms());
         let budget = account.budget(thread, self.me());
         self.accounts.insert(thread, Account::Owned(account));

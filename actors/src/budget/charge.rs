@@ -63,6 +63,9 @@ impl State {
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
+            if let Err(why) = &noted {
+                tracing::warn!(%thread, why, "more of a thread's budget could not be put on record");
+            }
             // The actor that would take it owns this task.
             let _ = me.cast(Message::Charged(Local((thread, noted))));
         });
@@ -84,7 +87,8 @@ impl State {
                     }
                 }
             }
-            Err(why) => waiting.into_iter().for_each(|waiting| waiting.refuse(BudgetError::Store(why.clone()))),
+            // Whoever has patience asks again: the thread may be changing hands.
+            Err(_) => waiting.into_iter().for_each(|waiting| waiting.refuse(BudgetError::Charging(thread))),
         }
     }
 

@@ -355,7 +355,7 @@ impl World {
         for i in 0..self.nodes.len() {
             let placeholder = Account::Held(Held::new(node(to)));
             let account = match std::mem::replace(&mut self.nodes[i].memory, placeholder) {
-                Account::Held(held) if i == to => Account::Owned(Thread::kept(&estate, Some(held), 0)),
+                Account::Held(held) if i == to => Account::Owned(Thread::kept(&estate, Some(held.into_past()), 0)),
                 Account::Owned(thread) => {
                     let mut held = Held::after(node(to), thread.into_past());
                     held.join();

@@ -16,7 +16,6 @@
 
 use super::{
     amount::{Amount, COST_MAX},
-    held::Held,
     messages::{Budget, BudgetError, Estate, Lease, LeaseReport, Limit},
     past::Past,
     tally::{Hold, Tally},
@@ -35,8 +34,8 @@ const WISH_PART: u64 = 4;
 const AHEAD_PART: u64 = 8;
 /// What is put on record goes so far beyond need: a thread's limit in so many parts. That much is lost when its node dies.
 const CHARGE_PARTS: u64 = 8;
-/// The least that is put on record beyond need: a call of a large prompt.
-const CHARGE_TOKENS_MIN: u64 = 2048;
+/// The least that is put on record beyond need: a short call.
+const CHARGE_TOKENS_MIN: u64 = 256;
 /// Leases of one thread that may be open: a swarm has fewer nodes.
 const LEASES_MAX: usize = 1024;
 /// Closed leases that are remembered, so that a late repetition of their first request opens nothing. One that
@@ -130,10 +129,16 @@ impl Thread {
 
     /// A thread that outlives its node: as it begins, or as those left it that kept it before. Here it may have been worked
     /// for already.
-    pub(super) fn kept(estate: &Estate, before: Option<Held>, opened_ms: u64) -> Thread {
+    pub(super) fn kept(estate: &Estate, before: Option<(u32, Past)>, opened_ms: u64) -> Thread {
         let mut thread = Thread::open(estate.max, opened_ms);
         let known = |tokens: u64| Amount::new(tokens, 0).bounded().tokens;
-        thread.tally.charge(known(estate.prompt), known(estate.completion), estate.cost.min(COST_MAX));
+        // No more is known to be spent than may have been.
+        let prompt = known(estate.prompt).min(estate.spent.tokens);
+        thread.tally.charge(
+            prompt,
+            known(estate.completion).min(estate.spent.tokens - prompt),
+            estate.cost.min(COST_MAX),
+        );
         thread.lost = estate.spent.bounded().minus(thread.tally.spent());
         thread.charged = estate.charged.least(thread.limit);
         if thread.limit.cost == COST_MAX {
@@ -142,9 +147,14 @@ impl Thread {
         }
         thread.warned = estate.warned;
         if let Some(before) = before {
-            (thread.users, thread.past) = before.into_past();
+            (thread.users, thread.past) = before;
         }
         thread
+    }
+
+    /// Whether others can't have kept it meanwhile, by what is on record now.
+    pub(super) fn has_kept(&self, estate: &Estate) -> bool {
+        estate.spent.tokens <= self.charged.tokens
     }
 
     /// Another node keeps it from now on: what is under way here goes on as one of its holders.

@@ -15,6 +15,7 @@ use super::{
         Activity, Feedback, NewThread, Origin, Page, Role, Said, State, Status, Thread, ThreadError, Turn, Wanted,
     },
     records::{SAID, answer_id},
+    start::START_TIMEOUT,
 };
 use crate::{
     agent::{self, Run, RunState, Step},
@@ -58,6 +59,8 @@ const PAYLOAD_BYTES_MAX: usize = 128 << 10;
 const MISSING: Duration = Duration::from_secs(10 * 60);
 /// How long a turn waits that no node had a place for.
 const CROWDED: Duration = Duration::from_secs(1);
+/// How long a turn waits that a node could not begin: others that have its documents may be on their way back.
+const RETRY_PAUSE: Duration = Duration::from_secs(15);
 /// Agents that are listed as taking part in a thread: more speak in none.
 const PARTICIPANTS_MAX: usize = 64;
 /// Messages over all threads of which the newest are listed.
@@ -104,8 +107,8 @@ struct Entry {
     thread: Thread,
     /// Turns that have not ended.
     open: BTreeSet<Uuid>,
-    /// It was taken over, and its budget is not kept here yet: nothing begins in it.
-    inheriting: bool,
+    /// It was taken over when this much of it was charged, and its budget is not kept here yet: nothing begins in it.
+    inheriting: Option<Amount>,
 }
 
 /// Who works, as a look at it begins.
@@ -191,10 +194,10 @@ impl Core {
             return None;
         }
         heard.last = heard.last.max(known.map_or(0, |known| known.last));
-        let moved = known.is_some_and(|known| known.owner != heard.owner) && heard.owner != self.me;
+        let moved = known.is_none_or(|known| known.owner != heard.owner) && heard.owner != self.me;
         let owner = heard.owner;
         let open = self.turns.values().filter(|turn| turn.thread == id && !turn.state.ended()).map(|turn| turn.id);
-        self.threads.insert(id, Entry { open: open.collect(), thread: heard, inheriting: false });
+        self.threads.insert(id, Entry { open: open.collect(), thread: heard, inheriting: None });
         self.note(id);
         moved.then_some(Action::Follow(id, owner))
     }
@@ -322,18 +325,19 @@ impl Core {
             created_ms: now_ms,
             updated_ms: now_ms,
         };
-        self.threads.insert(id, Entry { thread: thread.clone(), open: BTreeSet::new(), inheriting: false });
+        self.threads.insert(id, Entry { thread: thread.clone(), open: BTreeSet::new(), inheriting: None });
         self.unsaved.0.insert(id);
         Ok(thread)
     }
 
-    /// The oldest thread that is over, if there are as many as may be. One of this node's: of others' it doesn't know yet what
-    /// is said in them. And one in which something was said: another was only just begun.
-    pub(super) fn to_forget(&self) -> Option<Uuid> {
+    /// The oldest thread that is over, if there are as many as may be. One of this node's, or of one that left the swarm: of
+    /// others' it doesn't know yet what is said in them. And one in which something was said: another was only just begun.
+    pub(super) fn to_forget(&self, left: impl Fn(NodeId) -> bool) -> Option<Uuid> {
         if self.threads.len() < THREADS_MAX {
             return None;
         }
-        let over = |Entry { thread, open, .. }: &&Entry| thread.owner == self.me && thread.last > 0 && open.is_empty();
+        let free = |owner: NodeId| owner == self.me || left(owner);
+        let over = |Entry { thread, open, .. }: &&Entry| free(thread.owner) && thread.last > 0 && open.is_empty();
         let over = self.threads.values().filter(over);
         over.min_by_key(|entry| (entry.thread.updated_ms, entry.thread.id)).map(|entry| entry.thread.id)
     }
@@ -484,7 +488,7 @@ impl Core {
         tracing::info!(thread = %id, from = ?entry.thread.owner, "this node takes a thread over");
         entry.thread.owner = me;
         entry.thread.term = entry.thread.term.next(me);
-        entry.inheriting = true;
+        entry.inheriting = Some(entry.thread.charged);
         let open = entry.open.clone();
         self.unsaved.0.insert(id);
         self.unsaved.1.extend(open);
@@ -492,10 +496,47 @@ impl Core {
         Some(Action::Inherit(id))
     }
 
+    /// What another member that is up knows of a thread that this node has taken over. It may have heard the last words of who
+    /// kept it before, and this one not.
+    pub(super) fn witnessed(&mut self, known: &Thread) {
+        let Some(entry) = self.threads.get_mut(&known.id).filter(|entry| entry.inheriting.is_some()) else { return };
+        if let Some(charged) = &mut entry.inheriting {
+            *charged = charged.most(known.charged);
+        }
+        let thread = &mut entry.thread;
+        thread.charged = thread.charged.most(known.charged);
+        (thread.prompt, thread.completion) = (thread.prompt.max(known.prompt), thread.completion.max(known.completion));
+        (thread.cost, thread.warned) = (thread.cost.max(known.cost), thread.warned.max(known.warned));
+        if known.status == Status::Killed {
+            thread.status = Status::Killed;
+        }
+        self.unsaved.0.insert(known.id);
+    }
+
+    /// The same of a turn: its end counts, whoever told it.
+    pub(super) fn witnessed_turn(&mut self, known: &Turn) {
+        let inheriting = self.threads.get(&known.thread).is_some_and(|entry| entry.inheriting.is_some());
+        let open = self.turns.get(&known.id).is_some_and(|turn| !turn.state.ended());
+        if inheriting && open && known.state.ended() {
+            self.turns.insert(known.id, known.clone());
+            self.unsaved.1.insert(known.id);
+            if let Some(entry) = self.threads.get_mut(&known.thread) {
+                entry.open.remove(&known.id);
+            }
+            self.settle(known.thread);
+        }
+    }
+
+    /// What was charged of a thread when this node took it over, or is now.
+    pub(super) fn spent_before(&self, id: Uuid) -> Result<Amount, ThreadError> {
+        let entry = self.threads.get(&id).ok_or(ThreadError::NoSuchThread(id))?;
+        Ok(entry.inheriting.unwrap_or(entry.thread.charged))
+    }
+
     /// The budget of a thread that was taken over is kept here from now on.
     pub(super) fn inherited(&mut self, id: Uuid) {
         if let Some(entry) = self.threads.get_mut(&id) {
-            entry.inheriting = false;
+            entry.inheriting = None;
         }
     }
 
@@ -534,7 +575,7 @@ impl Core {
     fn begin(&mut self, id: Uuid, look: &Look, busy: &mut Busy, out: &mut Vec<Action>) {
         let Some(turn) = self.turns.get(&id) else { return };
         let held = self.crowded.get(&id).is_some_and(|until| *until > look.uptime);
-        if held || self.threads.get(&turn.thread).is_some_and(|entry| entry.inheriting) {
+        if held || self.threads.get(&turn.thread).is_some_and(|entry| entry.inheriting.is_some()) {
             return;
         }
         self.crowded.remove(&id);
@@ -555,7 +596,8 @@ impl Core {
         turn.node = Some(node);
         turn.run = (look.fresh)();
         turn.started_ms.get_or_insert(look.now_ms);
-        self.heard.insert(id, look.uptime);
+        // Its node says that it has begun, or that it has not: until then it isn't asked.
+        self.heard.insert(id, look.uptime + START_TIMEOUT);
         self.unsaved.1.insert(id);
         out.push(Action::Start(id));
     }
@@ -584,6 +626,21 @@ impl Core {
         turn.attempt = turn.attempt.saturating_sub(1);
         self.crowded.insert(id, uptime + CROWDED);
         self.unsaved.1.insert(id);
+    }
+
+    /// The node that was to run a turn could not begin it: that was an attempt, and another one is made after a while.
+    pub(super) fn unstarted(&mut self, id: Uuid, why: &str, (now_ms, uptime): (u64, Duration)) {
+        self.lost(id, why, now_ms);
+        if self.turns.get(&id).is_some_and(|turn| turn.state == State::Waiting) {
+            self.crowded.insert(id, uptime + RETRY_PAUSE);
+        }
+    }
+
+    /// Nobody knows whether a turn has begun: its node is asked soon.
+    pub(super) fn unheard(&mut self, id: Uuid, uptime: Duration) {
+        if let Some(heard) = self.heard.get_mut(&id) {
+            *heard = (*heard).min(uptime);
+        }
     }
 
     /// A turn can't be answered.

@@ -18,12 +18,13 @@ use crate::{
     Context,
     agent::{self, Goal, Run},
     budget::{self, Amount, Budget, BudgetError, Estate, Limit},
-    defaults::THREAD_TOKENS,
+    defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
     event::What,
     ledger::{Entry, Key, Write},
     organism::{self, Agent, FieldKind, Standing},
     ownership::Presence,
 };
+use futures::future::join_all;
 use ractor::RpcReplyPort;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -160,6 +161,11 @@ impl Desk {
         match self.context.ledger.get(THREADS, id) {
             Ok(found) => {
                 let action = self.core().learn_thread(uuid, found.map(|found| found.value));
+                if action.is_some() {
+                    // What became of its turns may have been heard before that it is another's.
+                    let open = self.core().open_turns(uuid);
+                    open.iter().for_each(|turn| self.heard_of_turn(turn.id.as_bytes()));
+                }
                 self.act(action);
             }
             Err(error) => tracing::warn!(thread = %uuid, %error, "a thread can't be read; other members have it"),
@@ -276,6 +282,7 @@ impl Desk {
 
     /// Keeps the budget of a thread that another node kept, for as long as this one owns it. Nothing begins in it before.
     pub(super) async fn inherit(&self, id: Uuid) {
+        self.witness(id).await;
         while let Err(error) = self.keep(id).await {
             if matches!(error, ThreadError::Moving(_) | ThreadError::NoSuchThread(_)) {
                 return;
@@ -288,22 +295,46 @@ impl Desk {
         self.wake();
     }
 
+    /// Asks all members that are up what they know of a thread that this node takes over.
+    async fn witness(&self, id: Uuid) {
+        let open = self.core().open_turns(id);
+        let asked = self.context.members.others_up().into_iter().map(|node| {
+            let (threads, open) = (self.context.directory.at::<Message>(node, NAME), &open);
+            async move {
+                let known = threads.ask(GATHER_TIMEOUT, |reply| Message::Get(Wire(id), reply)).await;
+                let mut turns = Vec::new();
+                for turn in open {
+                    turns.push(threads.ask(GATHER_TIMEOUT, |reply| Message::Turn(Wire(turn.id), reply)).await);
+                }
+                (known, turns)
+            }
+        });
+        let answers = join_all(asked).await;
+        let mut core = self.core();
+        for (known, turns) in answers {
+            known.into_iter().flatten().for_each(|known| core.witnessed(&known));
+            turns.into_iter().flatten().flatten().for_each(|turn| core.witnessed_turn(&turn));
+        }
+    }
+
     /// Keeps the budget of a thread of this node's by its record. All that may have been spent counts as spent.
     async fn keep(&self, id: Uuid) -> Result<(), ThreadError> {
-        let (thread, open) = {
+        let (thread, open, spent) = {
             let core = self.core();
-            (core.thread(id)?.clone(), core.open_turns(id))
+            (core.thread(id)?.clone(), core.open_turns(id), core.spent_before(id)?)
         };
-        let charged = thread.limit().charge(thread.charged);
+        let charged = thread.limit().charge(spent);
         // Before anything of it can be spent.
         self.charge(id, charged).await?;
+        // The thread's sum has what its runs had come to when one of them ended last.
+        let known = |of_thread: u64, of_turn: fn(&Turn) -> u64| of_thread.max(open.iter().map(of_turn).sum());
         let estate = Estate {
             thread: id,
             max: thread.limit(),
-            prompt: open.iter().fold(thread.prompt, |sum, turn| sum.saturating_add(turn.prompt)),
-            completion: open.iter().fold(thread.completion, |sum, turn| sum.saturating_add(turn.completion)),
+            prompt: known(thread.prompt, |turn| turn.prompt),
+            completion: known(thread.completion, |turn| turn.completion),
             cost: thread.cost,
-            spent: thread.charged,
+            spent,
             charged,
             warned: thread.warned,
         };
@@ -492,6 +523,12 @@ impl Desk {
         Ok(self.context.ledger.confirmed(entries).await?)
     }
 
+    /// The same of what was decided about a thread, which another node may have taken over meanwhile.
+    pub(super) async fn put_thread(&self, id: Uuid) -> Result<(), ThreadError> {
+        self.put(Vec::new()).await?;
+        if self.core().term(id) == 0 { Err(ThreadError::Moving(id)) } else { Ok(()) }
+    }
+
     /// Whose a thread is: `None` if it is this node's, which it becomes if its owner is gone.
     async fn owner(&self, id: Uuid, forwarded: bool) -> Result<Option<NodeId>, ThreadError> {
         self.context.ledger.caught_up().await;
@@ -581,7 +618,7 @@ impl Desk {
         let entries = {
             // With the pen, so that nothing is posted in it meanwhile.
             let _pen = self.pen.lock().await;
-            let oldest = self.core().to_forget();
+            let oldest = self.core().to_forget(|owner| self.context.members.get(&owner).is_none());
             let Some(oldest) = oldest else { return Ok(()) };
             self.remove_held(oldest).await?
         };
@@ -905,7 +942,7 @@ impl Desk {
             return self.pass_on(owner, (id, title), Message::Rename).await;
         }
         self.core().rename(id, title);
-        self.put(Vec::new()).await?;
+        self.put_thread(id).await?;
         self.core().thread(id).cloned()
     }
 
@@ -918,7 +955,7 @@ impl Desk {
         let actions = self.core().kill(id, self.now_ms())?;
         // What runs is ended whether or not others hear of it.
         self.act(actions);
-        let written = self.put(Vec::new()).await;
+        let written = self.put_thread(id).await;
         self.settle(id).await;
         self.tell_of(id);
         self.changed();

@@ -15,8 +15,8 @@ use skep_runtime::{NodeId, Wire, defaults::ASK_TIMEOUT};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// How long starting a run may take: its record is written, its budget adopted.
-const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long starting a run may take: its documents are fetched, its record is written, its budget adopted.
+pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Messages of a thread that an agent is told of, at most, and their bytes: what a small model's context holds.
 const HISTORY_MAX: usize = 64;
 const HISTORY_BYTES_MAX: usize = 24 << 10;
@@ -37,6 +37,12 @@ impl Desk {
         let Some(node) = turn.node else { return };
         let goal = match self.goal(&turn, &thread).await {
             Ok(goal) => goal,
+            // What is wrong with this node may pass.
+            Err(error @ (ThreadError::Store(_) | ThreadError::Ledger(_) | ThreadError::Link(_))) => {
+                return self.wait(id, &error.to_string());
+            }
+            Err(ThreadError::Budget(error)) if error.is_passing() => return self.wait(id, &error.to_string()),
+            Err(ThreadError::Moving(_)) => return,
             Err(error) => return self.fail(id, &error.to_string()),
         };
         self.core().capped(id, goal.budget, goal.model.clone());
@@ -45,16 +51,29 @@ impl Desk {
         let started = agents.ask(START_TIMEOUT, |reply| agent::Message::Start(Wire(goal), reply)).await;
         match started {
             Ok(Ok(run)) => self.moved(run).await,
-            Ok(Err(AgentError::Limit(why))) => {
-                tracing::debug!(turn = %id, why, "a node has no place for a turn");
-                let uptime = self.uptime();
-                self.core().crowded(id, uptime);
+            Ok(Err(AgentError::Full(why))) => self.wait(id, &why),
+            // What is wrong with that node need not be wrong with the next.
+            Ok(Err(error @ (AgentError::Store(_) | AgentError::Link(_)))) => {
+                let (now_ms, uptime) = (self.now_ms(), self.uptime());
+                self.core().unstarted(id, &error.to_string(), (now_ms, uptime));
                 self.changed();
             }
             Ok(Err(error)) => self.fail(id, &error.to_string()),
             // It may have begun: its node is asked about it soon.
-            Err(error) => tracing::debug!(turn = %id, %error, "a node did not say that it began a turn"),
+            Err(error) => {
+                tracing::debug!(turn = %id, %error, "a node did not say that it began a turn");
+                let uptime = self.uptime();
+                self.core().unheard(id, uptime);
+            }
         }
+    }
+
+    /// There is no place for a turn now.
+    fn wait(&self, id: Uuid, why: &str) {
+        tracing::debug!(turn = %id, why, "a turn waits for a place");
+        let uptime = self.uptime();
+        self.core().crowded(id, uptime);
+        self.changed();
     }
 
     fn fail(&self, id: Uuid, why: &str) {

@@ -749,7 +749,7 @@ async fn room_is_made_by_the_oldest_thread_of_this_node_in_which_all_is_answered
     let (me, other) = (known.owner, play.stage.swarm.id(1));
     let mut core = Core::new(me);
     for n in 0..THREADS_MAX as u64 {
-        assert_eq!(core.to_forget(), None);
+        assert_eq!(core.to_forget(|_| false), None);
         let (owner, last) = match n {
             1 => (me, 0),
             2 => (me, 2),
@@ -758,7 +758,7 @@ async fn room_is_made_by_the_oldest_thread_of_this_node_in_which_all_is_answered
         let id = Uuid::from_u128(n.into());
         core.learn_thread(id, Some(Thread { id, owner, last, updated_ms: n, ..known.clone() }));
     }
-    assert_eq!(core.to_forget(), Some(Uuid::from_u128(2)));
+    assert_eq!(core.to_forget(|_| false), Some(Uuid::from_u128(2)));
     // And that thread is gone only when its records are.
     play.ask(0, |reply| Message::Forget(Wire(Order::new(posted.thread)), reply)).await.unwrap();
     let gone: Result<Thread, ThreadError> = play.ask(0, |reply| Message::Get(Wire(posted.thread), reply)).await;
@@ -789,7 +789,7 @@ async fn who_is_asked_finds_a_place_where_askers_hold_all_others() {
             break error;
         }
     };
-    assert!(matches!(full, AgentError::Limit(_)), "{full}");
+    assert!(matches!(full, AgentError::Full(_)), "{full}");
     let asked = ask(&posted, "clerk", "how many?");
     let answer: Result<String, ThreadError> = play.ask(0, |reply| Message::Ask(Wire(asked), reply)).await;
     assert_eq!(answer, Ok("forty-two".into()));

@@ -98,6 +98,6 @@ impl Desk {
     /// Puts on record that so much of a thread may have been spent.
     pub(super) async fn charge(&self, id: Uuid, charged: Amount) -> Result<(), ThreadError> {
         let more = self.core().charge(id, charged)?;
-        if more { self.put(Vec::new()).await } else { Ok(()) }
+        if more { self.put_thread(id).await } else { Ok(()) }
     }
 }

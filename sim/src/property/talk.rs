@@ -156,9 +156,12 @@ impl Talks {
             let why = turn.error.as_deref().unwrap_or_default();
             ensure!(!why.is_empty(), "{} ended without a reason", posted.turn);
             // Whoever keeps a budget next has it.
-            let lost =
-                ["No budget found", "can't be reached", "being put on record"].iter().any(|words| why.contains(words));
+            let words = ["No budget found", "can't be reached", "on record", "could not be saved"];
+            let lost = words.iter().any(|words| why.contains(words));
             ensure!(!lost, "the budget of {} was lost: {why}", posted.turn);
+            // A goal has its answer but for these, however many died.
+            let spent = ["the budget is exhausted", "it was lost 3 times"].iter().any(|words| why.contains(words));
+            ensure!(spent || !posted.message.is_nil(), "the goal {} failed: {why}", posted.turn);
             return Ok(());
         }
         let start = clock::now();
