@@ -805,6 +805,44 @@ mod tests {
         Life::new(run, Vec::new(), Vec::new())
     }
 
+    /// A run over three documents of one name and length that goes on with these steps.
+    fn reads(done: Vec<Step>) -> Life {
+        let mut life = resumed(Strategy::MapReduce, &[], done);
+        let documents = ["ant", "bee", "cow"].map(|text| ("page".to_owned(), text.to_owned()));
+        life.plan = Plan::new(&life.run.goal, Vec::new(), documents.to_vec());
+        life
+    }
+
+    #[test]
+    fn parts_that_were_done_are_known_by_their_texts_and_what_followed_needs_all_of_them() {
+        let mut first = reads(Vec::new());
+        let starts = ready(&mut first);
+        let begun: Vec<Step> = first.run().steps.clone();
+        assert_eq!((starts.len(), begun.len()), (3, 3));
+        let mut done: Vec<Step> = begun
+            .iter()
+            .map(|step| {
+                let result = Some(format!("about {}", step.number));
+                Step { state: RunState::Completed, result, ..step.clone() }
+            })
+            .collect();
+        done.push(step(4, "reduce", RunState::Completed, Some("all three")));
+        let mut again = reads(done.clone());
+        assert!(ready(&mut again).is_empty(), "nothing is sent, nobody is asked");
+        assert_eq!(again.run().output.as_deref(), Some("all three"));
+        let results = |life: &Life| -> Vec<String> {
+            life.run().steps.iter().filter(|step| step.tool == "map").filter_map(|step| step.result.clone()).collect()
+        };
+        assert_eq!(results(&again), ["about 1", "about 2", "about 3"], "each has its own");
+        // One of them had failed: what was put together without it doesn't count.
+        done[1] = Step { state: RunState::Failed, ..done[1].clone() };
+        let mut again = reads(done);
+        let sent = ready(&mut again);
+        let [Action::Start(_, goal)] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!(goal.documents, [("page".to_owned(), "bee".to_owned())]);
+        assert_eq!((results(&again), again.run().state), (vec!["about 1".into(), "about 3".into()], RunState::Running));
+    }
+
     fn ready(life: &mut Life) -> Vec<Action> {
         on(life, Event::Ready(Ok(Room { bytes: 30_000, answer_tokens: 50 })), &[1, 2])
     }
@@ -938,6 +976,23 @@ mod tests {
         // Its first prompt is told of though nobody was asked it again, and its instructions don't go along with its record.
         assert!(run.context.is_some_and(|context| context.system > 0));
         assert_eq!(run.goal.seat.as_ref().map(|seat| seat.instructions.as_str()), Some(""));
+    }
+
+    #[test]
+    fn a_sub_agent_that_finds_no_place_waits_for_one_and_that_is_no_attempt() {
+        let (mut life, goal) = with_child();
+        let mut child = goal.parent.unwrap().child;
+        for round in 1..=8 {
+            let waits = on(&mut life, Event::Started(child, Err(AgentError::Full("64".into()))), &[1, 2]);
+            assert!(!waits.iter().any(|action| matches!(action, Action::Start(..))), "{waits:?}");
+            let now_ms = round * 10_000;
+            let places = [1, 2].map(|n| Place { id: node(n), name: format!("n{n}"), load: Default::default() });
+            let fresh = || Uuid::from_u128(u128::from(now_ms));
+            let again = life.on(Event::Picture, &World { now_ms, me: node(1), places: &places, fresh: &fresh });
+            let [Action::Start(_, goal)] = &again[..] else { panic!("{again:?}") };
+            child = goal.parent.unwrap().child;
+        }
+        assert_eq!(life.run().state, RunState::Running);
     }
 
     #[test]

@@ -396,6 +396,54 @@ async fn a_goal_goes_on_elsewhere_with_what_its_sub_agents_had_done_and_is_found
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_goal_is_followed_from_before_it_begins_to_its_end() {
+    let play = Play::new(2, |_| say("seven")).await;
+    let goal = Goal { goal: "Count.".into(), budget: 5000, ..Goal::default() };
+    let given = play.stage.ask(0, |r| agent::Message::Give(Wire(goal), r)).await.unwrap();
+    // From the other node, at once.
+    play.until("it is heard of", async |play: &Play| play.stage.get(1, given.id).await.is_ok()).await;
+    let events = play.stage.follow(1, given.id, |_| false).await;
+    assert_eq!(events.last(), Some(&agent::Event::End));
+    let runs = || events.iter().filter_map(|event| if let agent::Event::Run(run) = event { Some(run) } else { None });
+    assert!(runs().all(|run| run.given() == given.id));
+    assert_eq!(
+        runs().last().map(|run| (run.state, run.output.clone())),
+        Some((RunState::Completed, Some("seven".into())))
+    );
+    let budget = play.stage.swarm.context(0).directory.here::<budget::Message>(budget::NAME);
+    play.until("its budget is over", async |_: &Play| {
+        let tried =
+            budget.ask(Duration::from_secs(5), |r| budget::Message::Reserve(Wire((given.id, 1.into())), r)).await;
+        matches!(tried.unwrap(), Err(budget::BudgetError::Ended(_)))
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goal_that_is_ended_from_any_node_stays_ended() {
+    let play = Play::new(3, |_| std::future::pending().boxed()).await;
+    for by in [0, 2] {
+        let goal = Goal { goal: "Count.".into(), budget: 5000, ..Goal::default() };
+        let given = play.stage.ask(1, |r| agent::Message::Give(Wire(goal), r)).await.unwrap();
+        if by == 2 {
+            play.until("it is worked on", async |play: &Play| play.stage.busy(1)).await;
+        }
+        play.until("it is heard of", async |play: &Play| play.stage.get(by, given.id).await.is_ok()).await;
+        // One before it begins, perhaps, one while it is worked on.
+        let ended = play.stage.ask(by, |r| agent::Message::Cancel(Wire(given.id), r)).await.unwrap();
+        assert_eq!(ended.state, RunState::Cancelled, "{ended:?}");
+        play.until("nobody works on it", async |play: &Play| (0..3).all(|i| !play.stage.busy(i))).await;
+        sleep(Duration::from_secs(60)).await;
+        for i in 0..3 {
+            let run = play.stage.get(i, given.id).await.unwrap();
+            assert_eq!((run.state, play.stage.busy(i)), (RunState::Cancelled, false), "{run:?}");
+        }
+        let again = play.stage.ask(by, |r| agent::Message::Cancel(Wire(given.id), r)).await;
+        assert_eq!(again.map(|run| run.state), Ok(RunState::Cancelled));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_killed_thread_thinks_no_more_and_takes_no_more() {
     let play = Play::new(2, |_| std::future::pending().boxed()).await;
     let posted = play.say("clerk", "work").await;
