@@ -381,8 +381,8 @@ pub(super) async fn find(context: &Context, id: Uuid) -> Result<Run, AgentError>
         return Ok(run);
     }
     match given::now(context, id).await {
-        Err(AgentError::NoSuchRun(_)) => known(context, id).await,
-        found => found,
+        Ok(run) => Ok(run),
+        Err(_) => known(context, id).await,
     }
 }
 

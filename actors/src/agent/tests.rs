@@ -331,7 +331,7 @@ async fn a_tree_has_only_so_many_runs() {
         let child = Uuid::from_u128(admitted);
         match stage.ask(0, |r| Message::Admit(Wire((run.id, child)), r)).await {
             Ok(()) => admitted += 1,
-            Err(AgentError::Full(_)) => break,
+            Err(AgentError::Limit(_)) => break,
             Err(error) => panic!("{error}"),
         }
     }
