@@ -455,11 +455,11 @@ async fn spawn(context: &Context, id: Uuid, args: String) -> Result<Spawned, Age
         answer => return answer?,
     }
     let run = find(context, id).await?;
+    if run.state == RunState::Pending {
+        return Err(AgentError::Full("it has not begun".into()));
+    }
     if (run.node == context.directory.id() && run.id == id) || run.state.ended() {
         return Err(AgentError::Limit("the run has ended".into()));
-    }
-    if run.state == RunState::Pending || (run.id == id && run.goal.parent.is_none()) {
-        return Err(AgentError::Full("it has not begun".into()));
     }
     let there = context.directory.at::<Message>(run.node, NAME);
     there.ask(ASK_TIMEOUT, |reply| Message::Spawn(Wire((run.id, args)), reply)).await?

@@ -145,7 +145,10 @@ pub(super) async fn now(context: &Context, id: Uuid) -> Result<Run, AgentError> 
         };
         return Ok(Run { state, error, completed_ms: turn.ended_ms.or(run.completed_ms), ..run });
     }
-    of_turn(context, turn, *goal).await
+    let run = of_turn(context, turn, *goal).await?;
+    // Nothing can be asked of a run that isn't known, or not to be reached.
+    let state = if run.state.ended() { run.state } else { RunState::Pending };
+    Ok(Run { state, ..run })
 }
 
 /// Ends a goal, on record. `false`: it is none.
@@ -208,9 +211,7 @@ async fn relay(context: &Context, id: Uuid, to: &mut Stream) -> Result<(), Agent
             }
             return Ok(());
         }
-        // A goal whose run isn't known yet has its own id.
         if run.state == RunState::Running
-            && (run.id != id || run.goal.seat.is_some() || run.goal.parent.is_some())
             && let Ok(mut from) = stream_of(context, &run).await
         {
             while let Ok(Some(event)) = frames::read::<Event>(&mut from.reader).await {

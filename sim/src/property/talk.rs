@@ -1,7 +1,7 @@
 //! What agents were told: nothing of it is lost, and each is answered once or says why not.
 
 use crate::{World, clock};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use rand::RngExt;
 use skep_actors::{
     agent::{self, Goal, messages::Strategy},
@@ -170,9 +170,9 @@ impl Talks {
         let threads = world.node(number)?.directory().here::<Message>(thread::NAME);
         loop {
             let said = threads.ask(ASK_TIMEOUT, |reply| Message::Said(Wire(wanted.clone()), reply)).await?;
-            let said = said.with_context(|| format!("{number} doesn't know {}", posted.thread))?;
-            let of =
-                |role| said.items.iter().filter(|said| said.turn == Some(posted.turn) && said.role == role).count();
+            // It may have heard of the turn before its thread.
+            let items = said.map(|page| page.items).unwrap_or_default();
+            let of = |role| items.iter().filter(|said| said.turn == Some(posted.turn) && said.role == role).count();
             let (asked, answers) = (of(Role::User), of(Role::Assistant));
             if (asked, answers) == (1, 1) {
                 return Ok(());
