@@ -407,7 +407,7 @@ async fn a_goal_is_followed_from_before_it_begins_to_its_end() {
     let runs = || events.iter().filter_map(|event| if let agent::Event::Run(run) = event { Some(run) } else { None });
     assert!(runs().all(|run| run.given() == given.id));
     assert_eq!(
-        runs().last().map(|run| (run.state, run.output.clone())),
+        runs().next_back().map(|run| (run.state, run.output.clone())),
         Some((RunState::Completed, Some("seven".into())))
     );
     let budget = play.stage.swarm.context(0).directory.here::<budget::Message>(budget::NAME);
