@@ -1,6 +1,6 @@
 //! `skep agent`: gives a goal to an agent and follows it and its sub-agents to the answer.
 
-use super::{Here, screen};
+use super::{Here, approvals::WAITING, screen};
 use crate::client::Client;
 use clap::Args;
 use futures::StreamExt;
@@ -138,7 +138,7 @@ impl Tree {
     /// Says once of each call of this tree that it waits for an approval, and how to give it.
     async fn waits(&mut self, client: &Client) {
         // It is only a remark: a node that doesn't answer is found out by the events.
-        let Ok(answer) = client.get("/api/approvals").await else { return };
+        let Ok(answer) = client.get(WAITING).await else { return };
         let ours = |approval: &&Value| approval["session_id"] == self.thread.as_str();
         let pending: Vec<Value> = answer["pending"].as_array().into_iter().flatten().filter(ours).cloned().collect();
         for approval in pending {

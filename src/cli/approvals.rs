@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 /// The calls that wait: as many as the node lists.
-const WAITING: &str = "/api/approvals?limit=1000";
+pub(super) const WAITING: &str = "/api/approvals?limit=1000";
 
 #[derive(Args)]
 pub(crate) struct Approvals {

@@ -41,7 +41,11 @@ impl Threads {
                     return Ok(());
                 }
                 for message in said["messages"].as_array().into_iter().flatten() {
-                    let sign = if message["role"] == "user" { ">" } else { "<" };
+                    let sign = match message["role"].as_str() {
+                        Some("user") => ">",
+                        Some("system") => "!",
+                        _ => "<",
+                    };
                     screen::say!("{sign} {}", screen::text(&message["content"]));
                 }
             }

@@ -75,6 +75,8 @@ struct Slot {
     tried: Vec<NodeId>,
     /// It found no place, and is not tried again before.
     not_before_ms: u64,
+    /// The id that it had then.
+    kept: Option<Uuid>,
     stand: Stand,
 }
 
@@ -119,7 +121,15 @@ impl Children {
 
     /// Takes an errand of this name; answers its number.
     pub(super) fn send_as(&mut self, errand: Errand, name: String) -> usize {
-        self.slots.push(Slot { errand, name, attempts: 0, tried: Vec::new(), not_before_ms: 0, stand: Stand::Waiting });
+        self.slots.push(Slot {
+            errand,
+            name,
+            attempts: 0,
+            tried: Vec::new(),
+            not_before_ms: 0,
+            kept: None,
+            stand: Stand::Waiting,
+        });
         self.slots.len() - 1
     }
 
@@ -135,7 +145,7 @@ impl Children {
                 continue;
             }
             let node = self.place(&self.slots[number], world);
-            let id = (world.fresh)();
+            let id = self.slots[number].kept.take().unwrap_or_else(world.fresh);
             *self.sent.entry(node).or_default() += 1;
             let slot = &mut self.slots[number];
             slot.attempts += 1;
@@ -199,14 +209,14 @@ impl Children {
         Some(Gone::Ended(number, Outcome { output: None, failure: Some(failure) }))
     }
 
-    /// A sub-agent found no place: it waits for one. That was no attempt.
-    pub(super) fn full(&mut self, id: Uuid, now_ms: u64) -> Option<Gone> {
-        let number = self.number(id)?;
+    /// A sub-agent found no place: it waits for one. That was no attempt, and it keeps its id. `false`: it isn't out.
+    pub(super) fn full(&mut self, id: Uuid, now_ms: u64) -> bool {
+        let Some(number) = self.number(id) else { return false };
         let slot = &mut self.slots[number];
         slot.attempts = slot.attempts.saturating_sub(1);
-        slot.stand = Stand::Waiting;
+        (slot.stand, slot.kept) = (Stand::Waiting, Some(id));
         slot.not_before_ms = now_ms + FULL_PAUSE_MS;
-        Some(Gone::Again)
+        true
     }
 
     /// A sub-agent can't be: trying again would end the same.

@@ -154,9 +154,9 @@ pub(super) async fn now(context: &Context, id: Uuid) -> Result<Run, AgentError> 
 /// Ends a goal, on record. `false`: it is none.
 pub(super) async fn end(context: &Context, id: Uuid) -> Result<bool, AgentError> {
     let threads = context.directory.here::<thread::Message>(thread::NAME);
-    let turn = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Turn(Wire(id), reply)).await?;
-    let Some(thread) = turn.ok().filter(|turn| turn.goal.is_some()).map(|turn| turn.thread) else { return Ok(false) };
-    let order = Wire(Order::new(thread));
+    let turn = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Turn(Wire(id), reply)).await;
+    let Some(turn) = turn.ok().and_then(Result::ok).filter(|turn| turn.goal.is_some()) else { return Ok(false) };
+    let order = Wire(Order::new(turn.thread));
     threads.ask(GIVE_TIMEOUT, |reply| thread::Message::Kill(order, reply)).await??;
     Ok(true)
 }

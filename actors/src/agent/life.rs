@@ -307,12 +307,21 @@ impl Life {
     }
 
     fn not_started(&mut self, id: Uuid, error: AgentError, world: &World, actions: &mut Vec<Action>) {
+        if matches!(error, AgentError::Full(_)) {
+            // As if it had not been tried: it keeps its id, which its tree has counted.
+            if self.children.full(id, world.now_ms)
+                && let Some(step) = self.child_steps.remove(&id)
+            {
+                self.discard_step(step);
+                self.changed = true;
+            }
+            return;
+        }
         let reason = error.to_string();
         // It may have started all the same, its answer lost.
         actions.extend(self.children.out().filter(|(out, _)| *out == id).map(|(id, node)| Action::Stop(id, node)));
         let exhausted = matches!(&error, AgentError::Budget(error) if error.is_exhausted());
         let gone = match error {
-            AgentError::Full(_) => self.children.full(id, world.now_ms),
             AgentError::Invalid { .. }
             | AgentError::Rights(_)
             | AgentError::Warrant(_)
@@ -558,6 +567,7 @@ impl Life {
             args["node"] = node.to_string().into();
             let step = self.open_step(errand.purpose, &args, world);
             self.child_steps.insert(id, step);
+            self.run.children.retain(|(known, _)| *known != id);
             self.run.children.push((id, node));
             let parent = Parent {
                 run: self.run.id,
@@ -981,7 +991,7 @@ mod tests {
     #[test]
     fn a_sub_agent_that_finds_no_place_waits_for_one_and_that_is_no_attempt() {
         let (mut life, goal) = with_child();
-        let mut child = goal.parent.unwrap().child;
+        let child = goal.parent.unwrap().child;
         for round in 1..=8 {
             let waits = on(&mut life, Event::Started(child, Err(AgentError::Full("64".into()))), &[1, 2]);
             assert!(!waits.iter().any(|action| matches!(action, Action::Start(..))), "{waits:?}");
@@ -990,9 +1000,10 @@ mod tests {
             let fresh = || Uuid::from_u128(u128::from(now_ms));
             let again = life.on(Event::Picture, &World { now_ms, me: node(1), places: &places, fresh: &fresh });
             let [Action::Start(_, goal)] = &again[..] else { panic!("{again:?}") };
-            child = goal.parent.unwrap().child;
+            assert_eq!(goal.parent.unwrap().child, child, "its tree has counted it");
         }
-        assert_eq!(life.run().state, RunState::Running);
+        let run = life.run();
+        assert_eq!((run.state, run.children.len(), run.steps.len()), (RunState::Running, 1, 1));
     }
 
     #[test]

@@ -577,15 +577,16 @@ async fn told(context: &Context, whom: Whom, node: NodeId, run: &Run) -> bool {
         let told = match whom {
             Whom::Parent(parent) => {
                 let (told, agents) = (Told::new(context, parent, record), context.directory.at::<Agents>(node, NAME));
-                agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(Wire(told), reply)).await
+                agents.ask(ASK_TIMEOUT, |reply| Agents::Moved(Wire(told), reply)).await.is_ok()
             }
             Whom::Thread => {
                 let keeper = thread::keeper(context, run.thread).await.unwrap_or(node);
                 let threads = context.directory.at::<thread::Message>(keeper, thread::NAME);
-                threads.ask(ASK_TIMEOUT, |reply| thread::Message::Moved(Wire(record), reply)).await
+                let told = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Moved(Wire(record), reply)).await;
+                matches!(told, Ok(Ok(())))
             }
         };
-        if told.is_ok() {
+        if told {
             return true;
         }
         let up = node == context.directory.id() || context.members.get(&node).is_some_and(|m| m.state == Standing::Up);

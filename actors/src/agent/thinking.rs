@@ -276,12 +276,14 @@ impl Thinking {
         };
         let opened = expected.opened().await;
         let stream = opened.map_err(|e| Broken::new(Attempt::free(e, true), Cost::Known(count, 0)))?;
+        let generation = self.context.env.id();
         let told = |delta: &str| {
             self.context.events.publish(|| {
                 let thread_id = self.thread.to_string().into();
                 What::StreamChunk(event::what::Chunk {
                     thread_id,
                     agent_id: self.agent.as_str().into(),
+                    generation_id: generation.to_string().into(),
                     delta: delta.into(),
                 })
             });

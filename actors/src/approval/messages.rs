@@ -208,7 +208,7 @@ pub enum ApprovalError {
     /// This node has not met anybody of its swarm yet: nothing is allowed meanwhile.
     #[error(
         "no other member has answered since this node came into the swarm, so its policy is not known here: no call is \
-         allowed until one does; try again in a moment"
+         allowed until one does; try again in a moment, or evict the machines that are gone for good (`skep nodes`)"
     )]
     Unmet,
     /// It could not be written, so it does not count.

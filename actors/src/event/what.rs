@@ -191,6 +191,8 @@ pub struct Chunk {
     pub thread_id: Text,
     /// Whose text.
     pub agent_id: Text,
+    /// Which words it belongs to: those that are begun anew, because a node died, are others.
+    pub generation_id: Text,
     /// The text.
     pub delta: Text,
 }

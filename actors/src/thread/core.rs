@@ -18,7 +18,7 @@ use super::{
     start::START_TIMEOUT,
 };
 use crate::{
-    agent::{self, Run, RunState, Step},
+    agent::{self, Goal, Run, RunState, Step},
     budget::{Amount, Severity},
     ledger::VALUE_BYTES_MAX,
     ownership::{Presence, Term, Wards},
@@ -474,7 +474,7 @@ impl Core {
         busy
     }
 
-    fn owns(&self, thread: Uuid) -> bool {
+    pub(super) fn owns(&self, thread: Uuid) -> bool {
         self.threads.get(&thread).is_some_and(|entry| entry.thread.owner == self.me)
     }
 
@@ -650,10 +650,10 @@ impl Core {
         }
     }
 
-    /// A turn is about to begin, may spend this much, and thinks with this model.
-    pub(super) fn capped(&mut self, id: Uuid, cap: u64, wanted: Option<String>) {
+    /// A turn is about to begin, may spend this much, thinks with this model, and has its commands kept in so.
+    pub(super) fn capped(&mut self, id: Uuid, goal: &Goal) {
         if let Some(turn) = self.turns.get_mut(&id) {
-            (turn.cap, turn.wanted) = (cap, wanted);
+            (turn.cap, turn.wanted, turn.sandbox) = (goal.budget, goal.model.clone(), goal.sandbox);
             self.unsaved.1.insert(id);
         }
     }

@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, OnceCell, watch},
     time::{Instant, sleep, timeout},
 };
 use uuid::Uuid;
@@ -79,6 +79,8 @@ pub(super) struct Desk {
     /// Counts ends of turns.
     ended: watch::Sender<u64>,
     start: Instant,
+    /// What others did while this node was away is known, or was waited for once: whether it is.
+    caught_up: OnceCell<bool>,
 }
 
 impl Desk {
@@ -107,6 +109,7 @@ impl Desk {
             woken: Notify::new(),
             ended: watch::Sender::new(0),
             start: Instant::now(),
+            caught_up: OnceCell::new(),
         });
         desk.tasks.spawn(desk.clone().learn());
         desk.tasks.spawn(desk.clone().write());
@@ -370,7 +373,7 @@ impl Desk {
     }
 
     /// How a turn's run stands, as it says itself or was asked.
-    pub(super) async fn moved(self: &Arc<Self>, run: Run) {
+    pub(super) async fn moved(self: &Arc<Self>, run: Run) -> Result<(), ThreadError> {
         let thread = run.thread;
         if run.state.ended() {
             self.count(thread).await;
@@ -387,24 +390,30 @@ impl Desk {
                 moved
             };
             let Some(said) = moved else {
-                let stale = self.core().stale(&run);
-                return self.act(stale);
+                let (stale, owned) = {
+                    let core = self.core();
+                    (core.stale(&run), core.owns(thread))
+                };
+                self.act(stale);
+                // Whoever keeps it has to hear of it.
+                return if owned { Ok(()) } else { Err(ThreadError::Moving(thread)) };
             };
             if let Some(said) = said.filter(|said| !self.is_answered(said)) {
                 self.core().answered(said);
             }
             self.note_held(Vec::new()).await
         };
-        match saved {
-            Ok(entries) => self.context.ledger.tell(entries),
-            // The core has it until the disk takes it.
-            Err(error) => tracing::warn!(%error, %thread, "how a turn goes can't be written; it is tried again"),
+        let noted = saved.map(|entries| self.context.ledger.tell(entries));
+        // The core has it until the disk takes it.
+        if let Err(error) = &noted {
+            tracing::warn!(%error, %thread, "how a turn goes can't be written; it is tried again");
         }
         if run.state.ended() {
             self.tell_of(thread);
         }
         self.changed();
         self.wake();
+        noted
     }
 
     /// What a run's own tokens cost, in millionths, by the prices of now.
@@ -531,7 +540,7 @@ impl Desk {
 
     /// Whose a thread is: `None` if it is this node's, which it becomes if its owner is gone.
     async fn owner(&self, id: Uuid, forwarded: bool) -> Result<Option<NodeId>, ThreadError> {
-        self.context.ledger.caught_up().await;
+        self.caught_up.get_or_init(|| async { self.context.ledger.caught_up().await }).await;
         let (owner, me) = (self.core().thread(id)?.owner, self.context.directory.id());
         if owner == me {
             return Ok(None);
@@ -718,6 +727,7 @@ impl Desk {
             run: Uuid::nil(),
             node: None,
             cap: 0,
+            sandbox: None,
             goal,
             steps: Vec::new(),
             context: None,

@@ -6,6 +6,7 @@ use crate::{
     ledger,
     organism::OrganismError,
     ownership::Term,
+    task::Level,
 };
 use ractor::RpcReplyPort;
 use ractor_cluster_derive::RactorClusterMessage;
@@ -70,9 +71,10 @@ pub enum Message {
     /// Between nodes: an agent asks another one, in its turn. Answered with what that one says. Repeatable.
     #[rpc]
     Ask(Wire<Ask>, RpcReplyPort<Wire<Result<String, ThreadError>>>),
-    /// Between nodes: the run of a turn moved on; to the thread's owner. Repeated until it is answered.
+    /// Between nodes: the run of a turn moved on; to the thread's owner. Repeated until it is answered: then that is on its
+    /// disk.
     #[rpc]
-    Moved(Wire<Run>, RpcReplyPort<Wire<()>>),
+    Moved(Wire<Run>, RpcReplyPort<Wire<Result<(), ThreadError>>>),
     /// From this node's budgets: so much of this thread may have been spent in all. Answered when it is on record here and on
     /// another member, if one answers.
     #[rpc]
@@ -406,6 +408,8 @@ pub struct Turn {
     pub node: Option<NodeId>,
     /// The most tokens that it may spend, sub-agents included.
     pub cap: u64,
+    /// What keeps its commands in, at least: decided once, so that the same command is the same in each attempt.
+    pub sandbox: Option<Level>,
     /// What is worked on if that is a goal that is no agent's. Its words are the message's.
     pub goal: Option<Box<Goal>>,
     /// What was done so far. Not in lists.

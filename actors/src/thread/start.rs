@@ -6,7 +6,7 @@ use super::{
     messages::{Role, Said, Thread, ThreadError, Turn},
 };
 use crate::{
-    agent::{self, AgentError, Goal, Seat, Strategy, tools::ask_agent},
+    agent::{self, AgentError, Goal, Run, Seat, Strategy, tools::ask_agent},
     budget::BudgetError,
     organism::Agent,
     pipeline,
@@ -45,12 +45,17 @@ impl Desk {
             Err(ThreadError::Moving(_)) => return,
             Err(error) => return self.fail(id, &error.to_string()),
         };
-        self.core().capped(id, goal.budget, goal.model.clone());
+        let sandbox = match turn.sandbox.or(goal.sandbox) {
+            Some(level) => level,
+            None => self.context.fences.found(&self.context).await.best,
+        };
+        let goal = Goal { sandbox: Some(sandbox), ..goal };
+        self.core().capped(id, &goal);
         self.changed();
         let agents = self.context.directory.at::<agent::Message>(node, agent::NAME);
         let started = agents.ask(START_TIMEOUT, |reply| agent::Message::Start(Wire(goal), reply)).await;
         match started {
-            Ok(Ok(run)) => self.moved(run).await,
+            Ok(Ok(run)) => self.heard(run).await,
             Ok(Err(AgentError::Full(why))) => self.wait(id, &why),
             // What is wrong with that node need not be wrong with the next.
             Ok(Err(error @ (AgentError::Store(_) | AgentError::Link(_)))) => {
@@ -65,6 +70,13 @@ impl Desk {
                 let uptime = self.uptime();
                 self.core().unheard(id, uptime);
             }
+        }
+    }
+
+    async fn heard(self: &Arc<Self>, run: Run) {
+        let id = run.id;
+        if let Err(error) = self.moved(run).await {
+            tracing::debug!(run = %id, %error, "how a run stands could not be noted");
         }
     }
 
@@ -87,7 +99,7 @@ impl Desk {
     pub(super) async fn ask_after(self: Arc<Self>, id: Uuid, run: Uuid, node: NodeId) {
         let agents = self.context.directory.at::<agent::Message>(node, agent::NAME);
         match agents.ask(ASK_TIMEOUT, |reply| agent::Message::Find(Wire(run), reply)).await {
-            Ok(Ok(run)) => self.moved(run).await,
+            Ok(Ok(run)) => self.heard(run).await,
             Ok(Err(AgentError::NoSuchRun(_))) => {
                 let same = self.core().turn(id).is_some_and(|turn| turn.run == run);
                 if same {
@@ -151,7 +163,6 @@ impl Desk {
             goal: words,
             strategy: if tools.is_empty() { Strategy::Answer } else { Strategy::React },
             tools,
-            sandbox: None,
             model: thread.model.clone().or(agent.model),
             budget: agent.budget.unwrap_or(remaining).min(remaining),
             seat: Some(Box::new(seat)),

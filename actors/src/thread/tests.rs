@@ -588,7 +588,7 @@ async fn an_answer_that_is_too_large_is_cut_and_stops_nothing_else() {
     let step = Step { args: "\u{1}".repeat(5 << 10), tool: "x".repeat(5 << 10), ..run.steps[0].clone() };
     let forged =
         Run { state: RunState::Completed, output: Some("\u{1}".repeat(300 << 10)), steps: vec![step; 64], ..run };
-    play.ask(0, |reply| Message::Moved(Wire(forged), reply)).await;
+    play.ask(0, |reply| Message::Moved(Wire(forged), reply)).await.unwrap();
     let turn = play.ended(0, posted.turn).await;
     assert_eq!(turn.state, State::Completed, "{:?}", turn.error);
     play.until("its end and its answer are on the disk", async |play: &Play| {

@@ -160,7 +160,6 @@ impl From<NewGoal> for Goal {
             goal: new.goal,
             strategy,
             tools,
-            sandbox: None,
             model: new.model,
             node: new.node_id,
             budget: new.budget.unwrap_or(THREAD_TOKENS),

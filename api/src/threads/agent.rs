@@ -158,8 +158,11 @@ fn last(posted: Posted, answer: Reply<Answer>, words: &Words) -> Vec<AnswerEvent
         Ok(answer) => answer,
         Err(problem) => return vec![AnswerEvent::Error(StreamError { error: problem.detail().into() })],
     };
-    let rest = words.rest(&answer.content).to_owned();
-    let chunk = StreamChunk { delta: rest, model: answer.model.clone() };
+    let Some(rest) = words.rest(&answer.content) else {
+        let error = "the answer was begun anew and is not what was told so far: the session has it".into();
+        return vec![AnswerEvent::Error(StreamError { error })];
+    };
+    let chunk = StreamChunk { delta: rest.to_owned(), model: answer.model.clone() };
     let chunk = (!chunk.delta.is_empty()).then_some(AnswerEvent::Chunk(chunk));
     let end = StreamEnd {
         session_id: answer.session_id.clone(),

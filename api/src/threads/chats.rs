@@ -159,7 +159,7 @@ impl From<Thread> for ChatRow {
 #[derive(Debug, Object)]
 #[oai(rename = "ChatSessionMessage")]
 pub struct ChatMessage {
-    /// `user` or `assistant`.
+    /// `user`, `assistant`, or `system` for what the swarm itself says.
     pub role: String,
     /// The words.
     pub content: String,

@@ -156,6 +156,8 @@ pub enum ThreadOrigin {
     Session,
     /// As a chat with a model.
     Chat,
+    /// As a goal that is no agent's.
+    Goal,
 }
 
 impl From<ThreadOrigin> for Origin {
@@ -164,6 +166,7 @@ impl From<ThreadOrigin> for Origin {
             ThreadOrigin::Message => Origin::Message,
             ThreadOrigin::Session => Origin::Session,
             ThreadOrigin::Chat => Origin::Chat,
+            ThreadOrigin::Goal => Origin::Goal,
         }
     }
 }

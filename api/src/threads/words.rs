@@ -17,6 +17,8 @@ pub(super) struct Words {
     heard: Option<Subscription>,
     /// What was passed on.
     said: String,
+    /// What that belongs to.
+    generation: Option<String>,
 }
 
 impl Words {
@@ -26,7 +28,7 @@ impl Words {
         // Of a node that does not tell, the answer comes in one piece.
         let silent = context.events.reach(&context.members, REACH_PATIENCE).await;
         tracing::trace!(?silent, "an answer is listened for");
-        Words { heard: Some(heard), said: String::new() }
+        Words { heard: Some(heard), said: String::new(), generation: None }
     }
 
     /// Nothing more is passed on before the end.
@@ -43,6 +45,11 @@ impl Words {
                     What::StreamChunk(chunk)
                         if chunk.thread_id.as_str() == thread && chunk.agent_id.as_str() == agent =>
                     {
+                        let generation = chunk.generation_id.as_str();
+                        if self.generation.get_or_insert_with(|| generation.to_owned()) != generation {
+                            // It is begun anew: that would be put behind what was said before.
+                            break;
+                        }
                         chunk.delta.as_str().to_owned()
                     }
                     _ => continue,
@@ -61,8 +68,10 @@ impl Words {
         std::future::pending().await
     }
 
-    /// What of the answer was not passed on. Empty also if something else was: the session has what counts.
-    pub(super) fn rest<'a>(&self, answer: &'a str) -> &'a str {
-        answer.strip_prefix(self.said.as_str()).unwrap_or_default()
+    /// What of the answer was not passed on. `None`: something else was, and can't be taken back.
+    pub(super) fn rest<'a>(&self, answer: &'a str) -> Option<&'a str> {
+        // What is kept ends where its model began to go round in circles, and without the space behind it.
+        let more_was_said = || self.said.starts_with(answer).then_some("");
+        answer.strip_prefix(self.said.as_str()).or_else(more_was_said)
     }
 }

@@ -158,6 +158,7 @@ async fn an_answers_stream_names_the_model_that_was_asked_for_and_no_reason_that
         run: Uuid::nil(),
         node: None,
         cap: 0,
+        sandbox: None,
         goal: None,
         steps: Vec::new(),
         context: None,

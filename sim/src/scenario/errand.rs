@@ -43,13 +43,14 @@ impl Errand {
         Ok(agents.ask(ASK_TIMEOUT, |reply| Agents::Get(Wire(self.run), reply)).await??)
     }
 
-    /// What is spent, reserved and leased never exceeds the budget, at any moment.
-    pub(super) async fn is_kept(&self, world: &World) -> Result<Budget> {
+    /// What is spent, reserved and leased never exceeds the budget, at any moment. `None`: whoever keeps it is being found.
+    pub(super) async fn is_kept(&self, world: &World) -> Result<Option<Budget>> {
         let budgets = world.node(self.home)?.directory().here::<Budgets>(budget::NAME);
-        let budget = budgets.ask(ASK_TIMEOUT, |reply| Budgets::Look(Wire(self.thread), reply)).await??;
+        let known = budgets.ask(ASK_TIMEOUT, |reply| Budgets::Get(Wire(self.thread), reply)).await?;
+        let Ok(budget) = known else { return Ok(None) };
         let out = budget.spent() + budget.reserved + budget.leased;
         ensure!(out <= BUDGET_TOKENS, "{out} tokens are out of {BUDGET_TOKENS}: {budget:?}");
-        Ok(budget)
+        Ok(Some(budget))
     }
 
     /// `None` while it is worked on. It ends within [`GOAL_TIMEOUT`], with an answer or a reason.
@@ -71,7 +72,7 @@ impl Errand {
         let start = clock::now();
         loop {
             let budget = self.is_kept(world).await.context("after the goal's end")?;
-            if budget.reserved + budget.leased == 0 {
+            if let Some(budget) = budget.as_ref().filter(|budget| budget.reserved + budget.leased == 0) {
                 world.note(&format!("the goal cost {} tokens", budget.spent()));
                 return Ok(());
             }

@@ -40,7 +40,9 @@ pub(super) async fn call(bench: Bench, args: &Value) -> Result<String, String> {
         loop {
             match put(&bench, seat, &ask).await {
                 // Its keeper is gone, or not yet the one that it is asked as. The same question is asked once.
-                Err(_) | Ok(Err(ThreadError::Moving(_))) => sleep(PAUSE).await,
+                Err(Error::LinkDown(_) | Error::NoReply | Error::Timeout | Error::NoSuchActor(_) | Error::Busy(_))
+                | Ok(Err(ThreadError::Moving(_))) => sleep(PAUSE).await,
+                Err(error) => return Err(error.to_string()),
                 Ok(answer) => return answer.map_err(|e| e.to_string()),
             }
         }
