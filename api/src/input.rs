@@ -36,10 +36,18 @@ impl<'a, T: ParseFromJSON, const MAX: usize> ApiExtractor<'a> for Input<T, MAX> 
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Input<T, MAX>> {
-        check_type::<T>(request)?;
-        let bytes = read::<MAX>(request, body).await?;
-        Ok(Input(parse(&bytes)?))
+        Ok(Input(json::<T, MAX>(request, body).await?.0))
     }
+}
+
+/// A body as JSON, and its text.
+async fn json<T: ParseFromJSON, const MAX: usize>(
+    request: &Request,
+    body: &mut RequestBody,
+) -> poem::Result<(T, Vec<u8>)> {
+    check_type::<T>(request)?;
+    let bytes = read::<MAX>(request, body).await?;
+    Ok((parse(&bytes)?, bytes))
 }
 
 /// A JSON body and its text, for what parsing forgets: the order of keys.
@@ -64,9 +72,8 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for WithText<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<WithText<T>> {
-        check_type::<T>(request)?;
-        let bytes = read::<{ limits::BODY_BYTES_MAX }>(request, body).await?;
-        Ok(WithText(parse(&bytes)?, bytes))
+        let (value, text) = json::<T, { limits::BODY_BYTES_MAX }>(request, body).await?;
+        Ok(WithText(value, text))
     }
 }
 

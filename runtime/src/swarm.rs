@@ -141,6 +141,11 @@ pub trait Swarm: Send + Sync + 'static {
     /// Whether `signer` signed these bytes for this purpose.
     fn signed(&self, signer: &NodeId, context: &str, bytes: &[u8], signature: &[u8; 64]) -> bool;
 
+    /// The same of a signature as it comes out of a record: one of another length is none.
+    fn vouched(&self, signer: &NodeId, context: &str, bytes: &[u8], signature: &[u8]) -> bool {
+        signature.try_into().is_ok_and(|signature: &[u8; 64]| self.signed(signer, context, bytes, signature))
+    }
+
     /// Looks at everything between this node and its peers.
     fn diagnose(&self) -> BoxFuture<'_, Vec<Finding>>;
 }

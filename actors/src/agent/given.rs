@@ -17,7 +17,9 @@ use crate::{
     node::{NodeError, lookup},
     thread::{self, Order, State, Turn, Wanted},
 };
-use skep_runtime::{NodeId, Stream, Ticket, Wire, defaults::ASK_TIMEOUT, frames, member::State as Standing, wire};
+use skep_runtime::{
+    Handle, NodeId, Stream, Ticket, Wire, defaults::ASK_TIMEOUT, frames, member::State as Standing, wire,
+};
 use std::{collections::BTreeSet, path::Path, time::Duration};
 use tokio::{
     io::AsyncWriteExt,
@@ -64,10 +66,14 @@ pub(super) async fn give(context: &Context, agents: ractor::ActorCell, mut goal:
         goal.documents = Vec::new();
     }
     let (id, created_ms) = (context.env.id(), context.env.now_ms());
-    let threads = context.directory.here::<thread::Message>(thread::NAME);
+    let threads = threads(context);
     let work = Wire((id, goal.clone()));
     threads.ask(GIVE_TIMEOUT, |reply| thread::Message::Work(work, reply)).await??;
     Ok(Run { state: RunState::Pending, ..Run::new(id, goal, me, created_ms) })
+}
+
+fn threads(context: &Context) -> Handle<thread::Message> {
+    context.directory.here(thread::NAME)
 }
 
 /// The node of this name, if it is up.
@@ -134,7 +140,7 @@ pub(crate) fn needed(ledger: &Ledger) -> Result<BTreeSet<Digest>, skep_runtime::
 
 /// How a goal stands. Its thread says so; its run, if its node answers, says more.
 pub(super) async fn now(context: &Context, id: Uuid) -> Result<Run, AgentError> {
-    let threads = context.directory.here::<thread::Message>(thread::NAME);
+    let threads = threads(context);
     let turn = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Turn(Wire(id), reply)).await??;
     let goal = turn.goal.clone().ok_or(AgentError::NoSuchRun(id))?;
     if let Some(run) = run_of(context, &turn).await.filter(|run| turn.state.ended() || !run.was_interrupted()) {
@@ -153,7 +159,7 @@ pub(super) async fn now(context: &Context, id: Uuid) -> Result<Run, AgentError> 
 
 /// Ends a goal, on record. `false`: it is none.
 pub(super) async fn end(context: &Context, id: Uuid) -> Result<bool, AgentError> {
-    let threads = context.directory.here::<thread::Message>(thread::NAME);
+    let threads = threads(context);
     let turn = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Turn(Wire(id), reply)).await;
     let Some(turn) = turn.ok().and_then(Result::ok).filter(|turn| turn.goal.is_some()) else { return Ok(false) };
     let order = Wire(Order::new(turn.thread));
@@ -173,7 +179,7 @@ async fn run_of(context: &Context, turn: &Turn) -> Option<Run> {
 
 /// The newest goals of the swarm by their threads: also those whose node is gone.
 pub(super) async fn newest(context: &Context, count: u32) -> Vec<Run> {
-    let threads = context.directory.here::<thread::Message>(thread::NAME);
+    let threads = threads(context);
     let wanted = Wanted { origin: Some(thread::Origin::Goal), limit: count, ..Wanted::default() };
     let listed = threads.ask(GATHER_TIMEOUT, |reply| thread::Message::List(Wire(wanted), reply)).await;
     let mut runs = Vec::new();
@@ -258,7 +264,7 @@ impl RunState {
 
 /// A goal's turn, as the run that it would be, as far as this node knows it.
 async fn of_turn(context: &Context, turn: Turn, goal: Goal) -> Result<Run, AgentError> {
-    let threads = context.directory.here::<thread::Message>(thread::NAME);
+    let threads = threads(context);
     let said = threads.ask(ASK_TIMEOUT, |reply| thread::Message::Exchange(Wire(turn.id), reply)).await??;
     let words = said.asked.map(|said| said.content()).unwrap_or_default();
     let goal = Goal { goal: words, ..goal };

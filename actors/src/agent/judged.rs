@@ -1,14 +1,13 @@
 //! Runs whose calls are judged, from the outside: who has to be asked, what the model is told, and what it can't do about it.
 
 use super::{
-    AgentError, Event, Goal, Parent, RunState, Strategy, actor,
+    AgentError, Event, Goal, RunState, Strategy, actor,
     stage::{Stage, goal},
     tools::{list_cluster_nodes, read_file, run_task, spawn_sub_agent},
 };
 use crate::{
     approval::{self, Decide, Message, Policy, Request, Rule, State, Verdict},
     audit::{self, What},
-    digest::Digest,
     pipeline::Generate,
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -21,6 +20,15 @@ use uuid::Uuid;
 fn say(text: impl Into<String>) -> BoxFuture<'static, String> {
     let text = text.into();
     async move { text }.boxed()
+}
+
+/// Has a sub-agent count the bees, twice.
+fn counts(request: &Generate) -> BoxFuture<'static, String> {
+    match request.turns.len() {
+        2 if request.turns[1].content.contains("count the bees") => say("7"),
+        2 | 4 => say("{\"tool\": \"spawn_sub_agent\", \"args\": {\"goal\": \"count the bees\"}}"),
+        _ => say("{\"answer\": \"done\"}"),
+    }
 }
 
 /// Nodes with agents, which share what is asked and decided.
@@ -149,12 +157,7 @@ async fn fields_of_approvals_in_a_calls_arguments_have_no_effect() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sub_agent_is_sent_only_if_the_policy_lets_it() {
-    let stage = stage(2, |request| match request.turns.len() {
-        2 if request.turns[1].content.contains("count the bees") => say("7"),
-        2 | 4 => say("{\"tool\": \"spawn_sub_agent\", \"args\": {\"goal\": \"count the bees\"}}"),
-        _ => say("{\"answer\": \"done\"}"),
-    })
-    .await;
+    let stage = stage(2, counts).await;
     set(&stage, "spawn_*", "*", Verdict::Ask).await;
     let run = stage.run(goal(Strategy::React, &[spawn_sub_agent::NAME], 0)).await;
     let request = pending(&stage, 0).await;
@@ -216,18 +219,7 @@ async fn a_sub_agent_that_is_refused_before_anybody_is_asked_is_in_the_audit() {
     let args = Wire((run.id, "{\"goal\": \"g\", \"tools\": [\"read_file\"]}".to_owned()));
     let told = stage.ask(0, |port| super::Message::Spawn(args, port)).await;
     assert!(matches!(told, Err(AgentError::Rights(_))), "{told:?}");
-    let parent = Parent {
-        run: run.id,
-        node: stage.swarm.id(0),
-        thread: run.id,
-        budget_owner: stage.swarm.id(0),
-        root: run.id,
-        root_node: stage.swarm.id(0),
-        turn: run.id,
-        depth: 1,
-        child: Uuid::from_u128(3),
-        errand: Digest::of(b"an errand"),
-    };
+    let parent = stage.parent_of_one(run.id);
     let asked = Goal { parent: Some(parent), ..goal(Strategy::React, &[list_cluster_nodes::NAME], 0) };
     let told = actor::admitted(stage.swarm.context(1), &asked).await;
     assert!(matches!(told, Err(AgentError::Warrant(_))), "{told:?}");
@@ -251,12 +243,7 @@ async fn a_sub_agent_that_is_refused_before_anybody_is_asked_is_in_the_audit() {
 
 #[tokio::test(start_paused = true)]
 async fn the_audit_says_whether_a_sub_agent_was_started() {
-    let stage = stage(1, |request| match request.turns.len() {
-        2 if request.turns[1].content.contains("count the bees") => say("7"),
-        2 | 4 => say("{\"tool\": \"spawn_sub_agent\", \"args\": {\"goal\": \"count the bees\"}}"),
-        _ => say("{\"answer\": \"done\"}"),
-    })
-    .await;
+    let stage = stage(1, counts).await;
     set(&stage, "spawn_*", "*", Verdict::Ask).await;
     let run = stage.run(goal(Strategy::React, &[spawn_sub_agent::NAME], 0)).await;
     let first = pending(&stage, 0).await;

@@ -1,10 +1,11 @@
 //! A swarm for tests of agents: the real budget and agents on every node, and in the place of models and pipelines
 //! an actor that speaks from a script and counts what it really generated.
 
-use super::{AgentError, Event, Goal, Message, NAME, Run, Strategy, actor, run};
+use super::{AgentError, Event, Goal, Message, NAME, Parent, Run, Strategy, actor, run};
 use crate::{
     Context, approval, audit, blob,
     budget::{self, BudgetError},
+    digest::Digest,
     ledger,
     model::{
         self, ModelError,
@@ -101,6 +102,23 @@ impl Stage {
 
     pub(crate) async fn run(&self, goal: Goal) -> Run {
         self.ask(0, |r| Message::Start(Wire(goal), r)).await.unwrap()
+    }
+
+    /// The place of a sub-agent of this run on node 0.
+    pub(crate) fn parent_of_one(&self, run: Uuid) -> Parent {
+        let node = self.swarm.id(0);
+        Parent {
+            run,
+            node,
+            thread: run,
+            budget_owner: node,
+            root: run,
+            root_node: node,
+            turn: run,
+            depth: 1,
+            child: Uuid::from_u128(3),
+            errand: Digest::of(b"an errand"),
+        }
     }
 
     pub(crate) async fn get(&self, i: usize, id: Uuid) -> Result<Run, AgentError> {

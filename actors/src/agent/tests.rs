@@ -387,18 +387,7 @@ async fn an_answer_that_goes_round_in_circles_is_cut_and_costs_what_was_made() {
 async fn a_sub_agent_with_nothing_left_to_spend_is_refused() {
     let stage = Stage::new(1, |_| never()).await;
     let run = stage.run(goal(Strategy::Answer, &[], 0)).await;
-    let parent = Parent {
-        run: run.id,
-        node: stage.swarm.id(0),
-        thread: run.id,
-        budget_owner: stage.swarm.id(0),
-        root: run.id,
-        root_node: stage.swarm.id(0),
-        turn: run.id,
-        depth: 1,
-        child: Uuid::from_u128(3),
-        errand: Digest::of(b"an errand"),
-    };
+    let parent = stage.parent_of_one(run.id);
     let child = Goal { budget: 0, parent: Some(parent), ..goal(Strategy::Answer, &[], 0) };
     let bare = stage.ask(0, |r| Message::Start(Wire(child.clone()), r)).await;
     assert!(matches!(bare, Err(AgentError::Warrant(_))), "{bare:?}");

@@ -35,8 +35,7 @@ impl Told {
 
     /// Whether it is by who it says.
     pub(super) fn holds(&self, swarm: &dyn Swarm) -> bool {
-        let signature: Option<[u8; 64]> = self.signature.as_slice().try_into().ok();
-        signature.is_some_and(|signature| swarm.signed(&self.by, CONTEXT, &self.signed(), &signature))
+        swarm.vouched(&self.by, CONTEXT, &self.signed(), &self.signature)
     }
 
     fn signed(&self) -> Vec<u8> {

@@ -122,9 +122,7 @@ impl Warrant {
             if tree(&grant.place) != tree(parent) || grant.agent != goal.agent {
                 return refused("a grant is of another tree, or for another agent");
             }
-            let signature: Option<[u8; 64]> = grant.signature.as_slice().try_into().ok();
-            let signed = |signature| swarm.signed(&grant.place.node, CONTEXT, &grant.signed(before), &signature);
-            if !signature.is_some_and(signed) {
+            if !swarm.vouched(&grant.place.node, CONTEXT, &grant.signed(before), &grant.signature) {
                 return refused("a grant is not signed by who gives it");
             }
             let most = before.map(|before| &before.rights);

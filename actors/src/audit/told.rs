@@ -23,8 +23,8 @@ impl Told {
 
     /// How far the log of `node` is, if that node said so.
     pub(super) fn of(&self, swarm: &dyn Swarm, node: NodeId) -> Option<Head> {
-        let signature: [u8; 64] = self.signature.as_slice().try_into().ok()?;
-        let said = self.head.seq <= SEQ_MAX && swarm.signed(&node, CONTEXT, &wire::encode(&self.head), &signature);
+        let said =
+            self.head.seq <= SEQ_MAX && swarm.vouched(&node, CONTEXT, &wire::encode(&self.head), &self.signature);
         said.then_some(self.head)
     }
 }

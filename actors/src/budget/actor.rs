@@ -12,6 +12,7 @@ use super::{
     held::{Fit, Held},
     messages::{Budget, BudgetError, Call, Estate, Lease, LeaseReport, Limit, Served, Spent, Sum},
     meter::{Count, Meter, Row},
+    past::Past,
     pen::Pen,
     prices::{PRICES, Price, Prices, TABLE},
     tally::Hold,
@@ -93,6 +94,14 @@ impl Account {
         match self {
             Account::Owned(thread) => thread.restart(),
             Account::Held(held) => held.restart(),
+        }
+    }
+
+    /// It is kept otherwise from now on: its runs here, and their calls that are under way.
+    pub(super) fn into_past(self) -> (u32, Past) {
+        match self {
+            Account::Owned(thread) => thread.into_past(),
+            Account::Held(held) => held.into_past(),
         }
     }
 
@@ -364,10 +373,7 @@ impl State {
         {
             return drop(reply.send(Wire(Err(full))));
         }
-        let before = self.accounts.remove(&thread).map(|account| match account {
-            Account::Held(held) => held.into_past(),
-            Account::Owned(owned) => owned.into_past(),
-        });
+        let before = self.accounts.remove(&thread).map(Account::into_past);
         let account = Thread::kept(estate, before, self.context.env.now_ms());
         let budget = account.budget(thread, self.me());
         self.accounts.insert(thread, Account::Owned(account));
@@ -376,17 +382,16 @@ impl State {
     }
 
     /// Another node keeps it from now on.
-    /// Another node keeps it from now on.
     fn follow(&mut self, thread: Uuid, owner: NodeId) {
-        let held = match self.accounts.remove(&thread) {
-            Some(Account::Owned(owned)) => Held::after(owner, owned.into_past()),
-            Some(Account::Held(mut held)) => {
-                held.moved_to(owner);
-                held
+        let past = match self.accounts.remove(&thread) {
+            Some(Account::Held(held)) if held.owner() == owner => {
+                self.accounts.insert(thread, Account::Held(held));
+                return;
             }
+            Some(account) => account.into_past(),
             None => return,
         };
-        self.accounts.insert(thread, Account::Held(held));
+        self.accounts.insert(thread, Account::Held(Held::after(owner, past)));
         // Unwritten, it is told again when its new owner is heard of after the next start.
         self.pen.account(thread);
     }

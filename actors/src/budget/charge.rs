@@ -59,23 +59,20 @@ impl State {
             let asked = Local((thread, upto));
             let noted = threads.ask(CHARGE_TIMEOUT, |reply| thread::Message::Charge(asked, reply)).await;
             let noted = match noted {
-                Ok(Ok(())) => Ok(upto),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(Ok(())) => Some(upto),
+                Ok(Err(error)) => failed(thread, &error),
+                Err(error) => failed(thread, &error),
             };
-            if let Err(why) = &noted {
-                tracing::warn!(%thread, why, "more of a thread's budget could not be put on record");
-            }
             // The actor that would take it owns this task.
             let _ = me.cast(Message::Charged(Local((thread, noted))));
         });
     }
 
     /// It is on record, or could not be put there.
-    pub(super) fn charged(&mut self, me: &ActorRef<Message>, thread: Uuid, noted: Result<Amount, String>) {
+    pub(super) fn charged(&mut self, me: &ActorRef<Message>, thread: Uuid, noted: Option<Amount>) {
         let waiting = self.charging.0.remove(&thread).unwrap_or_default();
         match noted {
-            Ok(upto) => {
+            Some(upto) => {
                 if let Some(Account::Owned(owned)) = self.accounts.get_mut(&thread) {
                     owned.charge(upto);
                     self.touch(thread);
@@ -88,7 +85,7 @@ impl State {
                 }
             }
             // Whoever has patience asks again: the thread may be changing hands.
-            Err(_) => waiting.into_iter().for_each(|waiting| waiting.refuse(BudgetError::Charging(thread))),
+            None => waiting.into_iter().for_each(|waiting| waiting.refuse(BudgetError::Charging(thread))),
         }
     }
 
@@ -100,4 +97,9 @@ impl State {
             self.charge(me, thread, Amount::NONE, None);
         }
     }
+}
+
+fn failed(thread: Uuid, why: &dyn std::fmt::Display) -> Option<Amount> {
+    tracing::warn!(%thread, %why, "more of a thread's budget could not be put on record");
+    None
 }

@@ -354,17 +354,16 @@ impl World {
         let estate = estate(self.limit, spent, self.charged);
         for i in 0..self.nodes.len() {
             let placeholder = Account::Held(Held::new(node(to)));
-            let account = match std::mem::replace(&mut self.nodes[i].memory, placeholder) {
-                Account::Held(held) if i == to => Account::Owned(Thread::kept(&estate, Some(held.into_past()), 0)),
-                Account::Owned(thread) => {
-                    let mut held = Held::after(node(to), thread.into_past());
+            let was_owner = i == from;
+            let past = std::mem::replace(&mut self.nodes[i].memory, placeholder).into_past();
+            let account = if i == to {
+                Account::Owned(Thread::kept(&estate, Some(past), 0))
+            } else {
+                let mut held = Held::after(node(to), past);
+                if was_owner {
                     held.join();
-                    Account::Held(held)
                 }
-                Account::Held(mut held) => {
-                    held.moved_to(node(to));
-                    Account::Held(held)
-                }
+                Account::Held(held)
             };
             self.nodes[i].disk = wire::encode(&account);
             self.nodes[i].memory = account;

@@ -87,20 +87,13 @@ impl Held {
         Held { owner, lease: None, returning: Vec::new(), users: 0, past: Past::default() }
     }
 
-    /// The same of a thread that this node kept until now.
+    /// The same of a thread that was kept otherwise until now.
     pub(super) fn after(owner: NodeId, (users, past): (u32, Past)) -> Held {
         Held { users, past, ..Held::new(owner) }
     }
 
-    /// Another node keeps it from now on. That one takes all that was granted before for spent, and knows no lease of it.
-    pub(super) fn moved_to(&mut self, owner: NodeId) {
-        if self.owner != owner {
-            let before = std::mem::replace(self, Held::new(owner));
-            *self = Held::after(owner, before.into_past());
-        }
-    }
-
-    /// This node keeps it from now on: its runs here, and their calls that are under way.
+    /// It is kept by another node from now on, or here. Who keeps it takes all that was granted before for spent, and knows no
+    /// lease of it.
     pub(super) fn into_past(mut self) -> (u32, Past) {
         if let Some(part) = self.lease.take() {
             self.past.keep(part.tally);

@@ -86,8 +86,8 @@ pub enum Message {
     /// Another node keeps a thread's budget from now on: what is needed of it here is asked of that one.
     #[rpc]
     Follow(Wire<(Uuid, NodeId)>, RpcReplyPort<Wire<()>>),
-    /// From this actor's own tasks: so much of this thread is on record, or why not.
-    Charged(Local<(Uuid, Result<Amount, String>)>),
+    /// From this actor's own tasks: so much of this thread is on record, or nothing more.
+    Charged(Local<(Uuid, Option<Amount>)>),
     /// From this actor's own tasks: the write that was under way has ended.
     Flushed(Local<Result<(), BudgetError>>),
     /// From this actor's own tasks: the owner answered a request for a lease.

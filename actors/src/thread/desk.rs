@@ -7,9 +7,10 @@
 use super::{
     NAME,
     core::{Action, Core, Look, Ready},
+    keep,
     messages::{
-        Exchange, Grade, Message, NewThread, Note, Order, Page, Post, Posted, Role, Said, State, Thread, ThreadError,
-        Turn, WantedSaid,
+        Exchange, Grade, Message, NewThread, Note, Order, Page, Post, Posted, Role, Said, Thread, ThreadError, Turn,
+        WantedSaid,
     },
     news,
     records::{SAID, THREADS, TURNS, answer_id, said_id, said_of},
@@ -17,14 +18,13 @@ use super::{
 use crate::{
     Context,
     agent::{self, Goal, Run},
-    budget::{self, Amount, Budget, BudgetError, Estate, Limit},
-    defaults::{GATHER_TIMEOUT, THREAD_TOKENS},
+    budget::{self, Limit},
+    defaults::THREAD_TOKENS,
     event::What,
     ledger::{Entry, Key, Write},
     organism::{self, Agent, FieldKind, Standing},
     ownership::Presence,
 };
-use futures::future::join_all;
 use ractor::RpcReplyPort;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, OnceCell, watch},
+    sync::{Notify, watch},
     time::{Instant, sleep, timeout},
 };
 use uuid::Uuid;
@@ -79,8 +79,8 @@ pub(super) struct Desk {
     /// Counts ends of turns.
     ended: watch::Sender<u64>,
     start: Instant,
-    /// What others did while this node was away is known, or was waited for once: whether it is.
-    caught_up: OnceCell<bool>,
+    /// The swarm of which it was waited for that what others did while this node was away is known.
+    waited_for: Mutex<Option<[u8; 32]>>,
 }
 
 impl Desk {
@@ -109,7 +109,7 @@ impl Desk {
             woken: Notify::new(),
             ended: watch::Sender::new(0),
             start: Instant::now(),
-            caught_up: OnceCell::new(),
+            waited_for: Mutex::default(),
         });
         desk.tasks.spawn(desk.clone().learn());
         desk.tasks.spawn(desk.clone().write());
@@ -283,82 +283,6 @@ impl Desk {
         }
     }
 
-    /// Keeps the budget of a thread that another node kept, for as long as this one owns it. Nothing begins in it before.
-    pub(super) async fn inherit(&self, id: Uuid) {
-        self.witness(id).await;
-        while let Err(error) = self.keep(id).await {
-            if matches!(error, ThreadError::Moving(_) | ThreadError::NoSuchThread(_)) {
-                return;
-            }
-            tracing::warn!(thread = %id, %error, "the budget of a thread can't be taken over; it is tried again");
-            sleep(LOOK_PERIOD).await;
-        }
-        self.core().inherited(id);
-        self.changed();
-        self.wake();
-    }
-
-    /// Asks all members that are up what they know of a thread that this node takes over.
-    async fn witness(&self, id: Uuid) {
-        let open = self.core().open_turns(id);
-        let asked = self.context.members.others_up().into_iter().map(|node| {
-            let (threads, open) = (self.context.directory.at::<Message>(node, NAME), &open);
-            async move {
-                let known = threads.ask(GATHER_TIMEOUT, |reply| Message::Get(Wire(id), reply)).await;
-                let mut turns = Vec::new();
-                for turn in open {
-                    turns.push(threads.ask(GATHER_TIMEOUT, |reply| Message::Turn(Wire(turn.id), reply)).await);
-                }
-                (known, turns)
-            }
-        });
-        let answers = join_all(asked).await;
-        let mut core = self.core();
-        for (known, turns) in answers {
-            known.into_iter().flatten().for_each(|known| core.witnessed(&known));
-            turns.into_iter().flatten().flatten().for_each(|turn| core.witnessed_turn(&turn));
-        }
-    }
-
-    /// Keeps the budget of a thread of this node's by its record. All that may have been spent counts as spent.
-    async fn keep(&self, id: Uuid) -> Result<(), ThreadError> {
-        let (thread, open, spent) = {
-            let core = self.core();
-            (core.thread(id)?.clone(), core.open_turns(id), core.spent_before(id)?)
-        };
-        let charged = thread.limit().charge(spent);
-        // Before anything of it can be spent.
-        self.charge(id, charged).await?;
-        // The thread's sum has what its runs had come to when one of them ended last.
-        let known = |of_thread: u64, of_turn: fn(&Turn) -> u64| of_thread.max(open.iter().map(of_turn).sum());
-        let estate = Estate {
-            thread: id,
-            max: thread.limit(),
-            prompt: known(thread.prompt, |turn| turn.prompt),
-            completion: known(thread.completion, |turn| turn.completion),
-            cost: thread.cost,
-            spent,
-            charged,
-            warned: thread.warned,
-        };
-        self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Keep(Wire(estate), reply)).await??;
-        Ok(())
-    }
-
-    /// How the budget stands of a thread of this node's.
-    pub(super) async fn budget(&self, id: Uuid) -> Result<Budget, ThreadError> {
-        let budgets = self.budgets();
-        let look = || budgets.ask(ASK_TIMEOUT, |reply| budget::Message::Look(Wire(id), reply));
-        match look().await? {
-            // This node died between taking the thread over and keeping its budget, or has forgotten it for others.
-            Err(BudgetError::NoSuchThread(_)) => {
-                self.keep(id).await?;
-                Ok(look().await??)
-            }
-            known => Ok(known?),
-        }
-    }
-
     async fn cancel(&self, run: Uuid, node: NodeId) {
         let agents = self.context.directory.at::<agent::Message>(node, agent::NAME);
         let told = async {
@@ -380,9 +304,9 @@ impl Desk {
         }
         let (now_ms, uptime) = (self.now_ms(), self.uptime());
         let saved = {
+            let cost = self.cost(&run);
             // A turn's end and its answer are written together, or an heir would find the one without the other.
             let _pen = self.pen.lock().await;
-            let cost = self.cost(&run);
             let moved = {
                 let mut core = self.core();
                 let moved = core.moved(&run, now_ms, uptime);
@@ -416,12 +340,6 @@ impl Desk {
         noted
     }
 
-    /// What a run's own tokens cost, in millionths, by the prices of now.
-    fn cost(&self, run: &Run) -> u64 {
-        let rate = run.answered_by.as_ref().and_then(|model| budget::prices::rate(&self.context.ledger, model));
-        rate.map_or(0, |rate| rate.cost(run.prompt_tokens, run.tokens.saturating_sub(run.prompt_tokens)))
-    }
-
     /// Whether a turn has its answer: of an owner that died before it could tell of the turn's end.
     fn is_answered(&self, answer: &Said) -> bool {
         // One that can't be read is none.
@@ -444,14 +362,6 @@ impl Desk {
         let known = self.core().thread(id).cloned();
         if let Ok(thread) = known {
             self.context.events.publish(|| What::ThreadUpdated(news::thread(&thread)));
-        }
-    }
-
-    /// Notes what a thread's budget says was spent.
-    async fn count(&self, thread: Uuid) {
-        let known = self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Look(Wire(thread), reply)).await;
-        if let Ok(Ok(known)) = known {
-            self.core().spent(thread, (known.prompt, known.completion, known.cost));
         }
     }
 
@@ -511,7 +421,7 @@ impl Desk {
                 drop(core);
                 // A goal's thread is over with it.
                 for turn in turns.iter().filter(|turn| turn.goal.is_some() && turn.state.ended()) {
-                    self.tasks.spawn(settle(self.budgets(), turn.thread));
+                    self.tasks.spawn(keep::settle(self.budgets(), turn.thread));
                 }
                 self.ended.send_modify(|count| *count += 1);
                 match wanted.iter().find(|key| theirs(key)).and_then(|key| said_of(&key.id)) {
@@ -538,9 +448,20 @@ impl Desk {
         if self.core().term(id) == 0 { Err(ThreadError::Moving(id)) } else { Ok(()) }
     }
 
+    /// Waits until it is known what others did while this node was away: once for each swarm that it comes into, for those that
+    /// know it may be away for long.
+    async fn catch_up(&self) {
+        let swarm = Some(self.context.swarm.swarm_id());
+        let known = || self.waited_for.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known() != swarm {
+            self.context.ledger.caught_up().await;
+            *known() = swarm;
+        }
+    }
+
     /// Whose a thread is: `None` if it is this node's, which it becomes if its owner is gone.
     async fn owner(&self, id: Uuid, forwarded: bool) -> Result<Option<NodeId>, ThreadError> {
-        self.caught_up.get_or_init(|| async { self.context.ledger.caught_up().await }).await;
+        self.catch_up().await;
         let (owner, me) = (self.core().thread(id)?.owner, self.context.directory.id());
         if owner == me {
             return Ok(None);
@@ -598,10 +519,7 @@ impl Desk {
         self.make_room().await?;
         let frame = organism::frame(&self.context.ledger)?;
         let tokens = new.budget.or(frame.thread_tokens).unwrap_or(THREAD_TOKENS);
-        let max = Limit { tokens, cost: new.budget_cost };
-        let (spent, charged) = (Amount::NONE, max.charge(Amount::NONE));
-        let estate = Estate { thread: id, max, prompt: 0, completion: 0, cost: 0, spent, charged, warned: None };
-        self.budgets().ask(ASK_TIMEOUT, |reply| budget::Message::Keep(Wire(estate), reply)).await??;
+        let charged = self.fund(id, Limit { tokens, cost: new.budget_cost }).await?;
         let opened = self.core().open(id, new, (tokens, charged), self.now_ms());
         if let Ok(thread) = &opened {
             self.context.events.publish(|| What::ThreadCreated(news::thread(thread)));
@@ -632,11 +550,6 @@ impl Desk {
             self.remove_held(oldest).await?
         };
         Ok(self.context.ledger.confirmed(entries).await?)
-    }
-
-    /// Nothing more is spent in a thread.
-    async fn settle(&self, id: Uuid) {
-        settle(self.budgets(), id).await;
     }
 
     /// Forgets a thread that nobody was promised.
@@ -714,35 +627,7 @@ impl Desk {
         goal: Option<Box<Goal>>,
     ) -> Result<(), ThreadError> {
         let thread = said.thread;
-        let turn = Turn {
-            id,
-            thread,
-            number: 0,
-            message: said.id,
-            agent: said.to.clone(),
-            from: said.from.clone(),
-            within,
-            state: State::Waiting,
-            attempt: 0,
-            run: Uuid::nil(),
-            node: None,
-            cap: 0,
-            sandbox: None,
-            goal,
-            steps: Vec::new(),
-            context: None,
-            prompt: 0,
-            completion: 0,
-            cost: 0,
-            before: (0, 0, 0),
-            wanted: None,
-            model: None,
-            error: None,
-            feedback: None,
-            created_ms: said.created_ms,
-            started_ms: None,
-            ended_ms: None,
-        };
+        let turn = Turn { within, goal, ..Turn::of(&said, id) };
         let (noted, said, turn) = {
             // Together: a turn without its message could not be answered.
             let _pen = self.pen.lock().await;
@@ -1015,11 +900,6 @@ impl Desk {
 /// A message as it is written in an owner's term.
 fn said_in(term: u64, said: &Said) -> Write {
     SAID.write(&said_id(said.thread, said.id), term, Some(said))
-}
-
-async fn settle(budgets: Handle<budget::Message>, thread: Uuid) {
-    let done = budgets.ask(ASK_TIMEOUT, |reply| budget::Message::Done(Wire((thread, thread)), reply)).await;
-    tracing::debug!(%thread, ok = done.is_ok(), "the budget of a thread is settled");
 }
 
 fn invalid<T>(field: &str, reason: impl Into<String>) -> Result<T, ThreadError> {

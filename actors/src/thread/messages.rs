@@ -441,6 +441,39 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// The turn of this id that is to answer a message: nobody has begun it.
+    pub fn of(said: &Said, id: Uuid) -> Turn {
+        Turn {
+            id,
+            thread: said.thread,
+            number: said.number,
+            message: said.id,
+            agent: said.to.clone(),
+            from: said.from.clone(),
+            within: None,
+            state: State::Waiting,
+            attempt: 0,
+            run: Uuid::nil(),
+            node: None,
+            cap: 0,
+            sandbox: None,
+            goal: None,
+            steps: Vec::new(),
+            context: None,
+            prompt: 0,
+            completion: 0,
+            cost: 0,
+            before: (0, 0, 0),
+            wanted: None,
+            model: None,
+            error: None,
+            feedback: None,
+            created_ms: said.created_ms,
+            started_ms: None,
+            ended_ms: None,
+        }
+    }
+
     /// Its calls of tools, and the sub-agents that it sent: all of its steps but thinking.
     pub fn calls(&self) -> impl Iterator<Item = &agent::Step> {
         self.steps.iter().filter(|step| step.tool != "think")

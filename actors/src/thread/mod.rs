@@ -20,6 +20,7 @@ mod actor;
 mod ask;
 mod core;
 mod desk;
+mod keep;
 pub mod messages;
 mod news;
 mod records;
@@ -30,11 +31,12 @@ mod warn;
 mod work;
 
 pub use actor::start;
+pub(crate) use keep::keeper;
 pub use messages::{
     Grade, Message, NewThread, Note, Order, Origin, Page, Post, Posted, Role, Said, State, Status, Thread, ThreadError,
     Turn, Wanted,
 };
-pub(crate) use work::{keeper, open_goals};
+pub(crate) use work::open_goals;
 
 /// The published name of a node's ThreadActor.
 pub const NAME: &str = "threads";

@@ -4,28 +4,18 @@
 //! Not here: what a goal may say, and its documents (`agent::given`).
 
 use super::{
-    NAME,
     desk::Desk,
-    messages::{Message, NewThread, Origin, Role, Said, ThreadError, Turn},
+    messages::{NewThread, Origin, Role, Said, ThreadError, Turn},
     records::TURNS,
 };
 use crate::{
-    Context,
     agent::{Goal, Seat},
-    budget::Amount,
     ledger::Ledger,
     organism,
 };
-use skep_runtime::{NodeId, Wire, defaults::ASK_TIMEOUT, store};
+use skep_runtime::store;
 use std::collections::BTreeSet;
 use uuid::Uuid;
-
-/// The node that keeps a thread, as far as this one knows.
-pub(crate) async fn keeper(context: &Context, thread: Uuid) -> Option<NodeId> {
-    let threads = context.directory.here::<Message>(NAME);
-    let known = threads.ask(ASK_TIMEOUT, |reply| Message::Get(Wire(thread), reply)).await;
-    known.ok()?.ok().map(|known| known.owner)
-}
 
 /// What goals say that have not ended.
 ///
@@ -93,11 +83,5 @@ impl Desk {
             waiting: 0,
         };
         Goal { goal: words, node: None, budget: remaining, seat: Some(Box::new(seat)), ..goal.clone() }
-    }
-
-    /// Puts on record that so much of a thread may have been spent.
-    pub(super) async fn charge(&self, id: Uuid, charged: Amount) -> Result<(), ThreadError> {
-        let more = self.core().charge(id, charged)?;
-        if more { self.put_thread(id).await } else { Ok(()) }
     }
 }

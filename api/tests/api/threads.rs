@@ -146,33 +146,11 @@ async fn an_injected_message_is_of_the_kind_that_its_payload_names_first() {
 async fn an_answers_stream_names_the_model_that_was_asked_for_and_no_reason_that_nobody_knows() {
     let stage = Stage::new().await;
     let turn = Turn {
-        id: TURN,
-        thread: THREAD,
-        number: 1,
-        message: Uuid::nil(),
-        agent: "main".into(),
-        from: "user".into(),
-        within: None,
         state: State::Completed,
         attempt: 1,
-        run: Uuid::nil(),
-        node: None,
-        cap: 0,
-        sandbox: None,
-        goal: None,
-        steps: Vec::new(),
-        context: None,
-        prompt: 0,
-        completion: 0,
-        cost: 0,
-        before: (0, 0, 0),
         wanted: Some("other".into()),
         model: Some("other".into()),
-        error: None,
-        feedback: None,
-        created_ms: 0,
-        started_ms: None,
-        ended_ms: None,
+        ..Turn::of(&said(1, 0), TURN)
     };
     let play = move |message: Message| match message {
         Message::Post(_, port) => answer(port, Ok(Posted { thread: THREAD, message: Uuid::nil(), turn: TURN })),
